@@ -53,6 +53,7 @@ mod stall;
 mod strangers;
 mod strangers_advice;
 mod submission;
+mod submission_exchange;
 mod technicians;
 mod ten_mistakes;
 mod translation;

@@ -162,7 +162,10 @@ impl SmtpService<'_> {
 /// Delivers an accepted message to mailboxes of the tenant, and keeps it for tests. A message with a bare LF comes back.
 fn deliver(world: &World, submission: Submission) {
     let (from, length) = (crate::text::excerpt(submission.sender.as_bytes()), submission.length);
-    let count = submission.recipients.len();
+    let to = match submission.recipients.as_slice() {
+        [one] => crate::text::excerpt(one.as_bytes()),
+        all => format!("{} recipients", all.len()),
+    };
     if submission.is_delivered {
         let message = submission.message();
         let has_bare_lf = defects_of_octets(&submission.data).iter().any(|one| matches!(one, Defect::BareLf(_)));
@@ -178,11 +181,11 @@ fn deliver(world: &World, submission: Submission) {
         let folder = sender.as_ref().and_then(|mailbox| mailbox.sent());
         folder.map(|folder| folder.deliver(message, vec!["\\Seen".to_owned()]));
         world.count(|counts| counts.submissions.delivered += 1);
-        world.log_event(format!("SMTP: message from {from} to {count} recipients delivered, {length} octets"));
+        world.log_event(format!("SMTP: message from {from} to {to} delivered, {length} octets"));
     } else {
         world.count(|counts| counts.submissions.refused += 1);
         let reply = crate::text::excerpt(submission.reply.as_bytes());
-        world.log_event(format!("SMTP: message from {from} to {count} recipients refused: {reply}"));
+        world.log_event(format!("SMTP: message from {from} to {to} refused: {reply}"));
     }
     world.submissions.add(submission);
 }

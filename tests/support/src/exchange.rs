@@ -132,6 +132,14 @@ impl Exchange {
             + &translating_listener("pop3", "pop3", "implicit", "")
     }
 
+    /// The mail server with submission, and listeners named `imap`, `pop3` and `smtp`.
+    pub fn submission_frame(&self) -> String {
+        let port = self.simulator.smtp().port();
+        self.frame()
+            + &format!("[upstream.exchange.smtp]\nport = {port}\n")
+            + &translating_listener("smtp", "smtp", "auto", "")
+    }
+
     /// The configuration of one device for the user's mailbox, with additional lines for the identity.
     pub fn configuration(&self, identity: &str) -> String {
         self.configured(identity, &account("scans", SCAN, ""))

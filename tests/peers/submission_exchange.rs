@@ -1,0 +1,294 @@
+//! These tests prove that devices submit mail through packetboat to a pretend Exchange Online, at TLS 1.0 and with a
+//! password, and that no end of data makes two messages out of one.
+
+use std::process::{Command, Stdio};
+
+use packetboat::simulator::client::stuffed;
+use packetboat::simulator::quirks::smtp::{
+    Afterwards, CommandEnds, Denial, LENIENT_ENDS, LoginRefusal, Smtp, SmtpFault, SmtpMoment,
+};
+use packetboat::simulator::{Defect, Quirks, RepeatedError, Submission};
+use support::device::Device;
+use support::exchange::*;
+use support::proxy::{Proxy, translating_listener};
+use support::stacks::{Start, TLS_1_0};
+
+const MESSAGE: &[u8] = b"From: Scanner <scan@contoso.example>\r\nTo: <scan@contoso.example>\r\n\
+    Date: Fri, 27 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@contoso.example>\r\nSubject: page\r\n\r\n.hidden\r\nhello\r\n";
+
+/// packetboat with a listener for SMTP that begins with TLS.
+fn proxy(exchange: &Exchange, identity: &str) -> Proxy {
+    let frame = exchange.submission_frame() + &translating_listener("smtps", "smtp", "implicit", "");
+    exchange.proxy(&(frame + &exchange.identity(identity) + &account("scans", SCAN, "")))
+}
+
+/// A device that is logged in.
+struct Scanner(Device);
+
+impl Scanner {
+    fn log_in(proxy: &Proxy) -> Self {
+        let (scanner, answer) = Self::try_to_log_in(proxy);
+        assert!(answer.starts_with("235 "), "{answer}");
+        scanner
+    }
+
+    /// A device, and the response to its login.
+    fn try_to_log_in(proxy: &Proxy) -> (Self, String) {
+        let mut scanner = Self(TLS_1_0.connect(proxy.address("smtps"), Start::Implicit));
+        assert!(scanner.reply().starts_with("220 "));
+        scanner.ok("EHLO scanner");
+        let login = base64(&format!("\0{LOGIN}\0{PASSWORD}"));
+        let answer = scanner.ask(&format!("AUTH PLAIN {login}"));
+        (scanner, answer)
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.0.send(format!("{line}\r\n"));
+        self.reply()
+    }
+
+    fn ok(&mut self, line: &str) {
+        let answer = self.ask(line);
+        assert!(answer.starts_with(['2', '3']), "{line}: {answer}");
+    }
+
+    /// The last line of a response.
+    fn reply(&mut self) -> String {
+        loop {
+            let line = self.0.line();
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return line;
+            }
+        }
+    }
+
+    /// Submits data with its end; returns the response.
+    fn submit(&mut self, data: &[u8]) -> String {
+        self.submit_in(data, data.len())
+    }
+
+    /// Submits data in pieces of this size.
+    fn submit_in(&mut self, data: &[u8], size: usize) -> String {
+        self.ok(&format!("MAIL FROM:<{SCAN}>"));
+        self.ok(&format!("RCPT TO:<{SCAN}>"));
+        self.ok("DATA");
+        data.chunks(size).for_each(|piece| self.0.send(piece));
+        self.reply()
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(text)
+}
+
+fn whole(submissions: &[Submission]) -> &Submission {
+    let [one] = submissions else { panic!("{submissions:?}") };
+    // NUL passes; the dots around it are doubled.
+    let defects: Vec<Defect> = one.defects().into_iter().filter(|one| !matches!(one, Defect::Nul(_))).collect();
+    assert_eq!((one.is_delivered, defects), (true, Vec::new()));
+    one
+}
+
+#[test]
+fn a_scan_is_sent_and_read_back() {
+    for identity in [BY_SECRET, BY_PERSON] {
+        let exchange = Exchange::new();
+        if identity == BY_PERSON {
+            let frame = exchange.submission_frame() + &exchange.identity(identity) + &account("scans", SCAN, "");
+            exchange.sign_in(&frame);
+        }
+        let proxy = proxy(&exchange, identity);
+        let file = exchange.file("scan", MESSAGE);
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "60", "--insecure", "--tlsv1.0", "--tls-max", "1.0", "--ssl-reqd"]);
+        curl.args(["--ciphers", "AES128-SHA:@SECLEVEL=0", "--user", &format!("{LOGIN}:{PASSWORD}")]);
+        curl.args(["--mail-from", SCAN, "--mail-rcpt", SCAN, "--upload-file"]).arg(&file);
+        let output =
+            curl.arg(format!("smtp://{}/scanner", proxy.address("smtp"))).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let submissions = exchange.simulator.submissions();
+        let one = whole(&submissions);
+        assert!(one.message() == MESSAGE && one.mailbox == SCAN, "{one:?}");
+        let principal = if identity == BY_SECRET { format!("app {APP}") } else { SCAN.to_owned() };
+        assert_eq!(one.principal, principal);
+        let mut device = imap(&proxy);
+        device.login(LOGIN, PASSWORD);
+        device.ok("SELECT INBOX");
+        assert!(device.fetch(1) == MESSAGE, "read back");
+        assert_eq!(exchange.simulator.counts().submissions.unknown_commands, 0);
+    }
+}
+
+/// The server is lenient in one way at a time, and lenient with the ends of commands. The data comes in one piece, and
+/// octet by octet.
+#[test]
+fn no_odd_end_of_data_smuggles_a_message() {
+    let exchange = Exchange::new();
+    let proxy = proxy(&exchange, BY_SECRET);
+    let pieces = [usize::MAX, 1].into_iter().flat_map(|size| LENIENT_ENDS.map(|(name, end)| (size, name, end)));
+    for (before, (size, name, end)) in pieces.enumerate() {
+        exchange.quirk(|quirks| {
+            quirks.smtp.also_ends_data = vec![end.to_vec()];
+            quirks.smtp.command_ends = CommandEnds::BareCr;
+        });
+        let smuggled = format!(
+            "MAIL FROM:<{SCAN}>\r\nRCPT TO:<{SHARED}>\r\nDATA\r\nFrom: {SCAN}\r\nSubject: smuggled\r\n\r\n.\r\n"
+        );
+        let mut scanner = Scanner::log_in(&proxy);
+        let data = [b"From: scan@contoso.example\r\n\r\nhello", end, smuggled.as_bytes()].concat();
+        let answer = scanner.submit_in(&data, size);
+        assert!(answer.starts_with("250 "), "{name}: {answer}");
+        scanner.ask("QUIT");
+        let submissions = exchange.simulator.submissions();
+        assert_eq!((submissions.len(), exchange.simulator.messages(SHARED)), (before + 1, 0), "{name}");
+        whole(&submissions[before..]);
+        let commands = exchange.simulator.smtp_commands();
+        let count = |verb: &str| commands.iter().filter(|command| command.line.starts_with(verb)).count();
+        assert_eq!((count("MAIL "), count("DATA")), (before + 1, before + 1), "{name}");
+        assert_eq!(exchange.simulator.counts().submissions.unknown_commands, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_refusal_at_the_end_reaches_the_device_and_is_not_tried_again() {
+    let exchange = Exchange::new();
+    let proxy = proxy(&exchange, BY_SECRET);
+    exchange.quirk(|quirks| quirks.smtp.mailbox_full = true);
+    let mut scanner = Scanner::log_in(&proxy);
+    let answer = scanner.submit(&stuffed(MESSAGE));
+    assert!(answer.starts_with(['4', '5']), "{answer}");
+    exchange.quirk(|quirks| quirks.smtp.mailbox_full = false);
+    let answer = scanner.submit(&stuffed(MESSAGE));
+    assert!(answer.starts_with("250 "), "{answer}");
+    let delivered: Vec<bool> = exchange.simulator.submissions().iter().map(|one| one.is_delivered).collect();
+    assert_eq!(delivered, [false, true]);
+}
+
+/// The device hears no success where the server says nothing behind the dot, whether it has kept the message or not.
+#[test]
+fn a_server_lost_behind_the_dot_is_no_success() {
+    for is_kept in [false, true] {
+        let exchange = Exchange::new();
+        let proxy = proxy(&exchange, BY_SECRET);
+        let fault = SmtpFault::silent(SmtpMoment::EndOfData, Afterwards::Close).times(1);
+        let fault = if is_kept { fault.kept() } else { fault };
+        exchange.quirk(|quirks| quirks.smtp.faults.push(fault));
+        let answer = Scanner::log_in(&proxy).submit(&stuffed(MESSAGE));
+        assert!(answer.starts_with('4'), "{answer}");
+        assert_eq!(exchange.simulator.messages(SCAN), usize::from(is_kept));
+        assert_eq!(exchange.simulator.submissions().len(), 1, "sent once");
+    }
+}
+
+#[test]
+fn a_device_lost_inside_data_leaves_no_message() {
+    let exchange = Exchange::new();
+    let proxy = proxy(&exchange, BY_SECRET);
+    let mut scanner = Scanner::log_in(&proxy);
+    scanner.ok(&format!("MAIL FROM:<{SCAN}>"));
+    scanner.ok(&format!("RCPT TO:<{SCAN}>"));
+    scanner.ok("DATA");
+    scanner.0.send(&MESSAGE[..MESSAGE.len() - 9]);
+    drop(scanner);
+    exchange.until("end of the half message", |counts| counts.submissions.cut == 1);
+    assert_eq!((exchange.simulator.submissions().len(), exchange.simulator.messages(SCAN)), (0, 0));
+}
+
+/// The device hears that its settings are not at fault, and the log says what the administrator has to do.
+#[test]
+fn each_refusal_of_a_login_says_what_to_do() {
+    let switch = "Set-CASMailbox -SmtpClientAuthenticationDisabled $false";
+    for (refusal, advice) in [
+        (LoginRefusal::DisabledForTenant, switch),
+        (LoginRefusal::DisabledForMailbox, switch),
+        (LoginRefusal::SecurityDefaults, "security defaults of the directory block SMTP AUTH"),
+        (LoginRefusal::Criteria, "Conditional Access or an authentication policy refuses this login"),
+        (
+            LoginRefusal::Unsuccessful,
+            "it said \\\"535 5.7.3 Authentication unsuccessful [FR4P281CA0012.DEUP281.PROD.OUTLOOK.COM ",
+        ),
+    ] {
+        let exchange = Exchange::new();
+        let proxy = proxy(&exchange, BY_SECRET);
+        exchange.quirk(|quirks| quirks.smtp.login_refusal = Some(refusal));
+        let (_, answer) = Scanner::try_to_log_in(&proxy);
+        assert!(answer.starts_with("535 5.7."), "{refusal:?}: {answer}");
+        proxy.log.wait_for("line of the refusal", |line| line.contains(advice));
+        assert!(!proxy.log.all().contains(PASSWORD));
+        assert_eq!(exchange.simulator.counts().smtp().accepted, 0);
+    }
+}
+
+/// A fault of Exchange Online, the response that the device hears, and words of the log.
+type Row = (&'static str, fn(&mut Quirks), &'static str, &'static str);
+
+#[test]
+fn each_refusal_of_a_message_reaches_the_device_in_its_words() {
+    let rows: [Row; 6] = [
+        ("full", |quirks| quirks.smtp.mailbox_full = true, "452 4.2.2 ", "Sent Items"),
+        ("too big", |quirks| quirks.smtp.max_send_size = 10, "552 5.3.4 ", "MaxSendSize"),
+        ("quota", |quirks| quirks.smtp.recipients_per_day = 0, "451 4.7.1 ", "number of recipients"),
+        ("busy", |quirks| fault(quirks, "451 4.7.500 Server busy. Please try again later."), "451 4.7.1 ", "4.7.500"),
+        ("passing", |quirks| fault(quirks, "451 4.7.0 Temporary server error. PRX4"), "451 4.7.0 ", "PRX4"),
+        ("spam", |quirks| fault(quirks, "550 5.1.8 Bad outbound sender"), "550 5.1.8 ", "Restricted entities"),
+    ];
+    for (name, change, heard, logged) in rows {
+        let exchange = Exchange::new();
+        let proxy = proxy(&exchange, BY_SECRET);
+        let mut scanner = Scanner::log_in(&proxy);
+        exchange.quirk(change);
+        let answer = scanner.submit(&stuffed(MESSAGE));
+        assert!(answer.starts_with(heard), "{name}: {answer}");
+        proxy.log.wait_for("line of the refusal", |line| line.contains(logged));
+        assert_eq!((exchange.simulator.submissions().len(), exchange.simulator.messages(SCAN)), (1, 0), "{name}");
+    }
+}
+
+fn fault(quirks: &mut Quirks, reply: &str) {
+    quirks.smtp.faults.push(SmtpFault::reply(SmtpMoment::EndOfData, reply));
+}
+
+/// The mailbox has lost a right that packetboat counts on. 550 with the same number is the throttle, which passes.
+#[test]
+fn a_denied_sender_and_a_throttled_mailbox_are_told_apart() {
+    for denial in [Denial::Permissions, Denial::SendAsDenied, Denial::StoreDriver] {
+        let exchange = Exchange::new();
+        let proxy = proxy(&exchange, BY_SECRET);
+        exchange.quirk(|quirks| {
+            quirks.smtp.denial = denial;
+            quirks.smtp.sends_as_nobody = true;
+        });
+        let answer = Scanner::log_in(&proxy).submit(&stuffed(MESSAGE));
+        assert!(answer.starts_with("550 5.7.1 "), "{denial:?}: {answer}");
+        proxy.log.wait_for("line of the refusal", |line| line.contains("Add-RecipientPermission"));
+    }
+    let exchange = Exchange::new();
+    let proxy = proxy(&exchange, BY_SECRET);
+    exchange.simulator.throttle_submission(SCAN, Some(RepeatedError::SendAsDenied));
+    let answer = Scanner::log_in(&proxy).submit(&stuffed(MESSAGE));
+    assert!(answer.starts_with("451 4.7.1 "), "{answer}");
+    proxy.log.wait_for("line of the throttle", |line| line.contains("Exchange Online takes nothing from this mailbox"));
+}
+
+/// Exchange Online opens three sessions of a mailbox at a time. packetboat keeps to them, and lets the fourth device wait.
+#[test]
+fn four_scanners_share_three_sessions() {
+    let exchange = Exchange::new();
+    exchange
+        .quirk(|quirks| quirks.smtp = Smtp { final_delay: std::time::Duration::from_millis(300), ..Smtp::default() });
+    let proxy = proxy(&exchange, BY_SECRET);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut scanner = Scanner::log_in(&proxy);
+                let answer = scanner.submit(&stuffed(MESSAGE));
+                assert!(answer.starts_with("250 "), "{answer}");
+                scanner.ask("QUIT");
+            });
+        }
+    });
+    let counts = exchange.simulator.counts();
+    assert_eq!((counts.submissions.delivered, counts.smtp().refused), (4, 0));
+    assert!(counts.submissions.most_sessions <= 3, "{counts:?}");
+}
