@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// Listen on this address; 127.0.0.1 keeps the LAN out
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
     listen: IpAddr,
-    /// Exit after the built-in device has fetched its mail
+    /// Exit after the built-in device has sent a scan and fetched its mail
     #[arg(long)]
     once: bool,
 }
@@ -126,7 +126,8 @@ fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Res
     state::write(&secret, SECRET.as_bytes(), Access::Private).map_err(unavailable)?;
     let hash = password::hash(setting.password.as_bytes()).map_err(unavailable)?;
     let (directory, roots) = (&setting.directory, simulator.authority());
-    let (imap, pop3, endpoint) = (simulator.imap().port(), simulator.pop3().port(), simulator.endpoint().port());
+    let (imap, pop3, smtp) = (simulator.imap().port(), simulator.pop3().port(), simulator.smtp().port());
+    let endpoint = simulator.endpoint().port();
     let (login, mailbox) = (setting.login, setting.mailbox);
     let mut text = format!(
         "# The demo's configuration. A real one leaves out cloud, authority, roots, upstream and [upstream.exchange].\n\
@@ -134,11 +135,12 @@ fn configuration(setting: &Setting, simulator: &Simulator, profile: &str) -> Res
          [identity.office]\ntenant = \"contoso.example\"\nclient_id = \"{CLIENT}\"\nclient_secret_file = {secret:?}\n\
          cloud = \"worldwide\"\nauthority = \"https://localhost:{endpoint}\"\nroots = {roots:?}\n\n\
          [upstream.exchange]\nhost = \"localhost\"\nimap_port = {imap}\npop3_port = {pop3}\nroots = {roots:?}\n\n\
+         [upstream.exchange.smtp]\nport = {smtp}\n\n\
          [account.scans]\nmailbox = \"{mailbox}\"\nupstream = \"exchange\"\n\n\
          [[device]]\nlogin = \"{login}\"\npasswords = [\"{hash}\"]\n"
     );
     for (port, one) in
-        Protocol::MAILBOX.iter().flat_map(|one| setting.ports.of(*one).iter().zip(DefaultListener::of(*one)))
+        setting.ports.iter().flat_map(|(protocol, ports)| ports.iter().zip(DefaultListener::of(protocol)))
     {
         let address = SocketAddr::new(setting.listen, *port);
         let (protocol, entry) = (one.protocol.key(), one.entry);

@@ -59,7 +59,7 @@ impl std::error::Error for FetchError {
     }
 }
 
-/// Fetches the first message, as a device that logs in with user name and password.
+/// Fetches a message, as a device that logs in with user name and password: by IMAP the newest, by POP3 the first.
 ///
 /// # Errors
 /// The server refused a command, or speaks another protocol; the error holds command and answer.
@@ -74,7 +74,7 @@ where
     }
 }
 
-/// Fetches the first message by IMAP, as a device that logs in with user name and password.
+/// Fetches the newest message by IMAP, as a device that logs in with user name and password.
 ///
 /// # Errors
 /// The server refused a command, or speaks another protocol; the error holds command and answer.
@@ -88,7 +88,7 @@ where
     conversation.imap("1", &format!("LOGIN {login} {password}"), &format!("LOGIN {login} \"****\"")).await?;
     let selected = conversation.imap_plain("2", "SELECT INBOX").await?;
     if !selected.contains("* 0 EXISTS") {
-        conversation.imap_plain("3", "FETCH 1 (RFC822.SIZE BODY.PEEK[])").await?;
+        conversation.imap_plain("3", "FETCH * (RFC822.SIZE BODY.PEEK[])").await?;
     }
     conversation.imap_plain("4", "LOGOUT").await?;
     Ok(conversation.exchanges)

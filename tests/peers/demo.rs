@@ -25,14 +25,23 @@ fn the_demonstration_and_every_printed_command() {
         "LOGIN \"scanner3\" \"****\"",
         "PASS ****",
         "login by XOAUTH2 as scans@contoso.example, TLSv1.3",
+        "AUTH LOGIN",
+        "(the password ****)",
+        "235 2.7.0 ",
         "1 OK logged in",
         "+OK logged in",
     ] {
         assert!(story.contains(step), "no {step} in:\n{story}");
     }
-    assert_eq!(story.matches("Subject: It still works").count(), 2, "by IMAP and by POP3:\n{story}");
+    assert_eq!(story.matches("Subject: Scanned page").count(), 1, "sent, and read back by IMAP:\n{story}");
+    assert_eq!(story.matches("Subject: It still works").count(), 1, "by POP3:\n{story}");
     let commands: Vec<&str> = story.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
     assert_eq!(commands.len(), 2);
+    let sending = story.lines().map(str::trim).find(|line| line.starts_with("printf ")).unwrap();
+    let output = shell(sending, "");
+    assert!(!output.contains("curl: "), "{sending}\n{output}");
+    let sent = commands[1].replace("/1", "/3");
+    assert!(shell(&sent, "").contains("Subject: by hand"), "{sending}");
     for command in commands {
         let output = shell(command, "");
         assert!(output.contains("Still you are reading this."), "{command}\n{output}");

@@ -14,7 +14,7 @@ use crate::text::{Printable, Style};
 use crate::transport::Facts;
 use crate::transport::downstream::{self, legacy_client};
 
-/// One fetch of the built-in device.
+/// One session of the built-in device.
 struct Session<'a> {
     protocol: Protocol,
     address: SocketAddr,
@@ -26,7 +26,7 @@ struct Session<'a> {
     events: &'a [String],
 }
 
-/// Lets the built-in device fetch its mail by each protocol, and shows every exchange.
+/// Lets the built-in device send a scan to its own mailbox, and fetch mail by each protocol; shows every exchange.
 pub(super) async fn show(
     simulator: &Simulator,
     setting: &Setting,
@@ -38,19 +38,35 @@ pub(super) async fn show(
     text.plain("\nAn old scanner, packetboat, and a pretend Exchange Online, all on this computer.\n");
     print(text.text)?;
     let mut before = 0;
-    for protocol in Protocol::MAILBOX {
+    for protocol in [Protocol::Smtp, Protocol::Imap, Protocol::Pop3] {
         let address = *addresses.of(protocol);
         let tls = legacy_client::connect(address, authority).await.map_err(unavailable)?;
         let facts = downstream::facts(&tls);
-        let exchanges = client::fetch(protocol, tls, setting.login, &setting.password).await.map_err(unavailable)?;
+        let exchanges = match protocol {
+            Protocol::Smtp => client::submit(tls, &scan(setting)).await,
+            Protocol::Imap | Protocol::Pop3 => client::fetch(protocol, tls, setting.login, &setting.password).await,
+        };
+        let exchanges = exchanges.map_err(unavailable)?;
         let all = simulator.events();
         let events = all.get(before..).unwrap_or_default();
         before = all.len();
         print(Session { protocol, address, facts, login: setting.login, exchanges, events }.painted())?;
     }
     let mut text = Painted::new();
-    text.plain("\n").green("The mail came through, both ways.").plain("\n");
+    text.plain("\n").green("The scan was sent, and came back; the mail came through, both ways.").plain("\n");
     print(text.text)
+}
+
+/// The scan that the built-in device sends to its own mailbox.
+fn scan(setting: &Setting) -> client::Job<'_> {
+    client::Job {
+        hello: client::Hello::Ehlo,
+        name: "scanner",
+        login: Some(client::Login { form: client::LoginForm::Login, user: setting.login, password: &setting.password }),
+        sender: setting.mailbox,
+        recipients: std::slice::from_ref(&setting.mailbox),
+        message: SCAN.as_bytes(),
+    }
 }
 
 impl Session<'_> {
@@ -69,8 +85,11 @@ impl Session<'_> {
             if !exchange.command.is_empty() {
                 text.plain("   scanner  ").bold(&exchange.command).plain("\n");
             }
-            if exchange.command.contains("LOGIN") || exchange.command.starts_with("PASS") {
+            if exchange.command.contains("****") {
                 login_events(&mut text, self.login, self.events);
+            }
+            if exchange.command.ends_with("the dot)") {
+                delivery_events(&mut text, self.events);
             }
             for line in exchange.answer.lines() {
                 text.plain("            ").dim(shortened(line)).plain("\n");
@@ -95,9 +114,16 @@ fn login_events(text: &mut Painted, login: &str, events: &[String]) {
     }
 }
 
+/// Shows what happens to a message between its last dot and the response to it.
+fn delivery_events(text: &mut Painted, events: &[String]) {
+    for event in events.iter().filter_map(|event| event.strip_prefix("SMTP: message ")) {
+        text.plain("              ").green("Exchange Online:").plain(format_args!(" message {event}\n"));
+    }
+}
+
 /// The commands and settings with which a person can try the demo by hand.
 pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
-    let ([imap, imaps], [pop3, pop3s]) = (setting.ports.imap, setting.ports.pop3);
+    let ([imap, imaps], [pop3, pop3s], [smtp, smtps]) = (setting.ports.imap, setting.ports.pop3, setting.ports.smtp);
     let (login, password, ca) = (setting.login, setting.password.as_str(), authority.display());
     let mut painted = Painted::new();
     painted.plain("\n").bold("packetboat keeps running: try it by hand, in another terminal").plain("\n\n");
@@ -108,6 +134,12 @@ pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
         "  curl {old} --cacert {ca} --user {login}:{password} 'imaps://localhost:{imaps}/INBOX;MAILINDEX=1'"
     );
     let _ = writeln!(text, "  curl {old} --cacert {ca} --user {login}:{password} pop3s://localhost:{pop3s}/1");
+    let (from, end) = (setting.mailbox, "\\r\\n");
+    let _ = writeln!(
+        text,
+        "  printf 'From: {from}{end}Subject: by hand{end}{end}hello{end}' | curl {old} --cacert {ca} --user {login}:{password} \
+         --mail-from {from} --mail-rcpt {from} --upload-file - smtps://localhost:{smtps}"
+    );
     let _ = writeln!(
         text,
         "  openssl s_client -quiet -crlf -tls1 -cipher DEFAULT:@SECLEVEL=0 -CAfile {ca} -starttls imap -connect localhost:{imap}"
@@ -120,6 +152,7 @@ pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
     }
     let _ = writeln!(text, "  IMAP       port {imaps} with SSL/TLS, port {imap} with STARTTLS (or SSL/TLS)");
     let _ = writeln!(text, "  POP3       port {pop3s} with SSL/TLS, port {pop3} with STLS (or SSL/TLS)");
+    let _ = writeln!(text, "  SMTP       port {smtps} with SSL/TLS, port {smtp} with STARTTLS (or SSL/TLS)");
     let _ = writeln!(text, "  user name  {login}\n  password   {password}");
     let _ = writeln!(text, "  CA         {ca} (DER: {})", setting.directory.join("ca.der").display());
     let _ = writeln!(
@@ -131,6 +164,16 @@ pub(super) fn by_hand(setting: &Setting, authority: &Path) -> Printable {
     painted.plain(text);
     painted.text
 }
+
+/// A page with one dot, as a scanner of 2005 sends it.
+const SCAN: &str = "From: Scanner on the second floor <scans@contoso.example>\r\n\
+To: <scans@contoso.example>\r\n\
+Subject: Scanned page\r\n\
+MIME-Version: 1.0\r\n\
+Content-Type: image/x-portable-bitmap; name=\"page.pbm\"\r\n\
+Content-Transfer-Encoding: base64\r\n\
+\r\n\
+UDEKMyAzCjAgMCAwCjAgMSAwCjAgMCAwCg==\r\n";
 
 fn shortened(line: &str) -> String {
     const LONGEST: usize = 100;
