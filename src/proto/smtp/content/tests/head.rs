@@ -241,12 +241,20 @@ fn a_head_with_bare_line_ends_is_repaired_and_read() {
         let message = message.replace("\r\n", end) + "\r\n";
         assert_eq!(up(SenderPolicy::Rewrite, &message), expected, "{end:?}");
     }
+    let rewrite = |message: &str| up(SenderPolicy::Rewrite, message);
     // CR CR LF is two line ends, and so a blank line ends the head behind the first field.
-    let up_of = up(SenderPolicy::Rewrite, "Subject: x\r\r\nFrom: a@b.example\r\n");
-    assert_eq!(up_of, format!("{MAILBOX}{DATE}{ID}Subject: x\r\n\r\nFrom: a@b.example\r\n"));
+    assert_eq!(
+        rewrite("Subject: x\r\r\nFrom: a@b.example\r\n"),
+        format!("{MAILBOX}{DATE}{ID}Subject: x\r\n\r\nFrom: a@b.example\r\n")
+    );
     // A field that a bare CR begins is a field when it goes up.
-    let up = up(SenderPolicy::Rewrite, "Subject: x\rFrom: a@b.example\r\n\r\n");
+    let up = rewrite("Subject: x\rFrom: a@b.example\r\n\r\n");
     assert_eq!(up, format!("{DATE}{ID}Subject: x\r\nFrom: <scan@contoso.example>\r\nReply-To: <a@b.example>\r\n\r\n"));
+    // The line end in front of the body counts there.
+    assert_eq!(rewrite("Subject: x\r\n\n.\r\n"), format!("{MAILBOX}{DATE}{ID}Subject: x\r\n\r\n..\r\n"));
+    let quirk = Arc::new(Rules { lf_end_of_data: true, ..policy(SenderPolicy::Rewrite) });
+    assert!(check(&quirk, b"Subject: x\n\ntext\n.\n").is_complete);
+    assert!(!check(&quirk, b"Subject: x\r\n\ntext\n.\n").is_complete);
     let refuse = Rules { bare_line_ends: BareLineEnds::Refuse, ..policy(SenderPolicy::Rewrite) };
     assert_eq!(passed(refuse, b"Subject: x\nFrom: a@b.example\r\n\r\nbody\r\n"), Err(Refusal::BareLineEnd));
 }
