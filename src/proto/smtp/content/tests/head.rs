@@ -188,6 +188,8 @@ fn other_policies_leave_the_field_or_refuse_the_message() {
     for from in [two, bad] {
         assert_eq!(result(SenderPolicy::Reject, from), Err(Refusal::UnreadableSender));
     }
+    let without = result(SenderPolicy::Envelope, "");
+    assert_eq!(without, Ok(format!("{MAILBOX}{OWN}Sender: a@b.example\r\n\r\nbody\r\n")), "Sender stays");
     for refusal in [Refusal::Sender(Address::parse(b"a@b").unwrap()), Refusal::UnreadableSender] {
         assert!(refusal.reply().starts_with("550 5.7.60 "));
     }
@@ -255,8 +257,10 @@ fn a_head_with_bare_line_ends_is_repaired_and_read() {
     let quirk = Arc::new(Rules { lf_end_of_data: true, ..policy(SenderPolicy::Rewrite) });
     assert!(check(&quirk, b"Subject: x\n\ntext\n.\n").is_complete);
     assert!(!check(&quirk, b"Subject: x\r\n\ntext\n.\n").is_complete);
-    let refuse = Rules { bare_line_ends: BareLineEnds::Refuse, ..policy(SenderPolicy::Rewrite) };
-    assert_eq!(passed(refuse, b"Subject: x\nFrom: a@b.example\r\n\r\nbody\r\n"), Err(Refusal::BareLineEnd));
+    for message in [&b"Subject: x\nFrom: a@b.example\r\n\r\nbody\r\n"[..], b"Subject: x\0\r\n\r\nbody\r\n"] {
+        let refuse = Rules { bare_line_ends: BareLineEnds::Refuse, ..policy(SenderPolicy::Rewrite) };
+        assert_eq!(passed(refuse, message), Err(Refusal::BareLineEnd));
+    }
 }
 
 /// A bound on the head holds at the same octet however it comes.
