@@ -80,7 +80,7 @@ $sudo apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 $sudo apt-get install -qq -y --no-install-recommends $missing >/dev/null
 # Tests and benches start servers of their own; the system's are not wanted.
-for service in dovecot nginx haproxy stunnel4 prometheus; do
+for service in dovecot exim4 nginx haproxy stunnel4 prometheus; do
     case " $missing " in
     *" $service"*) [ ! -d /run/systemd/system ] || $sudo systemctl disable --now $service.socket $service.service 2>/dev/null || true ;;
     esac
