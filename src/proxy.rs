@@ -24,6 +24,7 @@ mod limits;
 mod listen;
 mod login_check;
 mod prepare;
+mod probe_message;
 mod process;
 mod registry;
 mod remarks;

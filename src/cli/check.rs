@@ -29,6 +29,12 @@ pub(super) struct Arguments {
     /// With --online: try this account alone, and print every step; may be repeated
     #[arg(long = "account", value_name = "NAME", requires = "online")]
     accounts: Vec<String>,
+    /// With --online and one --account: send a test message from its mailbox to this address
+    ///
+    /// The message goes the way of a device's mail: sender and recipients of the account apply. Exchange Online keeps a
+    /// copy in Sent Items.
+    #[arg(long, value_name = "TO", requires = "accounts", conflicts_with = "identity")]
+    send: Option<String>,
     /// With --online: only fetch the tokens of this identity, and log in to no mailbox
     #[arg(long, value_name = "NAME", requires = "online", conflicts_with = "accounts")]
     identity: Option<String>,
@@ -47,6 +53,9 @@ pub(super) fn check(file: &Path, proven: &Proven, arguments: &Arguments) -> Resu
     adopt_port_report();
     if arguments.online {
         online::are_known(&proven.config, &arguments.accounts)?;
+        if let Some(to) = &arguments.send {
+            online::can_send(&proven.config, &arguments.accounts, to)?;
+        }
     }
     for warning in &proven.warnings {
         print_error(format_args!("warning: {warning}"));
@@ -60,7 +69,7 @@ pub(super) fn check(file: &Path, proven: &Proven, arguments: &Arguments) -> Resu
     match &arguments.identity {
         _ if !arguments.online => Ok(()),
         Some(identity) => online::check_identity(file, proven, identity),
-        None => online::check(file, proven, &arguments.accounts),
+        None => online::check(file, proven, &arguments.accounts, arguments.send.as_deref()),
     }
 }
 

@@ -13,7 +13,9 @@ use super::output::{diagnostics_error, print, print_error};
 use crate::config::{Account, Config, Proven};
 use crate::confinement;
 use crate::failure::Failure;
+use crate::protocol::Protocol;
 use crate::proxy::{LoginChecks, describe, readiness};
+use crate::submission;
 use crate::token::AccessToken;
 use crate::transport::upstream::unresolved_localhost;
 
@@ -53,8 +55,27 @@ pub(super) fn are_known(config: &Config, accounts: &[String]) -> Result<(), Comm
     Err(Exit::Usage.because(format_args!("there is no account \"{unknown}\"; known are {}", known.join(", "))))
 }
 
-/// Tries these accounts, or all where none is named.
-pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String]) -> Result<(), CommandError> {
+/// Checks that a test message can be sent to this address: one account is named, and it sends.
+///
+/// # Errors
+/// It cannot.
+pub(super) fn can_send(config: &Config, accounts: &[String], to: &str) -> Result<(), CommandError> {
+    let [account] = accounts else {
+        return Err(Exit::Usage.because("--send sends from one mailbox: name one --account"));
+    };
+    if !submission::is_entry(to) || to.starts_with('*') {
+        return Err(Exit::Usage.because(format_args!("--send: \"{to}\" is no e-mail address")));
+    }
+    if !config.protocols_of(account).contains(&Protocol::Smtp) {
+        let why =
+            "no device of the account sends: that needs a [[listener]] with protocol = \"smtp\"; see docs/send.md";
+        return Err(Exit::Usage.because(why));
+    }
+    Ok(())
+}
+
+/// Tries these accounts, or all where none is named. Then sends a message to `to`.
+pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String], to: Option<&str>) -> Result<(), CommandError> {
     let config = &proven.config;
     confine(file, config);
     let runtime = super::runtime()?;
@@ -81,7 +102,12 @@ pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String]) -> Result
         }
         let accounts: Vec<_> = tokens.iter().flat_map(TokenCheck::accounts_with_token).collect();
         let checks = Arc::new(AccountChecks { config: config.clone(), logins: checks, detail });
-        let failed = try_accounts(&checks, &accounts).await?;
+        let mut failed = try_accounts(&checks, &accounts).await?;
+        if let (Some(to), [name], []) = (to, wanted.as_slice(), failed.as_slice())
+            && !checks.send(name, to).await?
+        {
+            failed.push(name);
+        }
         checks.logins.settle().await;
         print(format_args!("{}\n", readiness(wanted.len(), &failed)))?;
         if failed.is_empty() { Ok(()) } else { Err(Exit::Unavailable.into()) }
@@ -216,6 +242,16 @@ impl AccountChecks {
             text.clear();
         }
         AccountResult { text, is_ready }
+    }
+
+    /// Sends a test message, and returns whether the server has taken it.
+    async fn send(&self, name: &str, to: &str) -> Result<bool, CommandError> {
+        let tried = self.logins.try_message(name, to).await;
+        print(format_args!("  {}  {}\n", tried.name, tried.text))?;
+        if let Some(advice) = &tried.advice {
+            print(format_args!("         {advice}\n"))?;
+        }
+        Ok(tried.is_ok())
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::login_check::LoginChecks;
 use crate::config::Identity;
-use crate::protocol::Protocol;
+use crate::failure::{Failure, Kind};
+use crate::protocol::{Actor, Protocol};
 use crate::token::{AccessToken, Claims};
 use crate::transport::Facts;
 
@@ -91,19 +92,54 @@ impl LoginChecks {
         let name = protocol.name();
         let mut step = match self.login(account, protocol, connected).await {
             Ok(facts) => {
-                let opened = if Protocol::MAILBOX.contains(&protocol) { ", mailbox opened" } else { "" };
-                let text = format!("ok: {server}, {}, certificate verified, logged in{opened}", tls(&facts));
+                let done = if protocol == Protocol::Smtp { "sender accepted" } else { "mailbox opened" };
+                let text = format!("ok: {server}, {}, certificate verified, logged in, {done}", tls(&facts));
                 TriedStep::ended(name, StepState::Ok, text)
             }
-            Err(failure) => TriedStep::ended(name, StepState::Failed, format!("failed at {server}: {failure}")),
+            Err(failure) => {
+                let text = format!("failed at {server}: {failure}");
+                TriedStep { advice: self.advice(account, &failure), ..TriedStep::ended(name, StepState::Failed, text) }
+            }
         };
-        if !step.is_ok() {
+        if !step.is_ok() && step.advice.is_none() {
             // A server that takes the token is right about it; where it does not, this may be why.
-            let identity = self.config().accounts.get(account).map(|known| &known.identity);
-            let identity = identity.and_then(|name| self.config().identities.get(name));
+            let identity = self.identity_of(account);
             step.advice = identity.zip(token.claims()).and_then(|(identity, claims)| lack(identity, protocol, &claims));
         }
         step
+    }
+
+    /// Sends a message from an account's mailbox, as its devices do.
+    pub async fn try_message(&self, account: &str, recipient: &str) -> TriedStep {
+        let server = self.server_name(account, Protocol::Smtp);
+        let mailbox = self.config().accounts.get(account).map(|known| known.mailbox.as_str()).unwrap_or_default();
+        match self.send(account, recipient).await {
+            Ok(answer) => {
+                let text = format!("ok: sent a message from {mailbox} to {recipient}; {server} said \"{answer}\"");
+                TriedStep::ended("message", StepState::Ok, text)
+            }
+            Err(failure) => {
+                let text = format!("failed at {server}, from {mailbox} to {recipient}: {failure}");
+                let advice = self.advice(account, &failure);
+                TriedStep { advice, ..TriedStep::ended("message", StepState::Failed, text) }
+            }
+        }
+    }
+
+    /// The command against a refusal whose cause is plain.
+    fn advice(&self, account: &str, failure: &Failure) -> Option<String> {
+        let mailbox = &self.config().accounts.get(account)?.mailbox;
+        (failure.kind == Kind::SmtpAuthDisabled).then(|| {
+            format!(
+                "as an Exchange administrator: Set-CASMailbox -Identity '{}' -SmtpClientAuthenticationDisabled $false",
+                mailbox.replace('\'', "''")
+            )
+        })
+    }
+
+    fn identity_of(&self, account: &str) -> Option<&Identity> {
+        let config = self.config();
+        config.accounts.get(account).and_then(|known| config.identities.get(&known.identity))
     }
 
     fn server_name(&self, account: &str, protocol: Protocol) -> String {
@@ -163,6 +199,15 @@ fn lack(identity: &Identity, protocol: Protocol, claims: &Claims) -> Option<Stri
     let wanted = protocol.permission(identity.grant.actor());
     let has = claims.roles.iter().any(|role| role == wanted)
         || claims.scp.as_deref().is_some_and(|scopes| scopes.split(' ').any(|scope| scope == wanted));
+    if protocol == Protocol::Smtp && identity.grant.actor() == Actor::Application {
+        // RBAC for Applications needs no permission in the token.
+        return (!has).then(|| {
+            format!(
+                "the application needs the role \"Application {wanted}\" in Exchange Online for this mailbox, or the \
+                 permission {wanted} with consent and FullAccess; see packetboat setup"
+            )
+        });
+    }
     (!has).then(|| {
         format!(
             "the permission {wanted} is missing: add it to the app registration (Office 365 Exchange Online) and consent; \

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, empty};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, duplex, empty};
 use tokio::time::timeout;
 
 use super::backend::Servers;
@@ -12,6 +12,7 @@ use super::connection::driver::{Driver, Event};
 use super::connection::network::{Network, ServerStream, Tcp};
 use super::connection::starttls::secure_server;
 use super::prepare::servers;
+use super::probe_message::ProbeMessage;
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind, Side};
@@ -87,8 +88,9 @@ impl LoginChecks {
         self.tokens.of(one).zip(self.tokens.of(other)).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
 
-    /// Connects to the account's mail server, logs in, probes the mailbox, and logs out. Calls `connected` once the
-    /// server is reached, with the facts of TLS unless that begins later.
+    /// Connects to the account's mail server, logs in, probes the mailbox, and logs out. In submission the probe gives
+    /// the sender, and takes it back. Calls `connected` once the server is reached, with the facts of TLS unless that
+    /// begins later.
     ///
     /// # Errors
     /// The failure that a device's login would have met.
@@ -98,11 +100,33 @@ impl LoginChecks {
         protocol: Protocol,
         connected: impl FnOnce(Option<Facts>),
     ) -> Result<Facts, Failure> {
+        let checked = self.checked(account, protocol, None, connected).await?;
+        Ok(checked.facts)
+    }
+
+    /// Sends a message to this recipient from the account's mailbox, as a device would. Returns the server's answer.
+    ///
+    /// # Errors
+    /// The failure that a device would have met.
+    pub async fn send(&self, account: &str, recipient: &str) -> Result<String, Failure> {
+        let checked = self.checked(account, Protocol::Smtp, Some(recipient), |_| {}).await?;
+        Ok(checked.answer)
+    }
+
+    async fn checked(
+        &self,
+        account: &str,
+        protocol: Protocol,
+        recipient: Option<&str>,
+        connected: impl FnOnce(Option<Facts>),
+    ) -> Result<Checked, Failure> {
         let mailbox = self.mailboxes.of(account, protocol).ok_or_else(no_account)?;
         let token = mailbox.token().await?;
         let server = Tcp.dial(&mailbox.server).await?;
         connected(server.stream.facts());
-        let checked = timeout(self.answer_timeout, check(mailbox, &token, server)).await;
+        // A server may take long over its answer to a whole message.
+        let more = recipient.map_or(Duration::ZERO, |_| self.config.limits.submission.answer_timeout);
+        let checked = timeout(self.answer_timeout + more, check(mailbox, &token, server, recipient)).await;
         checked
             .unwrap_or_else(|_| Err(Failure::new(Kind::UpstreamTimeout, "")))
             .map_err(|failure| mailbox.explain(failure))
@@ -114,26 +138,65 @@ impl LoginChecks {
     }
 }
 
+/// A login that has succeeded.
+struct Checked {
+    facts: Facts,
+    /// The server's last answer to the pretend device; empty where there is none.
+    answer: String,
+}
+
 fn no_account() -> Failure {
     Failure::new(Kind::ContactAdmin, "there is no such account")
 }
 
-/// Logs in and out with the driver and the session that serve devices. The device's stream is empty: it has closed
-/// already, and discards what is written to it.
-async fn check(mailbox: &Mailbox, token: &AccessToken, server: ServerStream<Stream>) -> Result<Facts, Failure> {
+/// Logs in and out with the driver and the session that serve devices. No device is there: its stream has closed
+/// already, and discards what is written to it. In submission a pretend device gives its sender.
+async fn check(
+    mailbox: &Mailbox,
+    token: &AccessToken,
+    server: ServerStream<Stream>,
+    recipient: Option<&str>,
+) -> Result<Checked, Failure> {
     let protocol = mailbox.server.protocol();
     let terms =
         Terms::translated(protocol, AccessSettings { probe: true, delete: true, submission: mailbox.submission() });
     let login = UpstreamLogin { credentials: mailbox.credentials(token), security: server.security, terms };
-    let mut driver = Driver::new(proto::login(protocol), empty());
-    driver.connect(server.stream, login);
+    let session = proto::login(protocol);
+    let (mut stream, answer) = if protocol == Protocol::Smtp {
+        let (near, far) = duplex(DEVICE_BUFFER);
+        let mut driver = Driver::new(session, far);
+        driver.connect(server.stream, login);
+        log_in(&mut driver, mailbox).await?;
+        let answer = ProbeMessage::new(&mailbox.account.mailbox, recipient).play(&mut driver, near).await?;
+        (driver.take_upstream(), answer)
+    } else {
+        let mut driver = Driver::new(session, empty());
+        driver.connect(server.stream, login);
+        log_in(&mut driver, mailbox).await?;
+        (driver.take_upstream(), String::new())
+    };
+    let Some((stream, _)) = &mut stream else {
+        return Err(Failure::new(Kind::UpstreamLost, "after the login"));
+    };
+    // The login has succeeded, whatever the server answers to the logout.
+    let _ = stream.write_all(proto::logout(protocol)).await;
+    let _ = stream.shutdown().await;
+    let facts = stream.facts().ok_or_else(|| Failure::new(Kind::UpstreamTls, "no TLS"))?;
+    Ok(Checked { facts, answer })
+}
+
+/// Goes on until the server has let the session in.
+async fn log_in<D>(driver: &mut Driver<D, Stream>, mailbox: &Mailbox) -> Result<(), Failure>
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
         match driver.next().await? {
             Event::StartTls(Side::Upstream) => {
-                let stream = secure_server(&Tcp, &mut driver, &mailbox.server).await?;
+                let stream = secure_server(&Tcp, driver, &mailbox.server).await?;
                 driver.upstream_secured(stream);
             }
-            Event::LoggedIn => break,
+            Event::LoggedIn => return Ok(()),
             Event::LoginFailed(failure) => return Err(failure),
             Event::Ended(Side::Upstream) => {
                 return Err(Failure::new(Kind::UpstreamLost, "in the middle of the login"));
@@ -145,11 +208,7 @@ async fn check(mailbox: &Mailbox, token: &AccessToken, server: ServerStream<Stre
             }
         }
     }
-    let Some((mut stream, _)) = driver.take_upstream() else {
-        return Err(Failure::new(Kind::UpstreamLost, "after the login"));
-    };
-    // The login has succeeded, whatever the server answers to the logout.
-    let _ = stream.write_all(proto::logout(protocol)).await;
-    let _ = stream.shutdown().await;
-    stream.facts().ok_or_else(|| Failure::new(Kind::UpstreamTls, "no TLS"))
 }
+
+/// The octets that a pretend device has room for: every reply to it is shorter.
+const DEVICE_BUFFER: usize = 64 * 1024;

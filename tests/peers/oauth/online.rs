@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use packetboat::simulator::Simulator;
+use packetboat::simulator::quirks::smtp::{LoginRefusal, SmtpFault, SmtpMoment};
 
 use support::exchange::*;
 use support::process::Process;
@@ -71,6 +72,94 @@ fn a_wrong_secret() {
     );
     assert!(!ran.output.contains("the-id-of-the-secret"), "{}", ran.output);
     assert_eq!(exchange.simulator.counts().mail_connections, 0);
+}
+
+/// The sender is given and taken back: no message is sent.
+#[test]
+fn sending_is_tried_without_a_message() {
+    let exchange = Exchange::new();
+    let configuration = exchange.submission_frame() + &exchange.identity(BY_SECRET) + &account("scans", SCAN, "");
+    let ran = exchange.run(OF_SCANS, &configuration);
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let place = format!("ok: 127.0.0.1 port {}, TLSv1", exchange.simulator.smtp().port());
+    let smtp = line(&ran, "SMTP ");
+    assert!(smtp.contains(&place) && smtp.ends_with("logged in, sender accepted"), "{smtp}");
+    let commands = exchange.simulator.smtp_commands();
+    let verbs: Vec<&str> = commands.iter().filter_map(|one| one.line.split([' ', ':']).next()).collect();
+    assert_eq!(verbs, ["", "EHLO", "STARTTLS", "EHLO", "AUTH", "(response)", "MAIL", "RSET", "QUIT"]);
+    assert!(commands[6].line.starts_with(&format!("MAIL FROM:<{SCAN}>")), "{}", commands[6].line);
+    assert!(exchange.simulator.submissions().is_empty());
+}
+
+/// Each refusal of Exchange Online comes with what to do about it.
+#[test]
+fn a_refusal_to_send_comes_with_the_command() {
+    let exchange = Exchange::new();
+    let configuration = exchange.submission_frame() + &exchange.identity(BY_SECRET) + &account("scans", SCAN, "");
+    let command = format!("Set-CASMailbox -Identity '{SCAN}' -SmtpClientAuthenticationDisabled $false");
+    for (refusal, words, has_command) in [
+        (LoginRefusal::DisabledForTenant, "SMTP AUTH is off for the whole organization", true),
+        (LoginRefusal::DisabledForMailbox, "SMTP AUTH is off for this mailbox", true),
+        (LoginRefusal::SecurityDefaults, "security defaults of the directory block SMTP AUTH", true),
+        (LoginRefusal::Criteria, "Conditional Access or an authentication policy refuses this login", false),
+    ] {
+        exchange.simulator.quirks(|quirks| quirks.smtp.login_refusal = Some(refusal));
+        let ran = exchange.run(OF_SCANS, &configuration);
+        assert_eq!(ran.code, 69, "{}", ran.output);
+        let smtp = line(&ran, "SMTP ");
+        assert!(smtp.contains("failed at 127.0.0.1") && smtp.contains(words), "{smtp}");
+        assert_eq!(ran.output.contains(&command), has_command, "{}", ran.output);
+        assert!(ran.output.contains("not ready: scans"), "{}", ran.output);
+    }
+    // Trouble behind the login.
+    exchange.simulator.quirks(|quirks| {
+        quirks.smtp.login_refusal = None;
+        quirks.smtp.faults = vec![SmtpFault::reply(SmtpMoment::Mail, "550 5.1.8 Access denied, bad outbound sender")];
+    });
+    let ran = exchange.run(OF_SCANS, &configuration);
+    assert_eq!(ran.code, 69, "{}", ran.output);
+    assert!(line(&ran, "SMTP ").contains("blocked for sending spam"), "{}", ran.output);
+}
+
+#[test]
+fn a_test_message_is_sent_where_it_is_asked_for() {
+    let exchange = Exchange::new();
+    let configuration = exchange.submission_frame() + &exchange.identity(BY_SECRET) + &account("scans", SCAN, "");
+    let send = |more: &[&str]| exchange.run(&[OF_SCANS, more].concat(), &configuration);
+    let ran = send(&["--send", "me@fabrikam.example"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let said = line(&ran, "message ");
+    let sent = format!("ok: sent a message from {SCAN} to me@fabrikam.example; 127.0.0.1 port ");
+    assert!(said.contains(&sent) && said.contains("said \"250 2.0.0 OK"), "{said}");
+    let submissions = exchange.simulator.submissions();
+    assert!(submissions.len() == 1 && submissions[0].is_delivered, "{submissions:?}");
+    assert_eq!(
+        (submissions[0].sender.as_str(), &submissions[0].recipients[..]),
+        (SCAN, &["me@fabrikam.example".to_owned()][..])
+    );
+    assert_eq!(submissions[0].defects(), []);
+    let text = String::from_utf8(submissions[0].message()).unwrap();
+    for field in ["From: packetboat <", "To: <me@fabrikam.example>", "Subject: ", "Date: ", "Message-ID: <"] {
+        assert!(text.contains(field), "{field}: {text}");
+    }
+    // A refusal at the end of the data.
+    exchange.simulator.quirks(|quirks| quirks.smtp.sends_as_nobody = true);
+    let ran = send(&["--send", "me@fabrikam.example"]);
+    assert_eq!(ran.code, 69, "{}{}", ran.output, ran.errors);
+    assert!(line(&ran, "message ").contains("Add-RecipientPermission"), "{}", ran.output);
+    assert!(ran.output.ends_with("0 of 1 account ready; not ready: scans\n"), "{}", ran.output);
+    // What cannot be meant.
+    for (arguments, words) in [
+        (&["--account", "scans", "--send", "a@b\r\nQUIT"][..], "is no e-mail address"),
+        (&["--account", "scans", "--send", "*@b"], "is no e-mail address"),
+        (&["--send", "a@b"], "--account"),
+    ] {
+        let ran = exchange.run(&[CHECK, arguments].concat(), &configuration);
+        assert!(ran.code == 64 && ran.errors.contains(words), "{words}: {}", ran.errors);
+    }
+    let ran = exchange.run(&[OF_SCANS, &["--send", "a@b"]].concat(), &exchange.configuration(BY_SECRET));
+    assert!(ran.code == 64 && ran.errors.contains("protocol = \"smtp\""), "{}", ran.errors);
+    assert_eq!(exchange.simulator.submissions().len(), 2);
 }
 
 /// The token is valid but opens nothing, which Exchange reports only at the first command.
