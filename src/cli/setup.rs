@@ -58,17 +58,24 @@ fn find_account<'a>(config: &'a Config, name: &str) -> Result<(&'a str, &'a Acco
     })
 }
 
-/// The permissions that the application needs. The scopes that a person is asked for name every protocol that reads a
-/// mailbox.
+/// The permissions that the application needs in Entra. The scopes that a person is asked for name every protocol that
+/// reads a mailbox. An application sends by a role in Exchange instead: with a permission in its token, Exchange would
+/// look for FullAccess.
 fn permissions(config: &Config, actor: Actor) -> Vec<&'static str> {
     let is_asked = |protocol: &Protocol| actor == Actor::Person && Protocol::MAILBOX.contains(protocol);
-    let is_needed = |protocol: &Protocol| is_asked(protocol) || offers(config, *protocol);
+    let is_role = |protocol: &Protocol| actor == Actor::Application && *protocol == Protocol::Smtp;
+    let is_needed = |protocol: &Protocol| is_asked(protocol) || (offers(config, *protocol) && !is_role(protocol));
     Protocol::ALL.into_iter().filter(is_needed).map(|protocol| protocol.permission(actor)).collect()
 }
 
 /// Returns whether a listener offers a protocol.
 fn offers(config: &Config, protocol: Protocol) -> bool {
     config.listeners.iter().any(|listener| listener.protocol == protocol)
+}
+
+/// Returns whether the listeners read mailboxes. Without a listener, that is what is planned.
+fn reads(config: &Config) -> bool {
+    Protocol::MAILBOX.into_iter().any(|protocol| offers(config, protocol)) || !offers(config, Protocol::Smtp)
 }
 
 /// The client id, unless it is the zeros that stand for one which is not known yet.

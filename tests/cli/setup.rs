@@ -84,7 +84,7 @@ fn every_script_is_powershell_and_calls_documented_commands() {
     let documented = Documented::read();
     let mut number = 0;
     for cloud in ["worldwide", "gcc-high", "dod", "china"] {
-        for protocols in [&["imap"][..], &["pop3"], &["imap", "pop3"]] {
+        for protocols in [&["imap"][..], &["pop3"], &["imap", "pop3"], &["smtp"], &["imap", "smtp"]] {
             number += 1;
             let keys = bench.with_certificate("app", if number % 2 == 0 { ZEROS } else { ID });
             let text = identity("office", &format!("cloud = {cloud:?}\n{keys}"))

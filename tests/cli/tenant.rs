@@ -2,6 +2,7 @@
 
 mod exchange;
 mod graph;
+mod role;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,18 @@ pub(super) struct Mailbox {
     pub(super) full_access: BTreeSet<String>,
     pub(super) imap: bool,
     pub(super) pop: bool,
+    /// SMTP AUTH; as long as it has no value, the organization's switch has it off.
+    pub(super) smtp: Option<bool>,
+}
+
+/// A role of RBAC for Applications that a service principal has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Assignment {
+    pub(super) id: String,
+    pub(super) role: String,
+    /// The service principal's object id.
+    pub(super) holder: String,
+    pub(super) scope: String,
 }
 
 #[derive(Default, Clone)]
@@ -43,6 +56,9 @@ pub(super) struct Tenant {
     /// Application id and object id of each service principal in Exchange.
     pub(super) principals: Vec<(String, String)>,
     pub(super) mailboxes: BTreeMap<String, Mailbox>,
+    /// Name and filter of each management scope.
+    pub(super) scopes: Vec<(String, String)>,
+    pub(super) assignments: Vec<Assignment>,
     /// Calls that fail before a new object is known.
     pub(super) delay: usize,
     /// Each change, as command and target.
@@ -92,6 +108,27 @@ impl Tenant {
                         && self.principals.contains(&(id.clone(), object.clone()))
                         && mailbox.full_access.contains(object)
                         && is_on
+                })
+        })
+    }
+
+    /// Whether an application with this certificate may send from a mailbox by a role. A permission in its token would
+    /// have Exchange look for FullAccess instead.
+    pub(super) fn sends(&self, certificate: &[u8], mailbox: &str) -> bool {
+        let filter = format!("PrimarySmtpAddress -eq '{}'", mailbox.replace('\'', "''"));
+        let scopes: Vec<&String> = self.scopes.iter().filter(|(_, one)| *one == filter).map(|(name, _)| name).collect();
+        self.applications.iter().any(|one| {
+            let enterprise = self.enterprises.iter().find(|(_, id)| *id == one.client_id);
+            one.certificates.iter().any(|(content, _)| content == certificate)
+                && enterprise.is_some_and(|(object, id)| {
+                    self.principals.contains(&(id.clone(), object.clone()))
+                        && !self.consents.iter().any(|(_, of, role)| of == object && role == "SMTP.SendAsApp")
+                        && self.assignments.iter().any(|one| {
+                            one.holder == *object
+                                && one.role == "Application SMTP.SendAsApp"
+                                && scopes.contains(&&one.scope)
+                        })
+                        && self.mailboxes[mailbox].smtp == Some(true)
                 })
         })
     }

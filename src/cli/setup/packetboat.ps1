@@ -8,7 +8,9 @@ packetboat setup --script wrote this file for one configuration. The script
 - registers an application in Entra and uploads packetboat's certificate (the public part; the key is not in this file),
 - gives the application its permissions of Office 365 Exchange Online, and consents to them,
 - makes the application's service principal in Exchange,
-- gives it FullAccess to each mailbox, and switches the mailbox's protocols on.
+- gives it FullAccess to each mailbox that is read, and switches the mailbox's protocols on,
+- where packetboat sends: gives it the role Application SMTP.SendAsApp for each mailbox (RBAC for Applications), and
+  switches SMTP AUTH on for that mailbox.
 
 Each step looks first, and changes only what is missing. You can run the script again at any time. It prints one line
 for each thing that it changed, and one for each that was right already.
@@ -29,7 +31,7 @@ certain are:
 - Exchange may take longer than two minutes to know a new application. Then run the script again.
 
 .PARAMETER Undo
-Takes FullAccess to the mailboxes below away from the application, whoever gave it. If this file is of a whole
+Takes FullAccess to the mailboxes below, and the role that sends, away from the application, whoever gave them. If this file is of a whole
 configuration and not of one account, -Undo also removes the service principal in Exchange, the consent in Entra, and
 the certificate that this script uploaded. It removes the registration only if this script made it. The mailboxes'
 protocols stay on: other programs may use them.
@@ -90,6 +92,9 @@ $Mark = 'packetboat.ps1'
 
 # The application id of Office 365 Exchange Online, the same in every tenant.
 $ExchangeOnline = '00000002-0000-0ff1-ce00-000000000000'
+
+# The role of RBAC for Applications that sends from the mailboxes of a scope.
+$SendingRole = 'Application SMTP.SendAsApp'
 
 $Count = @{ Changed = 0; Right = 0; Failed = 0 }
 $Ending = @{ Lines = @() }
@@ -215,8 +220,11 @@ function New-Application($One, $Roles) {
         ResourceAppId  = $ExchangeOnline
         ResourceAccess = @($Roles | ForEach-Object { @{ Id = $_.Id; Type = 'Role' } })
     }
+    # An application that only sends has no API permission.
+    $Accesses = @()
+    if (@($Roles).Count -gt 0) { $Accesses = @($Access) }
     $Made = New-MgApplication -DisplayName $One.DisplayName -SignInAudience 'AzureADMyOrg' -Tags @($Mark) `
-        -KeyCredentials @(Get-NewCredential $One) -RequiredResourceAccess @($Access) -Confirm:$false -ErrorAction Stop
+        -KeyCredentials @(Get-NewCredential $One) -RequiredResourceAccess $Accesses -Confirm:$false -ErrorAction Stop
     Write-Change "app registration '$($One.DisplayName)', client id $($Made.AppId), certificate $($One.Thumbprint)"
     $Made
 }
@@ -424,6 +432,73 @@ function Set-MailboxProtocol($One, [string] $Mailbox, $Settings) {
             Write-Change "${Mailbox}: POP is on"
         }
     }
+    if ($One.Sends) {
+        # Without a value of its own, the mailbox has the organization's, which is mostly off.
+        if ("$($Settings.SmtpClientAuthenticationDisabled)" -eq 'False') {
+            Write-Right "${Mailbox}: SMTP AUTH is on"
+        } elseif (Confirm-Change $Mailbox 'switch SMTP AUTH on') {
+            Set-CASMailbox -Identity $Mailbox -SmtpClientAuthenticationDisabled $false -Confirm:$false `
+                -ErrorAction Stop | Out-Null
+            Write-Change "${Mailbox}: SMTP AUTH is on"
+        }
+    }
+}
+
+function Get-ScopeName([string] $Mailbox) {
+    "packetboat $Mailbox"
+}
+
+# The assignments of the role that sends, for the scope of one mailbox.
+function Get-SendingRole([string] $Scope) {
+    Get-ManagementRoleAssignment -Role $SendingRole -ErrorAction Stop |
+        Where-Object { $_.CustomResourceScope -eq $Scope }
+}
+
+# Lets the application send from the mailbox, by a role for a scope that has this mailbox alone.
+function Set-Sending([string] $Mailbox, [string] $User) {
+    $Scope = Get-ScopeName $Mailbox
+    if (Get-ManagementScope -ErrorAction Stop | Where-Object { $_.Name -eq $Scope }) {
+        Write-Right "${Mailbox}: management scope"
+    } elseif (Confirm-Change $Mailbox 'make a management scope') {
+        $Address = $Mailbox.Replace("'", "''")
+        New-ManagementScope -Name $Scope -RecipientRestrictionFilter "PrimarySmtpAddress -eq '$Address'" `
+            -Confirm:$false -ErrorAction Stop | Out-Null
+        Write-Change "${Mailbox}: management scope '$Scope'"
+    }
+    # An assignee may be shown by its name; so the assignments are asked for by the object id.
+    $Given = if ($User) {
+        Get-ManagementRoleAssignment -RoleAssignee $User -ErrorAction Stop |
+            Where-Object { $_.Role -eq $SendingRole -and $_.CustomResourceScope -eq $Scope }
+    }
+    if ($Given) {
+        Write-Right "${Mailbox}: $SendingRole"
+    } elseif (Confirm-Change $Mailbox "give the application the role $SendingRole") {
+        Invoke-Patiently {
+            New-ManagementRoleAssignment -App $User -Role $SendingRole -CustomResourceScope $Scope -Confirm:$false `
+                -ErrorAction Stop
+        } | Out-Null
+        Write-Change "${Mailbox}: $SendingRole"
+    }
+}
+
+# Takes the role away, and the scope with the last application that had it.
+function Remove-Sending([string] $Mailbox, [string] $User) {
+    $Scope = Get-ScopeName $Mailbox
+    $Given = @(Get-ManagementRoleAssignment -RoleAssignee $User -ErrorAction Stop |
+            Where-Object { $_.Role -eq $SendingRole -and $_.CustomResourceScope -eq $Scope })
+    if ($Given.Count -eq 0) {
+        Write-Right "${Mailbox}: no $SendingRole"
+        return
+    }
+    if (-not (Confirm-Change $Mailbox "take the role $SendingRole away from the application")) { return }
+    foreach ($Assignment in $Given) {
+        Remove-ManagementRoleAssignment -Identity $Assignment.Identity -Confirm:$false -ErrorAction Stop | Out-Null
+        Write-Change "${Mailbox}: $SendingRole taken away"
+    }
+    if (@(Get-SendingRole $Scope).Count -eq 0) {
+        Remove-ManagementScope -Identity $Scope -Confirm:$false -ErrorAction Stop | Out-Null
+        Write-Change "${Mailbox}: management scope '$Scope' removed"
+    }
 }
 
 function Set-Exchange($One) {
@@ -443,7 +518,8 @@ function Set-Exchange($One) {
     $User = Set-Principal $One $AppId
     foreach ($Mailbox in $One.Mailboxes | Where-Object { $Known.ContainsKey($_) }) {
         try {
-            Set-MailboxRight $Mailbox $User
+            if ($One.ImapEnabled -or $One.PopEnabled) { Set-MailboxRight $Mailbox $User }
+            if ($One.Sends) { Set-Sending $Mailbox $User }
             Set-MailboxProtocol $One $Mailbox $Known[$Mailbox]
         } catch {
             Write-Failure "${Mailbox}: $($_.Exception.Message)"
@@ -471,6 +547,13 @@ function Remove-Exchange($One) {
                 Remove-MailboxPermission -Identity $Mailbox -User $Principal.ObjectId -AccessRights FullAccess `
                     -Confirm:$false -ErrorAction Stop | Out-Null
                 Write-Change "${Mailbox}: FullAccess taken away"
+            } catch {
+                Write-Failure "${Mailbox}: $($_.Exception.Message)"
+            }
+        }
+        if ($One.Sends) {
+            try {
+                Remove-Sending $Mailbox $Principal.ObjectId
             } catch {
                 Write-Failure "${Mailbox}: $($_.Exception.Message)"
             }

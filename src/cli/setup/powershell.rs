@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::offers;
+use super::{offers, reads};
 use crate::config::{Account, Config};
 use crate::protocol::Protocol;
 
@@ -44,29 +44,126 @@ pub(in crate::cli) fn quote(text: &str) -> String {
     if has_numbers { format!("({expression})") } else { expression }
 }
 
-/// The commands that give a user a mailbox: rights, and the protocols of the listeners. A person who opens the own
-/// mailbox needs no rights.
-pub(super) fn mailbox_lines(config: &Config, account: &Account, user: Option<&str>) -> Vec<String> {
-    let mailbox = quote(&account.mailbox);
-    let rights = user.map(|user| {
-        format!("Add-MailboxPermission -Identity {mailbox} -User {user} -AccessRights FullAccess -AutoMapping $false")
-    });
-    let switches: String = Protocol::ALL
-        .into_iter()
-        .filter(|protocol| offers(config, *protocol))
-        .map(|protocol| {
-            let (switch, value) = protocol.mailbox_switch();
-            format!(" -{switch} ${value}")
-        })
-        .collect();
-    rights.into_iter().chain([format!("Set-CASMailbox -Identity {mailbox}{switches}")]).collect()
+/// The user of Exchange that opens a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum User {
+    /// The application, whose service principal has its object id in `$object`.
+    Application,
+    /// A person, by address.
+    Person(String),
 }
 
-/// The command that takes a user's rights away.
-pub(super) fn removal_line(account: &Account, user: &str) -> String {
-    let mailbox = quote(&account.mailbox);
-    format!("Remove-MailboxPermission -Identity {mailbox} -User {user} -AccessRights FullAccess -Confirm:$false")
+impl User {
+    /// The user, as PowerShell takes it.
+    fn expression(&self) -> String {
+        match self {
+            User::Application => "$object".to_owned(),
+            User::Person(address) => quote(address),
+        }
+    }
+
+    /// Returns whether a person opens the own mailbox, which needs no rights.
+    fn owns(&self, account: &Account) -> bool {
+        matches!(self, User::Person(address) if address.eq_ignore_ascii_case(&account.mailbox))
+    }
 }
+
+/// The commands that give a user a mailbox: rights, and the protocols of the listeners. A person who opens the own
+/// mailbox needs no rights.
+pub(super) fn mailbox_lines(config: &Config, account: &Account, user: &User) -> Vec<String> {
+    let (mailbox, sends) = (quote(&account.mailbox), offers(config, Protocol::Smtp));
+    let trustee = user.expression();
+    let mut lines = Vec::new();
+    if reads(config) && !user.owns(account) {
+        lines.push(format!(
+            "Add-MailboxPermission -Identity {mailbox} -User {trustee} -AccessRights FullAccess -AutoMapping $false"
+        ));
+    }
+    if sends && !user.owns(account) {
+        lines.extend(sending_lines(account, user));
+    }
+    let switch = |protocol: Protocol| {
+        let (switch, value) = protocol.mailbox_switch();
+        format!(" -{switch} ${value}")
+    };
+    // A person's token logs in with the person's own mailbox, whatever mailbox it sends from.
+    let of_person = match user {
+        User::Person(person) if sends && !user.owns(account) => Some(person),
+        User::Person(_) | User::Application => None,
+    };
+    let is_here =
+        |protocol: &Protocol| offers(config, *protocol) && (*protocol != Protocol::Smtp || of_person.is_none());
+    let switches: String = Protocol::ALL.into_iter().filter(is_here).map(switch).collect();
+    if !switches.is_empty() || !sends {
+        lines.push(format!("Set-CASMailbox -Identity {mailbox}{switches}"));
+    }
+    lines.extend(of_person.map(|person| {
+        let switch = switch(Protocol::Smtp);
+        format!("Set-CASMailbox -Identity {}{switch}", quote(person))
+    }));
+    lines
+}
+
+/// The commands that let a user send from a mailbox: a role of RBAC for Applications, or SendAs for a person.
+fn sending_lines(account: &Account, user: &User) -> Vec<String> {
+    let (mailbox, trustee) = (quote(&account.mailbox), user.expression());
+    if let User::Person(_) = user {
+        return vec![format!(
+            "Add-RecipientPermission -Identity {mailbox} -Trustee {trustee} -AccessRights SendAs -Confirm:$false"
+        )];
+    }
+    let scope = quote(&scope(account));
+    let filter = quote(&format!("PrimarySmtpAddress -eq '{}'", account.mailbox.replace('\'', "''")));
+    vec![
+        format!(
+            "if (-not (Get-ManagementScope | Where-Object Name -eq {scope})) {{ New-ManagementScope -Name {scope} \
+             -RecipientRestrictionFilter {filter} }}"
+        ),
+        format!(
+            "if (-not (Get-ManagementRoleAssignment -RoleAssignee {trustee} | Where-Object CustomResourceScope -eq \
+             {scope})) {{ New-ManagementRoleAssignment -App {trustee} -Role {SENDING_ROLE} -CustomResourceScope {scope} }}"
+        ),
+    ]
+}
+
+/// The name of the management scope that has this mailbox alone.
+fn scope(account: &Account) -> String {
+    format!("packetboat {}", account.mailbox)
+}
+
+/// The commands that take a user's rights away.
+pub(super) fn removal_lines(config: &Config, account: &Account, user: &User) -> Vec<String> {
+    let (mailbox, trustee) = (quote(&account.mailbox), user.expression());
+    let mut lines = Vec::new();
+    if user.owns(account) {
+        return lines;
+    }
+    if reads(config) {
+        lines.push(format!(
+            "Remove-MailboxPermission -Identity {mailbox} -User {trustee} -AccessRights FullAccess -Confirm:$false"
+        ));
+    }
+    if !offers(config, Protocol::Smtp) {
+        return lines;
+    }
+    let scope = quote(&scope(account));
+    lines.extend(match user {
+        User::Person(_) => vec![format!(
+            "Remove-RecipientPermission -Identity {mailbox} -Trustee {trustee} -AccessRights SendAs -Confirm:$false"
+        )],
+        User::Application => vec![
+            format!(
+                "Get-ManagementRoleAssignment -RoleAssignee {trustee} | Where-Object CustomResourceScope -eq {scope} | \
+                 ForEach-Object {{ Remove-ManagementRoleAssignment -Identity $_.Identity -Confirm:$false }}"
+            ),
+            format!("Remove-ManagementScope -Identity {scope} -Confirm:$false"),
+        ],
+    });
+    lines
+}
+
+/// The role of RBAC for Applications that sends.
+const SENDING_ROLE: &str = "'Application SMTP.SendAsApp'";
 
 #[cfg(test)]
 mod tests {

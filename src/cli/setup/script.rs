@@ -139,11 +139,11 @@ fn entry(
     field("GraphEnvironment", &quote(graph));
     field("ExchangeEnvironment", &quote(exchange));
     field("Permissions", &format!("@({})", permissions.join(", ")));
-    // The script leaves the switch of SMTP alone; the lines for a mailbox have it.
     for protocol in Protocol::MAILBOX {
         let (switch, _) = protocol.mailbox_switch();
         field(switch, if offers(config, protocol) { "$true" } else { "$false" });
     }
+    field("Sends", if offers(config, Protocol::Smtp) { "$true" } else { "$false" });
     field("Next", &quote(&next(name, identity)));
     field("Thumbprint", &quote(&thumbprint));
     field("Certificate", &format!("'\n{}'", wrapped(&STANDARD.encode(der))));

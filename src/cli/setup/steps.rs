@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::powershell::{mailbox_lines, quote, removal_line};
-use super::{environments, known_id, permissions, proof};
+use super::powershell::{User, mailbox_lines, quote, removal_lines};
+use super::{environments, known_id, offers, permissions, proof};
 use crate::cli::error::CommandError;
 use crate::cli::output::print;
 use crate::config::{Account, Cloud, Config, Credential, Grant, Identity};
-use crate::protocol::Actor;
+use crate::protocol::{Actor, Protocol};
 use crate::transport::http;
 
 /// Prints the steps.
@@ -57,6 +57,9 @@ fn microsoft(text: &mut String, config: &Config, (name, identity): (&str, &Ident
     }
     step.write(text, "In PowerShell 7 (a session of its own), as an Exchange administrator:\n");
     powershell(text, identity, accounts, config);
+    if offers(config, Protocol::Smtp) {
+        sending(text, &mut step, identity);
+    }
     log_in(text, &mut step, config, name);
 }
 
@@ -72,22 +75,41 @@ fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Ide
         }
     };
     step.write(text, &format!("{}: {registration}", portal(identity.cloud)));
-    step.write(
-        text,
-        &format!(
-            "There: API permissions, Add a permission, APIs my organization uses, \"Office 365 Exchange Online\", {} \
-             permissions: {}. Do not take the permissions with the same names under Microsoft Graph: \
-             they do nothing here.",
-            if is_of_a_person { "Delegated" } else { "Application" },
-            permissions(config, identity.grant.actor()).join(" and ")
-        ),
-    );
+    let wanted = permissions(config, identity.grant.actor());
+    if wanted.is_empty() {
+        step.write(text, "There: no API permissions. The application sends by a role in Exchange, see below.");
+    } else {
+        step.write(
+            text,
+            &format!(
+                "There: API permissions, Add a permission, APIs my organization uses, \"Office 365 Exchange Online\", {} \
+                 permissions: {}. Do not take the permissions with the same names under Microsoft Graph: \
+                 they do nothing here.",
+                if is_of_a_person { "Delegated" } else { "Application" },
+                wanted.join(" and ")
+            ),
+        );
+    }
     if is_of_a_person {
         platform(text, step, identity);
     }
     for proof in proof::steps(config, identity) {
         step.write(text, &proof);
     }
+    if !wanted.is_empty() {
+        agree(text, step, identity);
+    }
+    if matches!(identity.grant, Grant::DeviceCode(_)) {
+        step.write(
+            text,
+            "Conditional Access: exclude the application or the account from \"Block device code flow\", which \
+             Microsoft switches on by itself; or use grant = \"authorization-code\".",
+        );
+    }
+}
+
+/// The consent of an administrator.
+fn agree(text: &mut String, step: &mut Steps, identity: &Identity) {
     let mut agree = String::from("There, as an administrator: API permissions, Grant admin consent.");
     if known_id(identity).is_some() {
         let _ = write!(
@@ -98,13 +120,30 @@ fn register(text: &mut String, step: &mut Steps, config: &Config, identity: &Ide
         );
     }
     step.write(text, &agree);
-    if matches!(identity.grant, Grant::DeviceCode(_)) {
+}
+
+/// What sending needs besides the rights.
+fn sending(text: &mut String, step: &mut Steps, identity: &Identity) {
+    step.write(
+        text,
+        "Sending: security defaults (Entra, Overview, Properties) block SMTP AUTH, also with a token. Where they are on, \
+         replace them by Conditional Access.",
+    );
+    if !identity.grant.is_of_a_person() {
         step.write(
             text,
-            "Conditional Access: exclude the application or the account from \"Block device code flow\", which \
-             Microsoft switches on by itself; or use grant = \"authorization-code\".",
+            "Sending without a role (instead of New-ManagementScope and New-ManagementRoleAssignment): the application \
+             permission SMTP.SendAsApp of Office 365 Exchange Online with admin consent, and Add-MailboxPermission as \
+             for reading. Not both: with the permission in the token, Exchange looks for FullAccess.",
         );
     }
+    step.write(
+        text,
+        "A device that sends as another address than the mailbox: packetboat writes the mailbox into From, and the \
+         other address into Reply-To. To keep the address, grant the mailbox SendAs on it (Add-RecipientPermission), and \
+         write it into senders of the account. Exchange keeps each message in Sent Items: give that folder a retention \
+         policy.",
+    );
 }
 
 /// The platform: where the browser comes back to, and whether the application can keep a secret.
@@ -143,7 +182,7 @@ fn powershell(text: &mut String, identity: &Identity, accounts: &[&Account], con
         ));
     }
     for account in accounts {
-        for command in mailbox_lines(config, account, user_of(identity, account).as_deref()) {
+        for command in mailbox_lines(config, account, &user_of(identity, account)) {
             line(&command);
         }
     }
@@ -171,10 +210,11 @@ pub(super) fn print_account(config: &Config, (name, account): (&str, &Account)) 
                 "if (-not $object) { throw 'Exchange does not know the application: see packetboat setup' }".into(),
             );
         }
-        lines.extend(mailbox_lines(config, account, user.as_deref()));
-        if let Some(user) = user {
+        lines.extend(mailbox_lines(config, account, &user));
+        let removal = removal_lines(config, account, &user);
+        if !removal.is_empty() {
             lines.push("# To take the access away later:".to_owned());
-            lines.push(format!("# {}", removal_line(account, &user)));
+            lines.extend(removal.into_iter().map(|line| format!("# {line}")));
         }
         text.push_str(&lines.join("\n"));
         text.push('\n');
@@ -185,15 +225,9 @@ pub(super) fn print_account(config: &Config, (name, account): (&str, &Account)) 
     print(text)
 }
 
-/// Exchange's user that gets rights in the mailbox; nobody if a person opens the own one.
-fn user_of(identity: &Identity, account: &Account) -> Option<String> {
-    if !identity.grant.is_of_a_person() {
-        Some("$object".to_owned())
-    } else if account.user.eq_ignore_ascii_case(&account.mailbox) {
-        None
-    } else {
-        Some(quote(&account.user))
-    }
+/// Exchange's user that opens the mailbox.
+fn user_of(identity: &Identity, account: &Account) -> User {
+    if identity.grant.is_of_a_person() { User::Person(account.user.clone()) } else { User::Application }
 }
 
 /// The application's id, as PowerShell takes it.

@@ -13,6 +13,9 @@ impl Tenant {
             return Ok(Vec::new());
         }
         assert!(self.has_exchange, "{name} without a sign-in");
+        if let Some(shown) = self.role(name, arguments)? {
+            return Ok(shown);
+        }
         match name {
             "Get-ServicePrincipal" => {
                 assert!(arguments.named.keys().all(|one| one == "ErrorAction"), "it returns all if it knows none");
@@ -52,11 +55,16 @@ impl Tenant {
         match name {
             "Get-CASMailbox" => {
                 let (imap, pop) = (Value::Bool(mailbox.imap), Value::Bool(mailbox.pop));
-                return Ok(vec![Value::object(&[("ImapEnabled", imap), ("PopEnabled", pop)])]);
+                let off = mailbox.smtp.map_or_else(|| Value::text(""), |is_on| Value::Bool(!is_on));
+                let smtp = ("SmtpClientAuthenticationDisabled", off);
+                return Ok(vec![Value::object(&[("ImapEnabled", imap), ("PopEnabled", pop), smtp])]);
             }
             "Set-CASMailbox" => {
                 mailbox.imap |= get("ImapEnabled") == "True";
                 mailbox.pop |= get("PopEnabled") == "True";
+                if arguments.named.contains_key("SmtpClientAuthenticationDisabled") {
+                    mailbox.smtp = Some(get("SmtpClientAuthenticationDisabled") == "False");
+                }
             }
             "Get-MailboxPermission" => {
                 let rights = Value::Array(vec![Value::text("FullAccess"), Value::text("ReadPermission")]);
