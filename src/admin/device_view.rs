@@ -124,7 +124,7 @@ fn connection(one: &Connection, role: Role) -> Value {
 
 /// What to type into the device, as `packetboat device sheet` prints it.
 fn sheet(config: &Config, device: &Device, facts: &Facts, role: Role) -> Value {
-    let sheet = Sheet::new(config, device, &server_identity(config, facts), None);
+    let sheet = Sheet::new(config, device, &server_identity(config, facts), &[]);
     let is_shown = |key: &str| role == Role::Administrator || key != Sheet::MAILBOX;
     let rows: Vec<(String, String)> = sheet.rows().into_iter().filter(|(key, _)| is_shown(key)).collect();
     json!(rows)

@@ -196,8 +196,8 @@ impl Form {
     }
 
     fn sheet(&self, config: &Config, login: &str, password: Option<&Zeroizing<String>>) -> Result<Sheet, CommandError> {
-        let protocol = self.protocol.map(ProtocolName::protocol);
-        let sheet = Sheet::new(config, find(config, login)?, &server_identity(config), protocol);
+        let protocols: Vec<Protocol> = self.protocol.map(ProtocolName::protocol).into_iter().collect();
+        let sheet = Sheet::new(config, find(config, login)?, &server_identity(config), &protocols);
         Ok(match password {
             Some(password) => sheet.with_password(password),
             None => sheet,

@@ -29,6 +29,8 @@ pub(super) struct Arguments {
     tenant: Option<String>,
     /// Take the devices from this file: lines of name,mailbox,protocol,address (the address may be left out)
     ///
+    /// protocol is imap, pop3 or smtp (a device that sends), or imap+smtp or pop3+smtp for one that does both.
+    ///
     /// Without it, the devices are those that packetboat has seen, and each is asked for its name and mailbox.
     #[arg(long, value_name = "FILE")]
     devices: Option<PathBuf>,
@@ -247,7 +249,7 @@ fn sheets(config: &Config, plan: &Plan) -> Result<Vec<(String, Sheet)>, CommandE
     for planned in &plan.devices {
         let login = planned.entry.name.to_lowercase();
         let Some(device) = config.devices.iter().find(|device| device.logins.contains(&login)) else { continue };
-        let sheet = Sheet::new(config, device, &server, Some(planned.entry.protocol));
+        let sheet = Sheet::new(config, device, &server, &planned.entry.protocols);
         if !sheet.has_connection() {
             return Err(Exit::Usage.because(format_args!(
                 "no listener would let {} in from {}: name its network with --network (and those of the other devices)",

@@ -135,7 +135,7 @@ impl Plan {
 
     fn write_listeners(&self, text: &mut String) {
         for protocol in Protocol::ALL {
-            let devices = || self.devices.iter().filter(move |device| device.entry.protocol == protocol);
+            let devices = || self.devices.iter().filter(move |device| device.entry.protocols.contains(&protocol));
             if devices().any(|device| !device.is_ancient) {
                 let ports = [Security::Implicit, Security::StartTls].map(|security| protocol.port(security));
                 let _ = writeln!(
@@ -198,7 +198,7 @@ impl Plan {
     pub fn registered_ports(devices: &[PlannedDevice]) -> Vec<u16> {
         let mut ports = Vec::new();
         for protocol in Protocol::ALL {
-            let of_protocol = || devices.iter().filter(move |device| device.entry.protocol == protocol);
+            let of_protocol = || devices.iter().filter(move |device| device.entry.protocols.contains(&protocol));
             if of_protocol().any(|device| !device.is_ancient) {
                 ports.extend([Security::Implicit, Security::StartTls].map(|security| protocol.port(security)));
             }

@@ -1,4 +1,5 @@
-//! A roster lists the devices to set up, a line each: `name,mailbox,protocol,address`.
+//! A roster lists the devices to set up, a line each: `name,mailbox,protocol,address`. A device that reads and sends has
+//! one line, with `imap+smtp` or `pop3+smtp`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,8 +15,8 @@ pub struct RosterEntry {
     pub name: String,
     /// The mailbox that it opens.
     pub mailbox: String,
-    /// The protocol that it speaks.
-    pub protocol: Protocol,
+    /// The protocols that it speaks: one that reads mail, SMTP, or both.
+    pub protocols: Vec<Protocol>,
     /// The address or network that it comes from; none leaves that to its listener.
     pub network: Option<IpNet>,
 }
@@ -87,14 +88,21 @@ fn entry(line: &str) -> Result<RosterEntry, RosterFault> {
     if !is_address(mailbox) {
         return Err(RosterFault::Mailbox(mailbox.to_owned()));
     }
-    let known = Protocol::ALL.into_iter().find(|one| one.key().eq_ignore_ascii_case(protocol));
-    let known = known.ok_or_else(|| RosterFault::Protocol(protocol.to_owned()))?;
+    let protocols = protocols(protocol).ok_or_else(|| RosterFault::Protocol(protocol.to_owned()))?;
     let network = if address.is_empty() {
         None
     } else {
         Some(network(address).ok_or_else(|| RosterFault::Address(address.to_owned()))?)
     };
-    Ok(RosterEntry { name: name.to_owned(), mailbox: mailbox.to_owned(), protocol: known, network })
+    Ok(RosterEntry { name: name.to_owned(), mailbox: mailbox.to_owned(), protocols, network })
+}
+
+/// Reads `imap`, `pop3` or `smtp`, or one of the first two with `+smtp`.
+fn protocols(text: &str) -> Option<Vec<Protocol>> {
+    let known = |word: &str| Protocol::ALL.into_iter().find(|one| one.key().eq_ignore_ascii_case(word.trim()));
+    let protocols = text.split('+').map(known).collect::<Option<Vec<Protocol>>>()?;
+    let reading = protocols.iter().filter(|one| Protocol::MAILBOX.contains(one)).count();
+    (reading <= 1 && protocols.len() - reading <= 1).then_some(protocols)
 }
 
 /// Returns whether a text has the form of a mail address (RFC 5321 section 4.1.2, Dot-string): it stands in commands that
@@ -135,7 +143,7 @@ impl fmt::Display for RosterFault {
             Self::Mailbox(text) => write!(f, "\"{text}\" is no mail address, such as scans@contoso.com"),
             Self::Protocol(text) => {
                 let known: Vec<&str> = Protocol::ALL.iter().map(|protocol| protocol.key()).collect();
-                write!(f, "\"{text}\" is no protocol; write {}", known.join(" or "))
+                write!(f, "\"{text}\" is no protocol; write {}, or imap+smtp for both", known.join(" or "))
             }
             Self::Address(text) => write!(
                 f,
@@ -168,7 +176,7 @@ mod tests {
             .iter()
             .map(|one| {
                 let network = one.network.map(|network| network.to_string()).unwrap_or_default();
-                format!("{} {} {} {network}", one.name, one.mailbox, one.protocol.key())
+                format!("{} {} {} {network}", one.name, one.mailbox, keys(one))
             })
             .collect();
         assert_eq!(
@@ -181,6 +189,21 @@ mod tests {
         );
     }
 
+    fn keys(entry: &RosterEntry) -> String {
+        entry.protocols.iter().map(|protocol| protocol.key()).collect::<Vec<_>>().join("+")
+    }
+
+    #[test]
+    fn a_device_may_read_and_send() {
+        let text = "a,a@b.example,smtp\nb,b@b.example,IMAP+smtp\nc,c@b.example,smtp+pop3\n";
+        let read: Vec<String> = parse(text).unwrap().iter().map(keys).collect();
+        assert_eq!(read, ["smtp", "imap+smtp", "smtp+pop3"]);
+        for protocols in ["imap+pop3", "smtp+smtp", "imap+smtp+pop3", "imap+", "+"] {
+            let errors = parse(&format!("a,a@b.example,{protocols}\n")).unwrap_err();
+            assert_eq!(errors[0].fault, RosterFault::Protocol(protocols.to_owned()), "{protocols}");
+        }
+    }
+
     #[test]
     fn every_bad_line_is_named() {
         let text = "a,a@b.example,imap\nb\nc d,a@b.example,imap\ne,nobody,imap\nf,a@b.example,nntp\n\
@@ -190,7 +213,7 @@ mod tests {
             "line 2: has 1 fields",
             "line 3: \"c d\" is no name",
             "line 4: \"nobody\" is no mail address",
-            "line 5: \"nntp\" is no protocol; write imap or pop3 or smtp",
+            "line 5: \"nntp\" is no protocol; write imap or pop3 or smtp, or imap+smtp for both",
             "line 6: \"192.168.1\" is neither",
             "line 7: an earlier line has the name \"A\"",
         ]) {

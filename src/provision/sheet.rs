@@ -52,10 +52,10 @@ impl Sheet {
     /// The key of the row with the mailbox.
     pub const MAILBOX: &str = "mailbox";
 
-    /// The sheet of a device. `protocol` leaves out the ports of the others.
-    pub fn new(config: &Config, device: &Device, server: &ServerIdentity, protocol: Option<Protocol>) -> Self {
+    /// The sheet of a device. `protocols` leaves out the ports of the others; none of them means all.
+    pub fn new(config: &Config, device: &Device, server: &ServerIdentity, protocols: &[Protocol]) -> Self {
         let listeners = config.listeners.iter().filter(|listener| listener.logins == Logins::Translate);
-        let listeners = listeners.filter(|listener| protocol.is_none_or(|protocol| listener.protocol == protocol));
+        let listeners = listeners.filter(|listener| protocols.is_empty() || protocols.contains(&listener.protocol));
         let mut connections: Vec<Connection> =
             listeners.filter(|listener| lets_in(listener, device)).flat_map(connections_of).collect();
         connections.sort_by_key(|one| (one.protocol.key(), one.encryption != IMPLICIT, one.port));
@@ -135,6 +135,9 @@ impl Sheet {
         let kept = "as it was given; packetboat keeps only its hash";
         row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));
         row(Self::MAILBOX, self.mailbox.clone());
+        if self.connections.iter().any(|one| one.protocol == Protocol::Smtp) {
+            row("sender", format!("{} (the device's own address, or From)", self.mailbox));
+        }
         if let Some(authority) = &self.authority {
             row("certificate", "import ca.der (from the administrator), or switch verification off".to_owned());
             row("CA SHA-256", authority.sha256.clone());

@@ -99,6 +99,40 @@ fn a_device_reads_its_mail_as_soon_as_it_is_added() {
     assert!(login(&proxy, LOGIN, PASSWORD).starts_with("OK"));
 }
 
+/// A sheet has all that a device needs to send, and the port of each protocol.
+#[test]
+fn a_device_sends_with_what_its_sheet_says() {
+    let exchange = Exchange::new();
+    let frame = exchange.submission_frame() + &exchange.identity(BY_SECRET);
+    let proxy = exchange.proxy(&(frame + &account("scans", SCAN, "")));
+    mode(&proxy.configuration(), 0o640);
+    let sheet = succeed(&proxy, &["device", "add", "mfp1", "--account", "scans"]);
+    assert!(
+        row(&sheet, "SMTP").ends_with(", STARTTLS or SSL/TLS") && row(&sheet, "IMAP").ends_with(", SSL/TLS"),
+        "{sheet}"
+    );
+    assert_eq!(row(&sheet, "sender"), format!("{SCAN} (the device's own address, or From)"));
+    let message = proxy.state.join("page.eml");
+    fs::write(&message, "Subject: page\r\n\r\nscan\r\n").unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--max-time", "60", "--insecure", "--ssl-reqd", "--login-options", "AUTH=LOGIN"]);
+    curl.arg("--user").arg(format!("{}:{}", row(&sheet, "user name"), row(&sheet, "password")));
+    curl.args(["--mail-from", row(&sheet, "sender").split(' ').next().unwrap(), "--mail-rcpt", "me@fabrikam.example"]);
+    let url = format!("smtp://{}/mfp1", proxy.address("smtp"));
+    let sent = Ran::of(curl.arg("--upload-file").arg(&message).arg(url).output().unwrap());
+    assert_eq!(sent.code, 0, "{}{}", sent.output, sent.errors);
+    let submissions = exchange.simulator.submissions();
+    assert!(
+        submissions.len() == 1 && submissions[0].is_delivered && submissions[0].defects().is_empty(),
+        "{submissions:?}"
+    );
+    // A sheet of one protocol has neither the others' ports nor, where the device only reads, a sender.
+    let reading = succeed(&proxy, &["device", "sheet", "mfp1", "--protocol", "imap"]);
+    assert!(!reading.contains("SMTP") && !reading.contains("sender"), "{reading}");
+    let sending = succeed(&proxy, &["device", "sheet", "mfp1", "--protocol", "smtp"]);
+    assert!(sending.contains("SMTP") && sending.contains("sender") && !sending.contains("IMAP"), "{sending}");
+}
+
 #[test]
 fn a_rejected_change_leaves_file_and_devices_as_they_were() {
     let (_exchange, proxy) = start();

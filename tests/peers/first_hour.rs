@@ -207,6 +207,35 @@ fn twelve_devices_get_their_mail_after_four_commands() {
     }
 }
 
+/// A device that reads and sends has one line, one login and one sheet.
+#[test]
+fn devices_that_send_are_set_up_too() {
+    let office = Office::new();
+    let submission = format!("\n[upstream.exchange.smtp]\nport = {}\n", office.exchange.simulator.smtp().port());
+    let template = fs::read_to_string(office.file()).unwrap();
+    fs::write(office.file(), template + &submission).unwrap();
+    let (both, sends) = (mailbox(0), mailbox(1));
+    fs::write(office.path("devices.csv"), format!("mfp,{both},pop3+smtp\nplc,{sends},smtp\n")).unwrap();
+    let made = office.init(&["--name", "localhost"]);
+    assert_eq!(made.code, 0, "{}{}", made.output, made.errors);
+    let text = fs::read_to_string(office.file()).unwrap();
+    assert_eq!(text.matches("[[device]]").count(), 2, "{text}");
+    assert_eq!(text.matches("protocol = \"smtp\"").count(), 2, "{text}");
+    assert!(text.matches("protocol = \"pop3\"").count() == 2 && !text.contains("protocol = \"imap\""), "{text}");
+    assert_eq!(office.run(&["check"]).code, 0);
+    let sheet = |name: &str| fs::read_to_string(office.path(&format!("out/{name}.txt"))).unwrap();
+    let sender = |mailbox: &str| format!("sender      {mailbox} (the device's own address, or From)");
+    let of_both = sheet("mfp");
+    assert!(of_both.contains("POP3  ") && of_both.contains("SMTP  ") && of_both.contains(&sender(&both)), "{of_both}");
+    let of_sender = sheet("plc");
+    assert!(
+        !of_sender.contains("POP3") && of_sender.contains("SMTP  ") && of_sender.contains(&sender(&sends)),
+        "{of_sender}"
+    );
+    let script = fs::read_to_string(office.path("out/packetboat.ps1")).unwrap();
+    assert!(script.contains("Sends               = $true"), "{script}");
+}
+
 #[test]
 fn nothing_is_written_where_something_is_missing_or_wrong() {
     let office = Office::new();

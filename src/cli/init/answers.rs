@@ -161,7 +161,8 @@ fn ask_for_devices(terminal: &Terminal, seen: &[SeenDevice]) -> Result<Vec<Roste
     let mut entries: Vec<RosterEntry> = Vec::new();
     for device in seen {
         let (source, protocol) = (device.source, device.protocol);
-        if entries.iter().any(|entry| entry.network == Some(IpNet::from(source)) && entry.protocol == protocol) {
+        if entries.iter().any(|entry| entry.network == Some(IpNet::from(source)) && entry.protocols.contains(&protocol))
+        {
             continue;
         }
         let login = device.logins.first().map_or_else(String::new, |login| format!(", user name {login}"));
@@ -205,7 +206,7 @@ fn own_names() -> String {
 }
 
 fn is_of(device: &SeenDevice, entry: &RosterEntry) -> bool {
-    device.protocol == entry.protocol && entry.network.is_some_and(|network| network.contains(&device.source))
+    entry.protocols.contains(&device.protocol) && entry.network.is_some_and(|network| network.contains(&device.source))
 }
 
 /// Returns whether a device was seen with what only the profile "ancient" accepts.
