@@ -13,6 +13,8 @@ export LC_ALL=C
 
 cd "$(dirname "$0")"
 sockets="packetboat-imap.socket packetboat-imaps.socket packetboat-pop3.socket packetboat-pop3s.socket"
+# Many hosts have a mail server at the ports of these: the administrator enables them.
+optional="packetboat-smtp.socket packetboat-smtps.socket packetboat-smtp-25.socket"
 units="$sockets packetboat.service"
 prefix=/usr/local
 installed=$prefix/lib/systemd/system
@@ -69,7 +71,7 @@ start() {
     systemctl daemon-reload
     # Start the sockets first, one by one, so that a port of another mail server does not keep the others closed.
     # Open sockets stay open, and systemd hands them to the new program: it refuses no connection.
-    for socket in $sockets; do
+    for socket in $sockets $optional; do
         if systemctl --quiet is-enabled "$socket" && ! systemctl --quiet is-active "$socket"; then
             systemctl start "$socket" || echo "$socket does not start: systemctl status $socket has the reason" >&2
         fi
@@ -98,10 +100,10 @@ remove() {
         if is_booted; then
             # Stop the sockets together with the service, or the next connection would start it again.
             # shellcheck disable=SC2086
-            systemctl stop $units
+            systemctl stop $units $optional
         fi
         # shellcheck disable=SC2086
-        systemctl --quiet --no-reload disable $units
+        systemctl --quiet --no-reload disable $units $optional
     fi
     find local -type f | while read -r file; do
         rm -f "/usr/$file"
@@ -112,7 +114,7 @@ remove() {
         systemctl daemon-reload
         # Remove failed units from systemd's list.
         # shellcheck disable=SC2086
-        systemctl --quiet reset-failed $units 2>/dev/null || true
+        systemctl --quiet reset-failed $units $optional 2>/dev/null || true
     fi
 }
 

@@ -80,7 +80,7 @@ tree() {
     "$strip" --strip-debug --remove-section=.comment "$stage/usr/bin/packetboat"
 
     put 644 config/systemd/packetboat.service "${UNITS:=usr/lib/systemd/system}"
-    for socket in imap imaps pop3 pop3s; do
+    for socket in imap imaps pop3 pop3s smtp smtps smtp-25; do
         put 644 "config/systemd/packetboat-$socket.socket" "$UNITS"
     done
     put 644 config/systemd/packetboat.sysusers usr/lib/sysusers.d packetboat.conf

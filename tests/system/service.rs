@@ -159,6 +159,11 @@ fn the_package_on_a_booted_system() {
 
     machine.ok("dpkg -i /root/packetboat.deb");
     machine.observes();
+    // Many hosts have a mail server at these ports.
+    for socket in ["smtp", "smtps", "smtp-25"] {
+        machine.ok(&format!("! systemctl --quiet is-enabled packetboat-{socket}.socket"));
+        machine.ok(&format!("! systemctl --quiet is-active packetboat-{socket}.socket"));
+    }
     for page in ["packetboat.1", "packetboat-reload.1"] {
         machine.ok(&format!("zcat /usr/share/man/man1/{page}.gz | grep -q packetboat"));
     }
