@@ -254,6 +254,12 @@ mod tests {
         let person = identity("grant = \"authorization-code\"");
         let missing = lack(&person, imap, &claims(&[], Some("Mail.Read"))).unwrap();
         assert!(missing.contains("IMAP.AccessAsUser.All"), "{missing}");
+        // RBAC for Applications needs no permission in the token, and so the role comes first.
+        let role = lack(&app, Protocol::Smtp, &claims(&["IMAP.AccessAsApp"], None)).unwrap();
+        assert!(role.contains("the role \"Application SMTP.SendAsApp\" in Exchange Online"), "{role}");
+        assert!(!role.contains("is missing"), "{role}");
+        let missing = lack(&person, Protocol::Smtp, &claims(&[], Some("IMAP.AccessAsUser.All"))).unwrap();
+        assert!(missing.contains("the permission SMTP.Send is missing"), "{missing}");
         let elsewhere = identity("client_secret_file = \"/s\"\ntoken_endpoint = \"https://sso.example/token\"");
         assert_eq!(lack(&elsewhere, imap, &claims(&[], None)), None);
         for audience in ["https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000"] {
