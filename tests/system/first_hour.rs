@@ -168,6 +168,7 @@ fn read_mail(machine: &Machine, number: usize) -> String {
             format!("a LOGIN {user} {password}\\r\\nb SELECT INBOX\\r\\nc FETCH 1 BODY[]\\r\\nd LOGOUT\\r\\n")
         }
         Protocol::Pop3 => format!("USER {user}\\r\\nPASS {password}\\r\\nRETR 1\\r\\nQUIT\\r\\n"),
+        Protocol::Smtp => unreachable!("these devices read"),
     };
     machine.ok(&format!(
         "printf '{commands}' | openssl s_client -quiet -tls1 -cipher AES128-SHA:@SECLEVEL=0 -connect 127.0.0.1:{port}"
