@@ -25,8 +25,10 @@ pub(in crate::proto) struct Relay {
     offer: Offer,
     server: Extensions,
     rules: SessionRules,
-    /// The device has the reply in part.
-    is_in_reply: bool,
+    /// The code of the reply that the device has in part.
+    in_reply: Option<u16>,
+    /// The server has refused DATA, and the device has said nothing since.
+    is_data_refused: bool,
     /// Recipients of the present message that the server has taken.
     recipients: u32,
     /// Octets of the present message as the device sent them, with the end of the data.
@@ -70,12 +72,23 @@ enum Pending {
     Other,
 }
 
+impl Pending {
+    /// Returns whether the reply belongs to the command. DATA alone takes 354, and no success (RFC 5321 §4.3.2).
+    fn is_answered_by(self, reply: &ReplyLine<'_>) -> bool {
+        match self {
+            Pending::Data { .. } => reply.code == 354 || reply.code >= 400,
+            _ => reply.code / 100 != 3,
+        }
+    }
+}
+
 impl Relay {
     pub(super) fn new(offer: Offer, client: Client) -> Self {
         let (server, rules) = client.into_parts();
         let (recipients, octets, unknown_commands) = (0, 0, 0);
         let stage = Stage::Ready;
-        Self { stage, offer, server, rules, is_in_reply: false, recipients, octets, unknown_commands }
+        let (in_reply, is_data_refused) = (None, false);
+        Self { stage, offer, server, rules, in_reply, is_data_refused, recipients, octets, unknown_commands }
     }
 
     /// Reads a command of the device.
@@ -96,6 +109,7 @@ impl Relay {
         };
         activity.commands += 1;
         let is_hasty = input.len() > len;
+        let is_data_refused = std::mem::take(&mut self.is_data_refused);
         let (command, upstream) = (Command::read(text), &mut out.upstream);
         let pending: Result<Pending, Stopped> = match command {
             Command::Mail(arguments) => {
@@ -116,6 +130,10 @@ impl Relay {
                 self.stage = Stage::Over;
                 reply::line(NOT_OFFERED, &mut out.downstream);
                 return Ok(Step::Act(len, Action::Close));
+            }
+            // The message that the server has not asked for. A line of it may look like a command.
+            Command::Unknown if is_data_refused => {
+                return Err(Failure::new(Kind::SentAhead, format!("\"{}\" behind DATA", excerpt(text))));
             }
             Command::Unknown => return self.unknown(len, out),
             // Exchange Online waits for seconds over a command that it does not know.
@@ -219,14 +237,21 @@ impl Relay {
             // The server may say 421 at any time, and closes then (RFC 5321 §3.8).
             _ if reply.code == 421 && reply.is_last => {
                 self.stage = Stage::Over;
-                return Ok(Step::Forward(len));
+                return Ok(pass(input, line, len, out));
             }
             _ => return Err(unexpected(line)),
         };
+        // RFC 5321 §4.2.1: every line has the same code, and a device may believe any of them.
+        let is_other = self.in_reply.is_some_and(|code| code != reply.code);
+        if is_other || !pending.is_answered_by(&reply) {
+            return Err(unexpected(line));
+        }
         if !reply.is_last {
-            let is_own = matches!(pending, Pending::Greeting { .. });
-            self.is_in_reply |= !is_own;
-            return Ok(if is_own { Step::Consume(len) } else { Step::Forward(len) });
+            if matches!(pending, Pending::Greeting { .. }) {
+                return Ok(Step::Consume(len));
+            }
+            self.in_reply = Some(reply.code);
+            return Ok(pass(input, line, len, out));
         }
         // Commands go up one at a time: another reply has no command. It must not be taken for the answer to the next.
         let behind = input.get(len..).unwrap_or_default();
@@ -234,7 +259,7 @@ impl Relay {
             return Err(unexpected(behind));
         }
         self.stage = Stage::Ready;
-        let was_in_reply = std::mem::take(&mut self.is_in_reply);
+        let was_in_reply = self.in_reply.take().is_some();
         let meaning = self.answered(pending, &reply)?;
         if let (Pending::Greeting { is_extended }, true) = (pending, reply.is_positive()) {
             match is_extended {
@@ -256,9 +281,26 @@ impl Relay {
                 let (recipients, octets) = (self.recipients, self.octets);
                 Action::Submitted(Submitted { recipients, octets, answer: excerpt(line) })
             }
-            None => return Ok(Step::Forward(len)),
+            None => return Ok(pass(input, line, len, out)),
         };
         Ok(Step::Act(len, action))
+    }
+
+    /// Looks at what the server says within the content. A refusal waits for the end of the data (RFC 5321 §4.1.1.4), or
+    /// for the end of the connection. Anything else answers no command, and must not become the answer to the message.
+    fn early(&self, input: &[u8]) -> Result<Step, Failure> {
+        let line = match Line::split(input, RESPONSE_LINE) {
+            Line::Incomplete => return Ok(Step::Read),
+            Line::TooLong => return Err(Failure::new(Kind::UpstreamProtocol, "endless line")),
+            Line::Complete { text, .. } => text,
+        };
+        match ReplyLine::read(line) {
+            Some(reply) if reply.code >= 400 => Ok(Step::Read),
+            _ => {
+                let detail = format!("it said \"{}\" within a message", excerpt(line));
+                Err(Failure::new(Kind::UpstreamProtocol, detail))
+            }
+        }
     }
 
     /// Goes on behind the last line of a reply. Returns what a refusal means.
@@ -277,9 +319,10 @@ impl Relay {
                 return Err(Failure::new(Kind::SentAhead, detail));
             }
             // RFC 5321 §3.3: without one valid recipient DATA is refused, which says nothing new.
-            Pending::Data { .. } if self.recipients == 0 => {}
+            Pending::Data { .. } if self.recipients == 0 => self.is_data_refused = true,
             Pending::Rcpt => return Ok(Some(refusal::of(Refused::Recipient, reply))),
             Pending::Mail | Pending::Data { .. } | Pending::Message if !reply.is_positive() => {
+                self.is_data_refused = matches!(pending, Pending::Data { .. });
                 return Ok(Some(refusal::of(Refused::Message, reply)));
             }
             Pending::Mail | Pending::Data { .. } | Pending::Message | Pending::Greeting { .. } | Pending::Other => {}
@@ -297,8 +340,17 @@ fn unexpected(line: &[u8]) -> Failure {
     Failure::new(Kind::UpstreamProtocol, format!("it said \"{}\" out of turn", excerpt(line)))
 }
 
+/// Passes a line of the server on. A device may take a CR for a line's end, or a NUL for the end of a string.
+fn pass(input: &[u8], line: &[u8], len: usize, out: &mut Outbox) -> Step {
+    if input.get(line.len()) == Some(&b'\r') && memchr::memchr2(b'\r', 0, line).is_none() {
+        return Step::Forward(len);
+    }
+    whole(line, &mut out.downstream);
+    Step::Consume(len)
+}
+
 fn whole(line: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(line);
+    out.extend(line.iter().map(|octet| if matches!(octet, b'\r' | 0) { b' ' } else { *octet }));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -325,14 +377,14 @@ impl dialect::Relay for Relay {
 
     fn responses(&self) -> Responses {
         match self.stage {
-            Stage::Ready | Stage::Skipping | Stage::Over if !self.is_in_reply => Responses::Whole,
+            Stage::Ready | Stage::Skipping | Stage::Over if self.in_reply.is_none() => Responses::Whole,
             _ => Responses::Partial,
         }
     }
 
     /// RFC 5321 §3.8: 421 may come at any time, but not within a reply.
     fn takes_bye(&self, _: &Failure) -> bool {
-        !self.is_in_reply && !matches!(self.stage, Stage::Over)
+        self.in_reply.is_none() && !matches!(self.stage, Stage::Over)
     }
 
     fn awaited(&self) -> Option<Awaited> {
