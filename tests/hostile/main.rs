@@ -20,4 +20,5 @@ mod setup;
 mod shortage;
 mod starttls;
 mod storm;
+mod submission;
 mod table;

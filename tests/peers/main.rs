@@ -54,6 +54,7 @@ mod strangers;
 mod strangers_advice;
 mod submission;
 mod submission_exchange;
+mod submission_smuggling;
 mod technicians;
 mod ten_mistakes;
 mod translation;

@@ -199,7 +199,11 @@ impl Relay {
 
     /// Reads what the server says before the message is over. It may give up; a yes would be a lie.
     fn early(&mut self, input: &[u8]) -> Result<Step, Failure> {
-        let Line::Complete { text, len } = Line::split(input, RESPONSE_LINE) else { return Ok(Step::Read) };
+        let (text, len) = match Line::split(input, RESPONSE_LINE) {
+            Line::Incomplete => return Ok(Step::Read),
+            Line::TooLong => return Err(endless()),
+            Line::Complete { text, len } => (text, len),
+        };
         let reply = ReplyLine::read(text).filter(|reply| reply.code >= 400);
         let Some(reply) = reply else { return Err(unexpected(text)) };
         if !reply.is_last {
@@ -228,7 +232,7 @@ impl Relay {
     fn reply(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
         let (line, len) = match Line::split(input, RESPONSE_LINE) {
             Line::Incomplete => return Ok(Step::Read),
-            Line::TooLong => return Err(Failure::new(Kind::UpstreamProtocol, "endless line")),
+            Line::TooLong => return Err(endless()),
             Line::Complete { text, len } => (text, len),
         };
         let reply = ReplyLine::read(line).ok_or_else(|| unexpected(line))?;
@@ -237,7 +241,7 @@ impl Relay {
             // The server may say 421 at any time, and closes then (RFC 5321 §3.8).
             _ if reply.code == 421 && reply.is_last => {
                 self.stage = Stage::Over;
-                return Ok(pass(input, line, len, out));
+                return Ok(reply::pass(input, line, len, &mut out.downstream));
             }
             _ => return Err(unexpected(line)),
         };
@@ -251,7 +255,7 @@ impl Relay {
                 return Ok(Step::Consume(len));
             }
             self.in_reply = Some(reply.code);
-            return Ok(pass(input, line, len, out));
+            return Ok(reply::pass(input, line, len, &mut out.downstream));
         }
         // Commands go up one at a time: another reply has no command. It must not be taken for the answer to the next.
         let behind = input.get(len..).unwrap_or_default();
@@ -272,35 +276,18 @@ impl Relay {
             Some(Meaning { failure, reply: own }) => {
                 match own.filter(|_| !was_in_reply) {
                     Some(own) => reply::line(own, &mut out.downstream),
-                    None => whole(line, &mut out.downstream),
+                    None => reply::whole(line, &mut out.downstream),
                 }
                 Action::Notice(failure)
             }
             None if pending == Pending::Message && reply.is_positive() => {
-                whole(line, &mut out.downstream);
+                reply::whole(line, &mut out.downstream);
                 let (recipients, octets) = (self.recipients, self.octets);
                 Action::Submitted(Submitted { recipients, octets, answer: excerpt(line) })
             }
-            None => return Ok(pass(input, line, len, out)),
+            None => return Ok(reply::pass(input, line, len, &mut out.downstream)),
         };
         Ok(Step::Act(len, action))
-    }
-
-    /// Looks at what the server says within the content. A refusal waits for the end of the data (RFC 5321 §4.1.1.4), or
-    /// for the end of the connection. Anything else answers no command, and must not become the answer to the message.
-    fn early(&self, input: &[u8]) -> Result<Step, Failure> {
-        let line = match Line::split(input, RESPONSE_LINE) {
-            Line::Incomplete => return Ok(Step::Read),
-            Line::TooLong => return Err(Failure::new(Kind::UpstreamProtocol, "endless line")),
-            Line::Complete { text, .. } => text,
-        };
-        match ReplyLine::read(line) {
-            Some(reply) if reply.code >= 400 => Ok(Step::Read),
-            _ => {
-                let detail = format!("it said \"{}\" within a message", excerpt(line));
-                Err(Failure::new(Kind::UpstreamProtocol, detail))
-            }
-        }
     }
 
     /// Goes on behind the last line of a reply. Returns what a refusal means.
@@ -336,22 +323,12 @@ fn ask(command: &[u8], pending: Pending, out: &mut Vec<u8>) -> Pending {
     pending
 }
 
+fn endless() -> Failure {
+    Failure::new(Kind::UpstreamProtocol, "endless line")
+}
+
 fn unexpected(line: &[u8]) -> Failure {
     Failure::new(Kind::UpstreamProtocol, format!("it said \"{}\" out of turn", excerpt(line)))
-}
-
-/// Passes a line of the server on. A device may take a CR for a line's end, or a NUL for the end of a string.
-fn pass(input: &[u8], line: &[u8], len: usize, out: &mut Outbox) -> Step {
-    if input.get(line.len()) == Some(&b'\r') && memchr::memchr2(b'\r', 0, line).is_none() {
-        return Step::Forward(len);
-    }
-    whole(line, &mut out.downstream);
-    Step::Consume(len)
-}
-
-fn whole(line: &[u8], out: &mut Vec<u8>) {
-    out.extend(line.iter().map(|octet| if matches!(octet, b'\r' | 0) { b' ' } else { *octet }));
-    out.extend_from_slice(b"\r\n");
 }
 
 impl dialect::Relay for Relay {

@@ -1,5 +1,7 @@
 //! Replies (RFC 5321 §4.2): those that packetboat writes, and the lines of the server's.
 
+use crate::proto::Step;
+
 /// Writes a line of a reply.
 pub(super) fn line(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
@@ -11,6 +13,22 @@ pub(super) fn coded(code: &str, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(code.as_bytes());
     out.push(b' ');
     line(text, out);
+}
+
+/// Passes a line of the server on, of which `len` octets of the input are. A device may take a CR for a line's end, or a
+/// NUL for the end of a string.
+pub(super) fn pass(input: &[u8], line: &[u8], len: usize, out: &mut Vec<u8>) -> Step {
+    if input.get(line.len()) == Some(&b'\r') && memchr::memchr2(b'\r', 0, line).is_none() {
+        return Step::Forward(len);
+    }
+    whole(line, out);
+    Step::Consume(len)
+}
+
+/// Writes a line of the server, whatever ended it.
+pub(super) fn whole(line: &[u8], out: &mut Vec<u8>) {
+    out.extend(line.iter().map(|octet| if matches!(octet, b'\r' | 0) { b' ' } else { *octet }));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// A line of the server's reply, without its line end.
