@@ -47,11 +47,11 @@ soak: ## Run many devices for a long time: SOAK_DEVICES (500), SOAK_MINUTES (10;
 	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_DEVICES=$(SOAK_DEVICES) cargo test --locked --test soak -- --nocapture
 
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= imap pop3 sasl client_hello proxy_header endpoint configuration
+FUZZ_TARGETS ?= imap pop3 smtp sasl client_hello proxy_header endpoint configuration
 
 # Without a sanitizer, which would need a nightly compiler and has nothing to find: there is no unsafe code in what is fuzzed.
 # RUSTC_BOOTSTRAP is for cargo-fuzz alone, whose instrumentation this compiler has as well.
-fuzz: ## Fuzz every parser and both sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
+fuzz: ## Fuzz every parser and all sessions, FUZZ_SECONDS (600) each; FUZZ_TARGETS="imap pop3" for some
 	@tests/install.sh $@
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --version 0.13.2 cargo-fuzz
 	cd tests/fuzz && for target in $(FUZZ_TARGETS); do \

@@ -27,6 +27,11 @@ fn pop3_sessions() {
 }
 
 #[test]
+fn smtp_sessions() {
+    run("smtp", 8000, |input| drop(session::play(Protocol::Smtp, input)));
+}
+
+#[test]
 fn sasl_exchanges() {
     run("sasl", 40_000, parsers::sasl);
 }
@@ -75,6 +80,10 @@ fn seeds_get_to_where_they_lead() {
         assert!(heard.events.iter().any(|event| event == "logged in"), "{heard:?}");
         assert!(heard.server.contains("fetch") || heard.server.contains("RETR"), "{heard:?}");
     }
+    for name in ["exchange", "pipelined", "device-habits"] {
+        let heard = session::play(Protocol::Smtp, &seed("smtp", name)).unwrap();
+        assert!(heard.events.iter().any(|event| event.starts_with("submitted ")), "{heard:?}");
+    }
     for (name, mechanism) in [("plain", Mechanism::Plain), ("xoauth2", Mechanism::Xoauth2)] {
         let line = seed("sasl", name)[1..].trim_ascii().to_vec();
         assert!(matches!(Exchange::new(mechanism).respond(&line), Next::Done(_)), "{name}");
@@ -86,7 +95,7 @@ fn seeds_get_to_where_they_lead() {
 fn no_target_is_forgotten() {
     let here = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzzed.rs")).unwrap();
     let targets: Vec<String> = names(&folder("targets")).iter().map(|one| stem(one)).collect();
-    assert_eq!(targets.len(), 7);
+    assert_eq!(targets.len(), 8);
     for target in targets {
         assert!(here.contains(&format!("run(\"{target}\"")), "{target}");
         assert!(!seeds(&target).is_empty(), "{target}");

@@ -7,3 +7,4 @@ pub mod pair;
 pub mod parsers;
 pub mod random;
 pub mod session;
+mod submission;

@@ -4,9 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use packetboat::failure::Failure;
-use packetboat::proto::{Action, Activity, Awaited, Leftover, Outbox, Phase, Session, Side, Step, UpstreamLogin};
+use packetboat::proto::{
+    Action, Activity, Awaited, Leftover, Outbox, Phase, Session, Side, Step, Terms, UpstreamLogin,
+};
 
 use crate::fuzz::pair::{Protocol, readable};
+use crate::fuzz::submission::Watch;
 
 /// The session that the driver is given.
 pub struct Checked {
@@ -28,6 +31,10 @@ pub struct Seen {
     is_accepted: bool,
     /// The length of our own last line to the device.
     pub bye: usize,
+    /// Whether the content of messages passes without a sender policy.
+    is_passed: bool,
+    /// The watcher of a submission after its login.
+    watch: Option<Watch>,
 }
 
 impl Checked {
@@ -40,6 +47,8 @@ impl Checked {
             to_server: Vec::new(),
             is_accepted: false,
             bye: 0,
+            is_passed: false,
+            watch: None,
         }));
         (Self { session, seen: Arc::clone(&seen) }, seen)
     }
@@ -58,18 +67,25 @@ impl Session for Checked {
         assert!(out.downstream.is_empty() && out.upstream.is_empty(), "the outbox is written before the next call");
         self.seen().receives(side, input);
         let step = self.session.recv(side, input, out);
+        let is_submission = self.seen().protocol == Protocol::Smtp && self.session.phase().is_relaying();
         let mut seen = self.seen();
         seen.to_server.extend(out.upstream.iter());
         seen.check_own_words();
         if let Ok(step) = &step {
+            seen.watch_step(side, step, out);
             seen.check_step(side, step);
+        }
+        if is_submission && seen.watch.is_none() {
+            seen.watch = Some(Watch::new(seen.is_passed));
         }
         step
     }
 
     fn upstream_connected(&mut self, login: UpstreamLogin) {
+        let is_passed = matches!(login.terms, Terms::Submission(None));
         self.session.upstream_connected(login);
         let mut seen = self.seen();
+        seen.is_passed = is_passed;
         seen.is_accepted = false;
         seen.from_server.clear();
         seen.to_server.clear();
@@ -131,6 +147,26 @@ impl Seen {
         if side == Side::Upstream {
             self.from_server.extend(new);
             self.is_accepted = self.is_accepted || self.has_accepted();
+        }
+    }
+
+    fn watch_step(&mut self, side: Side, step: &Step, out: &Outbox) {
+        let Some(watch) = &mut self.watch else { return };
+        let (count, is_forwarded) = match step {
+            Step::Read => (0, false),
+            Step::Consume(count) | Step::Act(count, _) => (*count, false),
+            Step::Forward(count) => (*count, true),
+        };
+        let taken = &self.unread[side as usize][..count];
+        let passed = if is_forwarded { taken } else { &[] };
+        match side {
+            Side::Downstream => watch.device(taken, &[out.upstream.as_slice(), passed].concat(), &out.downstream),
+            Side::Upstream => watch.server(taken, &out.upstream, &[out.downstream.as_slice(), passed].concat()),
+        }
+        match step {
+            Step::Act(_, Action::Submitted(_)) => watch.submitted(),
+            Step::Act(_, Action::DropServer(_)) => watch.dropped(),
+            _ => {}
         }
     }
 

@@ -42,7 +42,7 @@ impl Model {
         match protocol {
             Protocol::Imap => Model::Imap(Imap { refuses, ..Imap::default() }),
             Protocol::Pop3 => Model::Pop3(Pop3::new(offer, refuses)),
-            Protocol::Smtp => unimplemented!("SMTP has no slow model yet"),
+            Protocol::Smtp => unreachable!("the laws watch SMTP"),
         }
     }
 

@@ -1,0 +1,176 @@
+//! This watcher of a submission reads what a session takes and writes, octet by octet, and is slow on purpose. It is
+//! written from RFC 5321 and the documented repairs of line ends.
+
+use crate::fuzz::pair::readable;
+
+/// A session after login, as the server sees it.
+pub struct Watch {
+    at: At,
+    /// The device's content passes but for its line ends, because no sender policy rewrites the head.
+    is_passed: bool,
+    command: Vec<u8>,
+    /// The present message, as the device has sent it and as the server has received it.
+    from_device: Vec<u8>,
+    to_server: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
+    Ready,
+    /// The server has this command, or a message, and owes a reply.
+    Owed(String),
+    Data,
+    /// The connection to the server is dropped.
+    Dropped,
+}
+
+impl Watch {
+    pub fn new(is_passed: bool) -> Self {
+        let (command, from_device, to_server) = Default::default();
+        Self { at: At::Ready, is_passed, command, from_device, to_server }
+    }
+
+    /// Takes octets of the device that the session is done with, and all that it writes for the server because of them.
+    pub fn device(&mut self, taken: &[u8], up: &[u8], own: &[u8]) {
+        if self.at == At::Data {
+            self.from_device.extend(taken);
+            assert!(own.is_empty(), "the device is told {} within a message", readable(own));
+        }
+        up.iter().for_each(|octet| self.up(*octet));
+    }
+
+    /// Takes octets of the server that the session is done with, and all that it writes for the device because of them.
+    pub fn server(&mut self, taken: &[u8], up: &[u8], down: &[u8]) {
+        assert!(up.is_empty(), "a reply makes no command: {}", readable(up));
+        let is_odd = |two: &[u8]| (two[0] == b'\r') != (two[1] == b'\n');
+        let framed = [b" ", down, b" "].concat();
+        assert!(!framed.windows(2).any(is_odd) && !down.contains(&0), "the device hears {}", readable(down));
+        for line in taken.split_inclusive(|octet| *octet == b'\n') {
+            let code: u16 = String::from_utf8_lossy(&line[..3]).parse().unwrap();
+            let is_last = line[3] != b'-';
+            let at = self.at.clone();
+            match at {
+                At::Owed(_) if !is_last => {}
+                At::Owed(verb) => self.at = if verb == "DATA" && code == 354 { At::Data } else { At::Ready },
+                At::Ready => assert_eq!(code, 421, "{} answers nothing", readable(line)),
+                At::Data | At::Dropped => panic!("{} is taken within a message", readable(line)),
+            }
+        }
+    }
+
+    /// Notes that the device is told that its message is sent.
+    pub fn submitted(&self) {
+        assert!(self.at == At::Ready && ends(&self.to_server), "sent without the end of the data");
+    }
+
+    pub fn dropped(&mut self) {
+        self.at = At::Dropped;
+    }
+
+    fn up(&mut self, octet: u8) {
+        match &self.at {
+            At::Ready => {
+                self.command.push(octet);
+                if octet == b'\n' {
+                    self.at = At::Owed(verb(&std::mem::take(&mut self.command)));
+                    self.from_device.clear();
+                    self.to_server.clear();
+                }
+            }
+            At::Data => {
+                self.to_server.push(octet);
+                if ends(&self.to_server) {
+                    self.message();
+                    self.at = At::Owed("message".to_owned());
+                }
+            }
+            at => panic!("{} goes up at {at:?}", readable(&[octet])),
+        }
+    }
+
+    /// Checks a whole message.
+    fn message(&self) {
+        let sent = readable(&self.to_server);
+        let lines = lines(&self.to_server);
+        let (last, before) = lines.split_last().unwrap();
+        assert!(lines.iter().all(|line| line.end == b"\r\n") && last.text == b".", "{sent}");
+        let hides_end = |line: &&Line<'_>| {
+            let text: Vec<u8> = line.text.iter().copied().filter(|octet| *octet != 0).collect();
+            text == b"." || line.text.starts_with(b".\0")
+        };
+        assert!(!before.iter().any(|line| hides_end(&line)), "{sent}");
+        if self.is_passed {
+            let expected = repaired(&self.from_device);
+            assert!(expected == self.to_server, "{sent}\nof\n{}", readable(&expected));
+        }
+    }
+}
+
+/// Returns whether the data are at their end.
+fn ends(data: &[u8]) -> bool {
+    data == b".\r\n" || data.ends_with(b"\r\n.\r\n")
+}
+
+/// The verb of a command for the server, all of which packetboat writes itself.
+fn verb(line: &[u8]) -> String {
+    let text = std::str::from_utf8(line).ok().and_then(|line| line.strip_suffix("\r\n"));
+    let text = text.unwrap_or_else(|| panic!("{} is no command", readable(line)));
+    assert!(text.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic()), "{text:?}");
+    let path = |rest: &str| {
+        let (address, parameters) = rest.split_once('>').unwrap();
+        assert!(!address.contains([' ', '<']) && address.len() <= 256, "{text}");
+        assert!(parameters.is_empty() || parameters.starts_with(' '), "{text}");
+        let known = |one: &str| one == "BODY=8BITMIME" || one == "BODY=7BIT" || one.starts_with("SIZE=");
+        assert!(parameters.split_whitespace().all(known), "{text}");
+    };
+    if let Some(rest) = text.strip_prefix("MAIL FROM:<").or_else(|| text.strip_prefix("RCPT TO:<")) {
+        path(rest);
+    } else {
+        assert!(["DATA", "RSET", "NOOP", "QUIT"].contains(&text), "{text}");
+    }
+    text[..4].to_owned()
+}
+
+#[derive(Debug)]
+struct Line<'a> {
+    text: &'a [u8],
+    end: &'a [u8],
+}
+
+/// Splits at CRLF, bare CR and bare LF.
+fn lines(data: &[u8]) -> Vec<Line<'_>> {
+    let (mut lines, mut start, mut at) = (Vec::new(), 0, 0);
+    while at < data.len() {
+        let len = match &data[at..] {
+            [b'\r', b'\n', ..] => 2,
+            [b'\r' | b'\n', ..] => 1,
+            _ => 0,
+        };
+        if len > 0 {
+            lines.push(Line { text: &data[start..at], end: &data[at..at + len] });
+            start = at + len;
+        }
+        at += len.max(1);
+    }
+    lines
+}
+
+/// What goes up for a whole message: every line ends with CRLF, and a dot that some server might take for the end is
+/// doubled.
+fn repaired(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut is_clean = true;
+    for line in lines(data) {
+        let is_crlf = line.end == b"\r\n";
+        let nuls = line.text.iter().take_while(|octet| **octet == 0).count();
+        let (before, rest) = line.text.split_at(nuls);
+        let is_end = line.text == b"." && is_clean && is_crlf;
+        let is_alone = rest.first() == Some(&b'.') && matches!(rest.get(1), None | Some(0));
+        out.extend(before);
+        out.extend(if is_alone && !is_end { &b"."[..] } else { b"" });
+        out.extend(rest);
+        out.extend(b"\r\n");
+        is_clean = is_crlf;
+    }
+    out
+}
