@@ -21,4 +21,5 @@ mod shortage;
 mod starttls;
 mod storm;
 mod submission;
+mod submission_starttls;
 mod table;

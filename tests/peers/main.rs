@@ -55,6 +55,7 @@ mod strangers_advice;
 mod submission;
 mod submission_exchange;
 mod submission_smuggling;
+mod submission_stacks;
 mod technicians;
 mod ten_mistakes;
 mod translation;

@@ -5,7 +5,7 @@ import javax.net.ssl.*;
 
 /**
  * A device with Java's TLS: carries standard input and output.
- * Arguments: HOST PORT PROTOCOLS CIPHERS|- [imap|pop3], where PROTOCOLS is a comma-separated list, as SSLv2Hello,TLSv1
+ * Arguments: HOST PORT PROTOCOLS CIPHERS|- [imap|pop3|smtp], where PROTOCOLS is a comma-separated list, as SSLv2Hello,TLSv1
  * (that sends its ClientHello in SSLv2 format), and the last argument asks for STARTTLS or STLS.
  */
 public class Device {
@@ -14,7 +14,8 @@ public class Device {
         plain.setTcpNoDelay(true);
         if (arguments.length > 4) {
             line(plain.getInputStream());
-            plain.getOutputStream().write((arguments[4].equals("imap") ? "s STARTTLS\r\n" : "STLS\r\n").getBytes());
+            String command = arguments[4].equals("pop3") ? "STLS\r\n" : "STARTTLS\r\n";
+            plain.getOutputStream().write(((arguments[4].equals("imap") ? "s " : "") + command).getBytes());
             line(plain.getInputStream());
         }
         TrustManager everybody = new X509TrustManager() {

@@ -1,6 +1,6 @@
 /* A device with GnuTLS at TLS 1.0, without SNI: carries standard input and output over TLS.
  * (gnutls-cli writes its output octet by octet, which takes minutes for a large mail.)
- * Usage: gnutls HOST PORT [imap|pop3]   (the third argument asks for STARTTLS or STLS) */
+ * Usage: gnutls HOST PORT [imap|pop3|smtp]   (the third argument asks for STARTTLS or STLS) */
 #include <arpa/inet.h>
 #include <gnutls/gnutls.h>
 #include <netinet/tcp.h>

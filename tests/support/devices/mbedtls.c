@@ -1,5 +1,5 @@
 /* A device with mbedTLS at TLS 1.0: carries standard input and output over TLS.
- * Usage: mbedtls HOST PORT [imap|pop3]   (the third argument asks for STARTTLS or STLS) */
+ * Usage: mbedtls HOST PORT [imap|pop3|smtp]   (the third argument asks for STARTTLS or STLS) */
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/net_sockets.h>

@@ -12,7 +12,9 @@ static int line(int fd) {
 
 /* STARTTLS, or STLS; 0 where the server is ready for TLS. */
 static int starttls(int fd, const char *protocol) {
-    const char *command = strcmp(protocol, "imap") == 0 ? "s STARTTLS\r\n" : "STLS\r\n";
+    const char *command = "STLS\r\n";
+    if (strcmp(protocol, "imap") == 0) command = "s STARTTLS\r\n";
+    if (strcmp(protocol, "smtp") == 0) command = "STARTTLS\r\n";
     if (line(fd) != 0) return -1;
     return write(fd, command, strlen(command)) < 0 || line(fd) != 0 ? -1 : 0;
 }

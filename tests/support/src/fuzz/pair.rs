@@ -179,6 +179,10 @@ impl Pair {
             match polled {
                 Poll::Ready(Ok(event)) => self.answer(event),
                 Poll::Ready(Err(failure)) => {
+                    // As for a notice: whether the driver has met the device's end before depends on the cut.
+                    if self.events.last().is_some_and(|last| last == "ended downstream") {
+                        self.events.pop();
+                    }
                     self.events.push(format!("error {}", failure.kind.label()));
                     self.say_bye(&failure);
                 }

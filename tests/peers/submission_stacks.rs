@@ -1,0 +1,214 @@
+//! These tests prove that each old TLS stack submits mail through each entry by each form of login, and that msmtp and
+//! Jakarta Mail do.
+
+use std::process::{Command, Stdio};
+
+use support::device::Device;
+use support::exim::{Delivered, Exim, PASSWORD};
+use support::message;
+use support::proxy::{Proxy, listener};
+use support::stacks::{Stack, Start, Version};
+
+const USER: &str = "scanner";
+const SENDER: &str = "scanner@example.test";
+const RECIPIENT: &str = "office@example.test";
+
+support::each! {
+    /// The ways to say user and password (RFC 4954 §4, and AUTH LOGIN).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Login {
+        Plain,
+        PlainAsked,
+        Login,
+        LoginWithUser,
+    }
+}
+
+impl Login {
+    /// The lines of the device, and the beginnings of the replies.
+    fn dialogue(self) -> Vec<(String, &'static str)> {
+        let (user, password) = (base64(USER), base64(PASSWORD));
+        let plain = base64(&format!("\0{USER}\0{PASSWORD}"));
+        let (asked, done) = ("334 UGFzc3dvcmQ6", "235 ");
+        match self {
+            Login::Plain => vec![(format!("AUTH PLAIN {plain}"), done)],
+            Login::PlainAsked => vec![("AUTH PLAIN".to_owned(), "334 "), (plain, done)],
+            Login::Login => {
+                vec![("auth login".to_owned(), "334 VXNlcm5hbWU6"), (user, asked), (password, done)]
+            }
+            Login::LoginWithUser => vec![(format!("AUTH LOGIN {user}"), asked), (password, done)],
+        }
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(text)
+}
+
+fn proxy(exim: &Exim, profile: &str) -> Proxy {
+    let (roots, port) = (exim.roots(), exim.submission);
+    let mut text = format!(
+        "[upstream.exim]\nroots = {roots:?}\n[upstream.exim.smtp]\nhost = \"127.0.0.1\"\n\
+         server_name = \"localhost\"\nport = {port}\nsecurity = \"starttls\"\n"
+    );
+    for entry in ["implicit", "starttls", "auto"] {
+        text += &listener(entry, "smtp", entry, &format!("upstream = \"exim\"\nprofile = \"{profile}\""));
+    }
+    Proxy::start(&text)
+}
+
+/// The last line of a reply.
+fn reply(device: &mut Device) -> String {
+    loop {
+        let line = device.line();
+        if line.as_bytes().get(3) != Some(&b'-') {
+            return line;
+        }
+    }
+}
+
+fn say(device: &mut Device, line: &str, expected: &str) {
+    device.send(format!("{line}\r\n"));
+    let answer = reply(device);
+    assert!(answer.starts_with(expected), "{line}: {answer}");
+}
+
+fn delivered(content: &[u8]) -> Delivered {
+    Delivered { sender: SENDER.to_owned(), recipients: RECIPIENT.to_owned(), content: content.to_vec() }
+}
+
+/// Runs a stack through every entry and form of login. The whole transaction comes in one write, with QUIT behind the
+/// dot, and the device reads all replies.
+fn every_entry(stack: Stack, profile: &str, tls_version: &str) {
+    let exim = Exim::start();
+    let proxy = proxy(&exim, profile);
+    let content = message(1024);
+    let transaction = [
+        format!("MAIL FROM:<{SENDER}>\r\nRCPT TO:<{RECIPIENT}>\r\nDATA\r\n").as_bytes(),
+        &packetboat::simulator::client::stuffed(&content),
+        b"QUIT\r\n",
+    ]
+    .concat();
+    let mut count = 0;
+    for login in Login::ALL {
+        for (entry, is_starttls) in [("implicit", false), ("starttls", true), ("auto", false), ("auto", true)] {
+            let start = if is_starttls { Start::StartTls("smtp") } else { Start::Implicit };
+            let mut device = stack.connect(proxy.address(entry), start);
+            if !is_starttls {
+                assert!(reply(&mut device).starts_with("220 "));
+            }
+            say(&mut device, "EHLO printer_3", "250 ");
+            for (line, expected) in login.dialogue() {
+                say(&mut device, &line, expected);
+            }
+            device.send(&transaction);
+            for expected in ["250 ", "250 ", "354 ", "250 ", "221 "] {
+                let answer = reply(&mut device);
+                assert!(answer.starts_with(expected), "{login:?} at {entry}: {answer}");
+            }
+            count += 1;
+        }
+    }
+    let all = exim.delivered(count);
+    assert!(all.len() == count && all.iter().all(|one| *one == delivered(&content)), "{stack:?}");
+    let line = proxy.session_of("listener", "auto").to_string();
+    assert!(line.contains(tls_version) && line.contains("the device logged out"), "{line}");
+    assert!(!proxy.log.all().contains(PASSWORD));
+}
+
+#[test]
+fn openssl_at_tls_1_0() {
+    every_entry(Stack::Openssl { version: Version::Tls1_0, ciphers: "AES128-SHA" }, "legacy", "TLSv1 AES128-SHA");
+}
+
+#[test]
+fn openssl_at_tls_1_1() {
+    every_entry(Stack::Openssl { version: Version::Tls1_1, ciphers: "AES128-SHA" }, "legacy", "TLSv1.1 AES128-SHA");
+}
+
+#[test]
+fn openssl_at_sslv3_with_rc4() {
+    every_entry(Stack::Openssl { version: Version::Ssl3, ciphers: "RC4-SHA" }, "ancient", "SSLv3 RC4-SHA");
+}
+
+#[test]
+fn s_client_at_tls_1_0() {
+    every_entry(Stack::SClient("-tls1"), "legacy", "TLSv1 ");
+}
+
+#[test]
+fn s_client_at_tls_1_1() {
+    every_entry(Stack::SClient("-tls1_1"), "legacy", "TLSv1.1 ");
+}
+
+#[test]
+fn gnutls_at_tls_1_0() {
+    every_entry(Stack::Gnutls, "legacy", "TLSv1 ");
+}
+
+#[test]
+fn mbedtls_at_tls_1_0() {
+    every_entry(Stack::Mbedtls, "legacy", "TLSv1 ");
+}
+
+#[test]
+fn java_with_a_client_hello_in_sslv2_format() {
+    let exim = Exim::start();
+    let proxy = proxy(&exim, "legacy");
+    for (entry, start) in [("auto", Start::Implicit), ("starttls", Start::StartTls("smtp"))] {
+        let mut device = Stack::JavaSslv2Hello.connect(proxy.address(entry), start);
+        if start == Start::Implicit {
+            assert!(reply(&mut device).starts_with("220 "));
+        }
+        say(&mut device, "HELO", "250 packetboat");
+        say(&mut device, &Login::Plain.dialogue()[0].0, "235 ");
+    }
+}
+
+#[test]
+fn msmtp_sends_in_every_form() {
+    let exim = Exim::start();
+    let proxy = proxy(&exim, "legacy");
+    let content = b"Subject: page\r\n\r\n.\r\nhello\r\n";
+    let forms = [("starttls", "plain"), ("starttls", "login"), ("implicit", "plain"), ("implicit", "login")];
+    for (count, (entry, mechanism)) in forms.into_iter().enumerate() {
+        let starttls = if entry == "starttls" { "on" } else { "off" };
+        let mut command = Command::new("msmtp");
+        command.args(["--file=/dev/null", "--host=127.0.0.1", "--tls=on", "--tls-certcheck=off", "--timeout=60"]);
+        command.arg(format!("--port={}", proxy.address(entry).port())).arg(format!("--tls-starttls={starttls}"));
+        command.arg("--tls-priorities=NORMAL:-VERS-ALL:+VERS-TLS1.0:+RSA:+AES-128-CBC:+SHA1:%NO_EXTENSIONS");
+        command.arg(format!("--auth={mechanism}")).arg(format!("--user={USER}"));
+        command.arg(format!("--passwordeval=echo {PASSWORD}")).arg(format!("--from={SENDER}")).arg(RECIPIENT);
+        let mut msmtp = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let text = String::from_utf8_lossy(content).replace("\r\n", "\n");
+        std::io::Write::write_all(&mut msmtp.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        let output = msmtp.wait_with_output().unwrap();
+        assert!(output.status.success(), "{entry} {mechanism}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(exim.delivered(count + 1).last().unwrap().content.ends_with(content), "{entry} {mechanism}");
+    }
+}
+
+#[test]
+fn jakarta_mail_sends_at_tls_1_0() {
+    let exim = Exim::start();
+    let proxy = proxy(&exim, "legacy");
+    let security = tempfile::tempdir().unwrap();
+    let policy = security.path().join("java.security");
+    std::fs::write(&policy, "jdk.tls.disabledAlgorithms=\njdk.certpath.disabledAlgorithms=\n").unwrap();
+    for (count, mechanism) in ["PLAIN", "LOGIN"].into_iter().enumerate() {
+        let mut command = Command::new("java");
+        command.arg(format!("-Djava.security.properties={}", policy.display()));
+        command.args(["-cp", "/usr/share/java/jakarta-mail.jar:/usr/share/java/jakarta-activation.jar"]);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/devices/Submit.java"));
+        command.arg(proxy.address("starttls").port().to_string());
+        let output = command.args([mechanism, USER, PASSWORD, SENDER, RECIPIENT, "TLSv1"]).output().unwrap();
+        assert!(output.status.success(), "{mechanism}: {}", String::from_utf8_lossy(&output.stderr));
+        let all = exim.delivered(count + 1);
+        let text = String::from_utf8_lossy(&all.last().unwrap().content).into_owned();
+        assert!(
+            text.contains(&format!("Subject: scan {mechanism}\r\n")) && text.ends_with(".\r\n..\r\nhello\r\n"),
+            "{text}"
+        );
+    }
+}
