@@ -19,8 +19,8 @@ support::each! {
     enum Login {
         Plain,
         PlainAsked,
-        Login,
-        LoginWithUser,
+        UserAsked,
+        UserSent,
     }
 }
 
@@ -33,10 +33,10 @@ impl Login {
         match self {
             Login::Plain => vec![(format!("AUTH PLAIN {plain}"), done)],
             Login::PlainAsked => vec![("AUTH PLAIN".to_owned(), "334 "), (plain, done)],
-            Login::Login => {
+            Login::UserAsked => {
                 vec![("auth login".to_owned(), "334 VXNlcm5hbWU6"), (user, asked), (password, done)]
             }
-            Login::LoginWithUser => vec![(format!("AUTH LOGIN {user}"), asked), (password, done)],
+            Login::UserSent => vec![(format!("AUTH LOGIN {user}"), asked), (password, done)],
         }
     }
 }
