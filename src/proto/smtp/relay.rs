@@ -192,7 +192,7 @@ impl Relay {
             out.upstream.clear();
             return if step.count() > 0 { Step::Consume(step.count()) } else { step };
         }
-        whole(answer, &mut out.downstream);
+        reply::whole(answer, &mut out.downstream);
         self.stage = Stage::Over;
         Step::Act(0, Action::Close)
     }
