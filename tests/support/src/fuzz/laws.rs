@@ -35,6 +35,9 @@ pub struct Seen {
     is_passed: bool,
     /// The watcher of a submission after its login.
     watch: Option<Watch>,
+    /// The server of a submission has said more than it was asked. Whether the device's next command is on its way then
+    /// depends on the cut.
+    pub out_of_turn: bool,
 }
 
 impl Checked {
@@ -49,6 +52,7 @@ impl Checked {
             bye: 0,
             is_passed: false,
             watch: None,
+            out_of_turn: false,
         }));
         (Self { session, seen: Arc::clone(&seen) }, seen)
     }
@@ -77,6 +81,7 @@ impl Session for Checked {
         }
         if is_submission && seen.watch.is_none() {
             seen.watch = Some(Watch::new(seen.is_passed));
+            seen.out_of_turn |= !seen.unread[1].is_empty();
         }
         step
     }
@@ -145,6 +150,7 @@ impl Seen {
         let new = &input[unread.len()..];
         unread.extend(new);
         if side == Side::Upstream {
+            self.out_of_turn |= !new.is_empty() && self.watch.as_ref().is_some_and(|watch| !watch.is_owed());
             self.from_server.extend(new);
             self.is_accepted = self.is_accepted || self.has_accepted();
         }
@@ -163,6 +169,7 @@ impl Seen {
             Side::Downstream => watch.device(taken, &[out.upstream.as_slice(), passed].concat(), &out.downstream),
             Side::Upstream => watch.server(taken, &out.upstream, &[out.downstream.as_slice(), passed].concat()),
         }
+        self.out_of_turn |= !watch.is_owed() && self.unread[1].len() > if side == Side::Upstream { count } else { 0 };
         match step {
             Step::Act(_, Action::Submitted(_)) => watch.submitted(),
             Step::Act(_, Action::DropServer(_)) => watch.dropped(),

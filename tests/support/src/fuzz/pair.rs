@@ -162,6 +162,11 @@ impl Pair {
         Heard { device: readable(&self.received[0]), server: readable(&self.received[1]), events: self.events }
     }
 
+    /// Returns whether the server of a submission has said more than it was asked.
+    pub fn is_out_of_turn(&self) -> bool {
+        self.seen.lock().unwrap().out_of_turn
+    }
+
     fn pipe(&mut self, side: Side) -> Option<std::cell::RefMut<'_, Ends>> {
         match side {
             Side::Downstream => Some(self.device.0.borrow_mut()),

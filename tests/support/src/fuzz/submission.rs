@@ -63,6 +63,11 @@ impl Watch {
         assert!(self.at == At::Ready && ends(&self.to_server), "sent without the end of the data");
     }
 
+    /// Returns whether the server owes a reply.
+    pub fn is_owed(&self) -> bool {
+        matches!(self.at, At::Owed(_))
+    }
+
     pub fn dropped(&mut self) {
         self.at = At::Dropped;
     }
