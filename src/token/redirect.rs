@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 
 use super::enrol::{Enrolment, Pasted};
 use crate::transport::http;
@@ -34,20 +36,27 @@ impl Redirect {
 
     /// Serves the browser, and hands on what it brings, until nobody waits for that any more.
     pub async fn receive(self, enrolment: Arc<Enrolment>, sender: mpsc::Sender<Pasted>) {
+        // Every program of this computer reaches the port.
+        let connections = Arc::new(Semaphore::new(AT_A_TIME));
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = sender.closed() => return,
             };
             let Ok((stream, _)) = accepted else { return };
+            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
             let (enrolment, sender) = (Arc::clone(&enrolment), sender.clone());
-            tokio::spawn(server::serve(stream, server::Bodies::Read, move |received| {
+            let serve = server::serve(stream, server::Bodies::Forms, move |received| {
                 let fields: Vec<(&str, &str)> =
                     received.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 let pasted = enrolment.read(&format!("{}?{}", received.path, http::encode(&fields).as_str()));
                 let sender = sender.clone();
                 async move { answer(pasted, &sender).await }
-            }));
+            });
+            tokio::spawn(async move {
+                let _ = timeout(LONGEST_VISIT, serve).await;
+                drop(permit);
+            });
         }
     }
 }
@@ -64,3 +73,8 @@ async fn answer(pasted: Pasted, sender: &mpsc::Sender<Pasted>) -> Response {
     }
     Response { status, headers: vec![("content-type", "text/plain".to_owned())], body: text.into() }
 }
+
+/// The most connections at a time: a browser opens up to six.
+const AT_A_TIME: usize = 16;
+/// The longest connection: a program that holds all of them keeps no browser out for long.
+const LONGEST_VISIT: Duration = Duration::from_secs(10);

@@ -1,6 +1,9 @@
 //! These tests prove that a person can sign in on the page, by both grants, and nobody else for him.
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use packetboat::simulator::User;
 use serde_json::Value;
@@ -41,6 +44,32 @@ fn outcome(browser: &Browser) -> String {
 
 fn query<'a>(address: &'a str, name: &str) -> &'a str {
     address.split(['?', '&']).find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap()
+}
+
+/// Another program of this computer keeps the port of a sign-in busy: it costs packetboat few connections, and the person
+/// gets through.
+#[test]
+fn the_port_of_a_sign_in_takes_few_connections() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_PERSON));
+    let browser = Browser::start();
+    open(&browser, &proxy);
+    let url = begin(&browser);
+    let redirect = query(&url, "redirect_uri").replace("%3A", ":").replace("%2F", "/");
+    let port: u16 = redirect.rsplit(':').next().unwrap().parse().unwrap();
+    let mut held: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    for stream in &mut held[16..] {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    for stream in &mut held[..16] {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    let back = exchange.visit(&url);
+    let ran = Command::new("curl").args(["-s", "--noproxy", "*", &back]).output().unwrap();
+    assert!(String::from_utf8_lossy(&ran.stdout).starts_with("Signed in."), "{ran:?}");
+    assert!(outcome(&browser).starts_with("signed in as "));
 }
 
 /// The address at which the browser ended is pasted. The sign-in is used at once, takes no second answer, and leaves
