@@ -93,6 +93,7 @@ fn the_line_lets_another_network_in() {
     assert_eq!(texts, [expected, "packetboat reload"]);
     proxy.configure(&configuration.replace(narrow, &texts[0]));
     assert_eq!(proxy.reload().0, 0);
+    browser.wait_for("no advice", "!document.querySelector('.admission')");
     let stream = tls_from(72, proxy.address("imap"), legacy).unwrap();
     Imap::greeted(Device::over(stream)).login(LOGIN, exchange::PASSWORD);
     exchange::imap(&proxy).login(LOGIN, exchange::PASSWORD);

@@ -29,6 +29,8 @@ export function admission(device, { role, configured, listeners = [], accounts =
 }
 
 function byNetwork({ source }, { name, allowed_networks: allowed }) {
+  // It has not come again since somebody let it in.
+  if (allowed.includes(network(source))) return [];
   const line = `allowed_networks = ${list([...allowed, network(source)])}`;
   return [{ words: `If it is yours: write this line into the section of listener ${name} in ${FILE}, in the place of its `
     + "allowed_networks.", text: line }, { words: "Then reload.", text: RELOAD }];
