@@ -209,7 +209,7 @@ mod tests {
     /// The configuration's directory can be written where the page may change the file, and nowhere else.
     #[test]
     fn the_page_may_write_the_directory_of_the_configuration_alone() {
-        for (edit, is_written) in [("", false), ("[admin]\nedit = true\n", true)] {
+        for (edit, is_written) in [("", false), ("[admin]\nedit = true\ntoken_file = \"/t\"\n", true)] {
             let home = tempfile::tempdir().unwrap();
             let [state, own] = ["state", "own"].map(|name| home.path().join(name));
             [&state, &own].iter().for_each(|directory| fs::create_dir(directory).unwrap());

@@ -74,14 +74,20 @@ where
 {
     let has_request = Arc::new(AtomicBool::new(false));
     let set_request = Arc::clone(&has_request);
-    let has_stream = Arc::new(AtomicBool::new(false));
-    let set_stream = Arc::clone(&has_stream);
+    let has_long = Arc::new(AtomicBool::new(false));
+    let set_long = Arc::clone(&has_long);
     let serve = server::serve(stream, Bodies::Forms, move |received| {
         set_request.store(true, Ordering::Relaxed);
-        let (admin, client, set_stream) = (Arc::clone(&admin), client.clone(), Arc::clone(&set_stream));
+        let (admin, client, set_long) = (Arc::clone(&admin), client.clone(), Arc::clone(&set_long));
         async move {
-            let answer = admin.handle(&received, &client).await;
-            set_stream.fetch_or(answer.is_stream(), Ordering::Relaxed);
+            let is_change = received.method == "POST";
+            set_long.fetch_or(is_change, Ordering::Relaxed);
+            let mut answer = admin.handle(&received, &client).await;
+            set_long.fetch_or(answer.is_stream(), Ordering::Relaxed);
+            if is_change {
+                // It is the last request, so that its time is never the end of another one's.
+                answer.response.headers.push(("connection", "close".to_owned()));
+            }
             answer
         }
     });
@@ -93,8 +99,8 @@ where
     };
     let too_long = async {
         sleep(LONGEST_VISIT).await;
-        // A stream that has begun late has its own time.
-        if has_stream.load(Ordering::Relaxed) {
+        // A stream or a change that has begun late has its own time: the answer may hold a new password.
+        if has_long.load(Ordering::Relaxed) {
             sleep(LONGEST_VISIT).await;
         }
     };

@@ -86,6 +86,8 @@ enum EditError {
     Rejected(String),
     /// The threads for files or passwords do not answer.
     NotDone(NotDone),
+    /// Nobody waits for the new password any more.
+    CallerLeft,
     /// The process is going down.
     GoingDown,
 }
@@ -103,6 +105,7 @@ impl fmt::Display for EditError {
                 write!(f, "packetboat rejects the new configuration, and the old one is back: {why}")
             }
             Self::NotDone(why) => write!(f, "the configuration cannot be changed now: {why}"),
+            Self::CallerLeft => f.write_str("the page that asked for it has left before the file was changed"),
             Self::GoingDown => f.write_str("packetboat is going down"),
         }
     }
@@ -195,31 +198,38 @@ impl Admin {
             return Response::text(409, words);
         }
         let admin = Arc::clone(self);
-        // A task of its own finishes the change even if its caller leaves.
+        let (caller, _waiting) = oneshot::channel();
+        // A task of its own finishes the change, and logs it, even if its caller leaves after the file has changed.
         let done = tokio::spawn(async move {
             let _alone = admin.editing.lock().await;
-            let result = admin.change_file(&change).await;
+            let result = admin.change_file(&change, caller).await;
+            let login = change.login();
+            match &result {
+                Ok(_) => info!(login, "{}: somebody asked for it on the page", change.words()),
+                Err(why) => warn!(login, "the page has changed nothing: {why}"),
+            }
             (result, change)
         });
         match done.await {
             Ok((Ok(password), change)) => {
-                info!(login = change.login(), "{}: somebody asked for it on the page", change.words());
                 let password = password.as_ref().map(|password| password.as_str());
                 let sheet = format!("packetboat device sheet {}", shell_word(change.login()));
                 let answer =
                     json!({ "login": change.login(), "done": change.words(), "password": password, "sheet": sheet });
                 Response::of(200, JSON, answer.to_string())
             }
-            Ok((Err(why), change)) => {
-                warn!(login = change.login(), "the page has changed nothing: {why}");
-                Response::text(409, format!("{why}\n"))
-            }
+            Ok((Err(why), _)) => Response::text(409, format!("{why}\n")),
             Err(_) => Response::text(500, "an internal error, which the log names\n"),
         }
     }
 
-    /// Puts the changed text in place, and has it loaded. Returns the new password, if there is one.
-    async fn change_file(&self, change: &Change) -> Result<Option<Zeroizing<String>>, EditError> {
+    /// Puts the changed text in place, unless the caller has left, and has it loaded. Returns the new password, if there
+    /// is one.
+    async fn change_file(
+        &self,
+        change: &Change,
+        caller: oneshot::Sender<()>,
+    ) -> Result<Option<Zeroizing<String>>, EditError> {
         let password = match change {
             Change::Remove { .. } => None,
             Change::Add { .. } | Change::Password { .. } => {
@@ -246,6 +256,9 @@ impl Admin {
         let text = document.text();
         let replace = move || {
             running.check(&text, target.path())?;
+            if caller.is_closed() {
+                return Err(EditError::CallerLeft);
+            }
             target.replace(&text).map_err(EditError::File)?;
             Ok((target, text))
         };

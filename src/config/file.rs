@@ -73,7 +73,7 @@ struct AdminSection {
     listen: Written<Vec<Spanned<String>>>,
     token_file: Written<PathBuf>,
     technician_token_file: Written<PathBuf>,
-    edit: Option<bool>,
+    edit: Written<bool>,
 }
 
 #[derive(Default, Deserialize)]

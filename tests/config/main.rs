@@ -454,6 +454,10 @@ fn admin_addresses_beyond_this_computer_need_a_token() {
     assert!(found[0].starts_with("test.toml:2: admin.technician_token_file: needs token_file beside it"), "{found:?}");
     let both = parse("[admin]\ntoken_file = \"/etc/packetboat/a\"\ntechnician_token_file = \"/etc/packetboat/b\"");
     assert_eq!(both.admin.technician_token_file.unwrap(), Path::new("/etc/packetboat/b"));
+    let found = problems("[admin]\nedit = true");
+    assert!(found[0].starts_with("test.toml:2: admin.edit: needs token_file beside it"), "{found:?}");
+    assert!(!parse("[admin]\nedit = false").admin.edit);
+    assert!(parse("[admin]\nedit = true\ntoken_file = \"/etc/packetboat/token\"").admin.edit);
     let taken = format!("[admin]\nlisten = [\"127.0.0.1:1143\"]\n{}", imap(""));
     assert!(problems(&taken)[0].contains("127.0.0.1:1143 is taken by listener \"imap-1143\" already"));
     assert!(problems("[inventory]\nforget_after = \"5000d\"")[0].contains("no more than 3650 days"));

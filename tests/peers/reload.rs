@@ -187,7 +187,8 @@ fn keys_that_need_a_restart_are_refused_and_documented() {
         proxy.process.signal("HUP");
         proxy.logs(1, &format!(" {key}: cannot change while packetboat runs: restart it"));
     }
-    fs::write(proxy.configuration(), well.replace("[admin]\n", "[admin]\nedit = true\n")).unwrap();
+    let edit = format!("[admin]\nedit = true\ntoken_file = {file:?}\n");
+    fs::write(proxy.configuration(), well.replace("[admin]\n", &edit)).unwrap();
     proxy.process.signal("HUP");
     proxy.logs(1, " admin.edit: cannot change while packetboat runs: restart it");
     let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");

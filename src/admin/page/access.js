@@ -23,11 +23,12 @@ export async function ask(path, { headers = {}, signal = AbortSignal.timeout(PAT
   return answer;
 }
 
-// Asks for a change: a form with the form token of status.json.
-export async function change(path, fields, formToken) {
-  const sent = ask(path, { method: "POST", headers: { "X-Form-Token": formToken }, body: new URLSearchParams(fields) });
+// Asks for a change: a form with the form token of status.json. An error that packetboat has told has `told`.
+export async function change(path, fields, formToken, patience = PATIENCE) {
+  const more = { headers: { "X-Form-Token": formToken }, body: new URLSearchParams(fields) };
+  const sent = ask(path, { method: "POST", signal: AbortSignal.timeout(patience), ...more });
   return sent.catch(async (error) => {
-    throw error.answer ? new Error((await error.answer.text()).trim()) : error;
+    throw error.answer ? Object.assign(new Error((await error.answer.text()).trim()), { told: true }) : error;
   });
 }
 

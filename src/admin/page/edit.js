@@ -3,6 +3,7 @@
 import { h, patch, write, at } from "./tree.js";
 
 const CONFIRM = 6000; // milliseconds in which a second press removes a device
+const PATIENCE = 58000; // milliseconds: a command may be changing the file
 let post = null;
 let asked = "";
 
@@ -24,7 +25,7 @@ function result(parts) {
 async function change(path, fields) {
   result([h("p", "", "Changing…")]);
   try {
-    const { login, done, password, sheet } = await (await post(path, fields)).json();
+    const { login, done, password, sheet } = await (await post(path, fields, PATIENCE)).json();
     result([
       h("p", "outcome good", `${login}: ${done}.`),
       password && h("p", "", [h("span", "", "Type this password into the device, it is shown once: "), h("code", "code", password)],
@@ -35,7 +36,8 @@ async function change(path, fields) {
     ]);
     return true;
   } catch (error) {
-    result([h("p", "problem", error.message)]);
+    const unsure = error.told ? "" : `. The log of packetboat says whether ${fields.login} was changed; if it was, give it a new password.`;
+    result([h("p", "problem", `${error.message}${unsure}`)]);
     return false;
   }
 }

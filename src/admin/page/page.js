@@ -289,21 +289,23 @@ const FOR_ALL = [showHead, showConfigured, showDevices, showAuthority];
 const FOR_ADMINISTRATORS = [showEdit, showCharts, showIdentities, showSignIns, showAccounts, showExpiries, showListeners];
 
 function show(next) {
-  const isFirst = !status;
   status = next;
   at("unlock").hidden = true;
   at("main").hidden = at("nav").hidden = at("body").hidden = false;
   const isTechnician = status.role === "technician";
   for (const part of document.querySelectorAll(".administrator")) part.hidden = isTechnician;
-  if (isFirst && !isTechnician) beginActions();
+  if (!begun && !isTechnician) beginActions();
   for (const show of isTechnician ? FOR_ALL : [...FOR_ALL, ...FOR_ADMINISTRATORS]) show(status);
   reach();
   write(at("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
 }
 
-// Lets an administrator start things here.
+let begun = false;
+
+// Lets an administrator start things here, who may come after a technician.
 function beginActions() {
-  const post = (path, fields) => change(path, fields, status.form_token);
+  begun = true;
+  const post = (path, fields, patience) => change(path, fields, status.form_token, patience);
   beginEdit({ post });
   begin({ get: ask, post, redraw: () => [showAccounts, showSignIns].forEach((draw) => draw(status)) });
 }

@@ -35,6 +35,12 @@ impl Proof<'_> {
                 self.problem(Some(written.span()), "admin.technician_token_file", message);
             }
         }
+        let may_edit = raw.edit.as_ref().filter(|edit| *edit.get_ref());
+        if let (Some(edit), None) = (may_edit, &raw.token_file) {
+            let message = "needs token_file beside it: without that one, everybody on this computer could add a device for \
+                           any mailbox, and read it";
+            self.problem(Some(edit.span()), "admin.edit", message);
+        }
         if let Some(span) = &span {
             self.note("admin.listen", span);
         }
@@ -48,7 +54,7 @@ impl Proof<'_> {
         }
         let [token_file, technician_token_file] =
             [raw.token_file, raw.technician_token_file].map(|written| written.map(Spanned::into_inner));
-        Admin { listen, token_file, technician_token_file, edit: raw.edit.unwrap_or_default() }
+        Admin { listen, token_file, technician_token_file, edit: raw.edit.is_some_and(Spanned::into_inner) }
     }
 
     pub(super) fn inventory(&mut self, raw: InventorySection) -> InventoryLimits {
