@@ -12,7 +12,7 @@ use packetboat::proto::{self, Action, CommandLimits, Offer, Outbox, Session, Sid
 use packetboat::protocol::{Protocol, Security};
 
 const PIECE: usize = 64 * 1024;
-const OFFER: Offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
+const OFFER: Offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false, ..Offer::NONE };
 
 fn frame(criterion: &mut Criterion) {
     let line = b"the quick brown fox jumps over the lazy dog, 72 octets to a line of mail\r\n";

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 pub use crate::failure::{Failure, Kind, Side};
 use crate::protocol::Protocol;
+use crate::submission::Announcement;
 use dialect::Dialect;
 use imap::Imap;
 use pop3::Pop3;
@@ -256,9 +257,20 @@ pub struct Offer {
     pub plaintext_login: bool,
     /// XOAUTH2 is announced and taken, beside PLAIN and LOGIN.
     pub xoauth2: bool,
+    /// The answer to EHLO, in SMTP.
+    pub submission: Announcement,
 }
 
 impl Offer {
+    /// An offer of nothing, with the default answer to EHLO.
+    pub const NONE: Self = Self {
+        encrypted: false,
+        starttls: false,
+        plaintext_login: false,
+        xoauth2: false,
+        submission: Announcement::DEFAULT,
+    };
+
     /// Returns whether a login may be sent now.
     fn login_allowed(&self) -> bool {
         self.encrypted || self.plaintext_login

@@ -39,6 +39,22 @@ pub struct SubmissionRules {
     pub recipients: Vec<String>,
     /// The treatment of bare line ends.
     pub bare_line_ends: BareLineEnds,
+    /// LF, a dot and LF end a message that has no CRLF at all.
+    pub lf_end_of_data: bool,
+}
+
+/// The part of a listener's answer to EHLO that a file may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The largest message that a device may send, in octets as it sends them.
+    pub max_message_size: u64,
+    /// AUTH is announced in a second form, `AUTH=LOGIN PLAIN`.
+    pub auth_equals: bool,
+}
+
+impl Announcement {
+    /// The bound on a message that Exchange Online announces. A mailbox's own bound may be lower.
+    pub const DEFAULT: Self = Self { max_message_size: 157_286_400, auth_equals: false };
 }
 
 /// The time and the random number for fields that a message lacks.

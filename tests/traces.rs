@@ -510,7 +510,8 @@ impl Transcript {
             "implicit" => {}
             "starttls" => settings.offer.encrypted = false,
             "plaintext" => {
-                settings.offer = Offer { encrypted: false, starttls: false, plaintext_login: true, xoauth2: false };
+                settings.offer =
+                    Offer { encrypted: false, starttls: false, plaintext_login: true, xoauth2: false, ..Offer::NONE };
             }
             "upstream starttls" => settings.upstream = Security::StartTls,
             "unreachable" => settings.reachable = false,

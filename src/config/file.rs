@@ -145,6 +145,8 @@ struct ListenerSection {
     logins: Written<String>,
     upstream: Written<String>,
     observe: Option<bool>,
+    max_message_size: Written<i64>,
+    auth_equals: Written<bool>,
     proxy_protocol: Written<Vec<Spanned<String>>>,
 }
 
@@ -212,6 +214,7 @@ struct AccountSection {
     senders: Written<Vec<Spanned<String>>>,
     recipients: Written<Vec<Spanned<String>>>,
     bare_line_ends: Written<String>,
+    lf_end_of_data: Written<bool>,
 }
 
 /// A day, as a text or as TOML's own date.

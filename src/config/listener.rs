@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Networks, TlsPolicy, Version};
 use crate::protocol::{Protocol, Security};
+use crate::submission::Announcement;
 
 /// A listener: addresses where devices connect by one protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Listener {
     pub certificate: String,
     /// The treatment of a login.
     pub logins: Logins,
+    /// The answer to EHLO, in SMTP.
+    pub submission: Announcement,
 }
 
 /// The treatment of a login.

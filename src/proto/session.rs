@@ -64,7 +64,7 @@ impl<D: Dialect> Machine<D> {
 
     /// Makes the machine of a login without a device. The connection to the server comes next.
     pub(super) fn logging_in() -> Self {
-        let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
+        let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false, ..Offer::NONE };
         Self { state: State::LoggingIn(D::Tag::default(), None), ..Self::new(offer, CommandLimits::default()) }
     }
 

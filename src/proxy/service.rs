@@ -64,6 +64,7 @@ impl Service {
             plaintext_login: self.listener.allow_plaintext,
             // The mail server decides on a login that is passed through.
             xoauth2: matches!(*self.logins, Backend::PassThrough(_)),
+            submission: self.listener.submission,
         };
         proto::session(self.listener.protocol, offer, command_limits(&self.limits))
     }

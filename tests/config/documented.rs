@@ -68,10 +68,15 @@ fn ranges_are_those_of_the_code() {
         ("submission", "connections_per_mailbox"),
         ("submission", "messages_per_minute"),
         ("upstream.x", "warm_connections"),
+        ("[listener]", "max_message_size"),
     ] {
         let found = problems(&format!(
             "[{section}]\n{key} = -1\n{}",
-            if ["limits", "submission"].contains(&section) { "" } else { "host = \"a.example\"" }
+            match section {
+                "limits" | "submission" => "",
+                "[listener]" => "protocol = \"smtp\"\nlisten = [\"0.0.0.0:1587\"]",
+                _ => "host = \"a.example\"",
+            }
         ));
         let range = found[0].split_once("is not between ").unwrap_or_else(|| panic!("{found:?}")).1;
         let range = range.replace(" and ", " to ");

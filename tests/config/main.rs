@@ -142,6 +142,18 @@ fn mistakes_are_named_with_line_key_and_advice() {
             "test.toml:3: account.a.recipients: is empty; name an address or a domain",
         ),
         (
+            "[account.a]\nmailbox = \"a@b.example\"\nbare_line_ends = \"refuse\"\nlf_end_of_data = true",
+            "test.toml:4: account.a.lf_end_of_data: contradicts bare_line_ends = \"refuse\"",
+        ),
+        (
+            "[[listener]]\nprotocol = \"pop3\"\nlisten = [\"0.0.0.0:1110\"]\nmax_message_size = 100000",
+            "test.toml:4: listener.max_message_size: has a meaning with protocol = \"smtp\" alone; remove it",
+        ),
+        (
+            "[[listener]]\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1143\"]\nauth_equals = true",
+            "test.toml:4: listener.auth_equals: has a meaning with protocol = \"smtp\" alone; remove it",
+        ),
+        (
             "[submission]\nconnections_per_mailbox = 0",
             "test.toml:2: submission.connections_per_mailbox: is not between 1 and 1000",
         ),

@@ -1,6 +1,7 @@
 //! These tests prove that devices submit mail through packetboat to a pretend Exchange Online, at TLS 1.0 and with a
 //! password.
 
+mod keys;
 mod refusals;
 mod senders;
 
@@ -24,8 +25,13 @@ fn proxy(exchange: &Exchange, identity: &str) -> Proxy {
 
 /// The same, with more lines for the account.
 pub fn proxy_with(exchange: &Exchange, identity: &str, more: &str) -> Proxy {
-    let frame = exchange.submission_frame() + &translating_listener("smtps", "smtp", "implicit", "");
-    exchange.proxy(&(frame + &exchange.identity(identity) + &account("scans", SCAN, more)))
+    proxy_at(exchange, "", &(exchange.identity(identity) + &account("scans", SCAN, more)))
+}
+
+/// The same, with more lines for the listener, and everything below it.
+fn proxy_at(exchange: &Exchange, listener: &str, below: &str) -> Proxy {
+    exchange
+        .proxy(&(exchange.submission_frame() + &translating_listener("smtps", "smtp", "implicit", listener) + below))
 }
 
 /// A device that is logged in.

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn our_own_list() {
-        let mut offer = Offer { encrypted: false, starttls: true, plaintext_login: false, xoauth2: true };
+        let mut offer =
+            Offer { encrypted: false, starttls: true, plaintext_login: false, xoauth2: true, ..Offer::NONE };
         let say = |offer: &Offer| {
             let mut out = Vec::new();
             list(offer, &mut out);

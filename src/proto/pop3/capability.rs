@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn logins_are_announced_where_they_are_allowed() {
-        let clear = Offer { encrypted: false, starttls: true, plaintext_login: false, xoauth2: false };
+        let clear = Offer { encrypted: false, starttls: true, plaintext_login: false, xoauth2: false, ..Offer::NONE };
         let list = capa(clear);
         assert!(list.contains("STLS\r\n") && !list.contains("USER") && !list.contains("SASL"));
         let list = capa(Offer { encrypted: true, ..clear });

@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn fetched_messages_are_counted() {
-        let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
+        let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false, ..Offer::NONE };
         let mut frame = Frame::new(offer, Relogin::Allowed);
         let mut activity = Activity::default();
         for part in [&b"STAT\r\nRETR 1\r\nret"[..], b"r 2\r\nTOP 1 0\r\nRETRY\r\n"] {

@@ -8,18 +8,20 @@ use crate::proto::sasl::Mechanism;
 /// read. PIPELINING, CHUNKING, DSN and SMTPUTF8 are not among it.
 pub(super) fn announce(offer: &Offer, is_logged_in: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"250-packetboat\r\n250-SIZE ");
-    out.extend_from_slice(LARGEST.to_string().as_bytes());
+    out.extend_from_slice(offer.submission.max_message_size.to_string().as_bytes());
     out.extend_from_slice(b"\r\n250-8BITMIME\r\n");
     if offer.starttls_now() && !is_logged_in {
         out.extend_from_slice(b"250-STARTTLS\r\n");
     }
     // Nothing else than LOGIN and PLAIN: devices prefer mechanisms that no hash can answer.
     if offer.login_allowed() {
-        out.extend_from_slice(b"250-AUTH LOGIN PLAIN");
-        if offer.xoauth2 {
-            out.extend_from_slice(b" XOAUTH2");
+        let mechanisms: &[u8] = if offer.xoauth2 { b"LOGIN PLAIN XOAUTH2\r\n" } else { b"LOGIN PLAIN\r\n" };
+        out.extend_from_slice(b"250-AUTH ");
+        out.extend_from_slice(mechanisms);
+        if offer.submission.auth_equals {
+            out.extend_from_slice(b"250-AUTH=");
+            out.extend_from_slice(mechanisms);
         }
-        out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"250 ENHANCEDSTATUSCODES\r\n");
 }
@@ -67,12 +69,10 @@ impl Extensions {
     }
 }
 
-/// The bound on a message that Exchange Online announces, in octets. A mailbox's own bound may be lower.
-pub(super) const LARGEST: u64 = 157_286_400;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::submission::Announcement;
 
     fn ehlo(offer: Offer, is_logged_in: bool) -> String {
         let mut out = Vec::new();
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn logins_are_announced_where_they_are_allowed() {
-        let clear = Offer { encrypted: false, starttls: true, plaintext_login: false, xoauth2: false };
+        let clear = Offer { encrypted: false, starttls: true, plaintext_login: false, xoauth2: false, ..Offer::NONE };
         assert_eq!(
             ehlo(clear, false),
             "250-packetboat\r\n250-SIZE 157286400\r\n250-8BITMIME\r\n250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n"
@@ -93,6 +93,13 @@ mod tests {
         let plaintext = Offer { plaintext_login: true, xoauth2: true, ..clear };
         assert!(ehlo(plaintext, false).contains("250-STARTTLS\r\n250-AUTH LOGIN PLAIN XOAUTH2\r\n"));
         assert!(!ehlo(plaintext, true).contains("STARTTLS"));
+        let submission = Announcement { max_message_size: 70_000, auth_equals: true };
+        assert_eq!(
+            ehlo(Offer { submission, ..tls }, false),
+            "250-packetboat\r\n250-SIZE 70000\r\n250-8BITMIME\r\n250-AUTH LOGIN PLAIN\r\n250-AUTH=LOGIN PLAIN\r\n\
+             250 ENHANCEDSTATUSCODES\r\n"
+        );
+        assert!(!ehlo(Offer { submission, ..clear }, false).contains("AUTH"));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(in crate::proto) enum Refusal {
     Sender(Address),
     /// The sender policy allows one address in one From field alone, and the message does not have that.
     UnreadableSender,
+    /// The message has more octets than the listener takes.
+    TooBig,
 }
 
 impl Refusal {
@@ -50,6 +52,7 @@ impl Refusal {
             Refusal::BareLineEnd => "550 5.6.0 The message holds a NUL, or a CR or LF that is not part of CRLF",
             Refusal::Sender(_) => SENDER_REFUSED,
             Refusal::UnreadableSender => "550 5.7.60 The message has more than one sender, or none that can be read",
+            Refusal::TooBig => TOO_BIG,
         }
     }
 }
@@ -93,6 +96,12 @@ impl Content {
     /// Returns the reason for which the message must not reach the server.
     pub(in crate::proto) fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_ref()
+    }
+
+    /// Refuses the message for a reason outside its content. Call it only after [`recv`](Content::recv) has forwarded or
+    /// consumed octets.
+    pub(in crate::proto) fn refuse(&mut self, refusal: Refusal) {
+        self.refusal.get_or_insert(refusal);
     }
 
     /// Reads what has come from the device, and returns what to do with its beginning: forward it, consume it, or read
@@ -213,6 +222,9 @@ impl Content {
         if at > 0 { Step::Consume(at) } else { Step::Read }
     }
 }
+
+/// The reply to a message that is too big, without its line end.
+pub(in crate::proto) const TOO_BIG: &str = "552 5.3.4 the message is too big";
 
 /// The treatment of the head.
 enum Head {

@@ -1,7 +1,7 @@
 //! The envelope (RFC 5321 §2.3.1) as it goes up: MAIL and RCPT written anew from what could be read of the device's.
 
-use super::capability::{Extensions, LARGEST};
-use super::content::Refusal;
+use super::capability::Extensions;
+use super::content::{Refusal, TOO_BIG};
 use super::path::{Address, Mail, Recipient};
 use super::rules::SessionRules;
 use super::sender::{SENDER_REFUSED, SenderRules};
@@ -26,6 +26,7 @@ impl From<&Refusal> for Stopped {
         let failure = match refusal {
             Refusal::Sender(address) => sender_refused(address),
             Refusal::UnreadableSender => Failure::new(Kind::SenderRefused, "its From field has more than one, or none"),
+            Refusal::TooBig => too_big(),
             Refusal::BareLineEnd => Failure::new(
                 Kind::MessageRefused,
                 "it has a bare CR or LF, or a NUL, and the account has bare_line_ends = \"refuse\"",
@@ -41,6 +42,11 @@ pub(super) fn sender_refused(address: &Address) -> Failure {
     Failure::new(Kind::SenderRefused, format!("the device gives {address}: {advice}"))
 }
 
+fn too_big() -> Failure {
+    let detail = "max_message_size of the listener is lower: scan with a lower resolution, or raise the key";
+    Failure::new(Kind::MessageTooBig, detail)
+}
+
 /// Writes MAIL for the server.
 ///
 /// # Errors
@@ -49,13 +55,14 @@ pub(super) fn mail(
     arguments: &[u8],
     rules: &SessionRules,
     server: Extensions,
+    largest: u64,
     out: &mut Vec<u8>,
 ) -> Result<(), Stopped> {
     let is_replaced = rules.content.sender.as_ref().is_some_and(SenderRules::replaces);
     let mail = if is_replaced { Mail::parse_replaced(arguments) } else { Mail::parse(arguments) };
     let mail = mail.map_err(|mistake| mistake.reply())?;
-    if mail.size.is_some_and(|size| size > LARGEST) {
-        return Err("552 5.3.4 the message is too big".into());
+    if mail.size.is_some_and(|size| size > largest) {
+        return Err(Stopped { reply: TOO_BIG, failure: Some(too_big()) });
     }
     let sender = match &rules.content.sender {
         Some(sender) => Some(

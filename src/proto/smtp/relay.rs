@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::capability::{self, Extensions};
 use super::client::Client;
 use super::command::Command;
-use super::content::Content;
+use super::content::{Content, Refusal};
 use super::envelope::{self, Stopped};
 use super::not_authenticated::{HELO, HELP, NOT_OFFERED, VRFY};
 use super::refusal::{self, Meaning, Refused};
@@ -113,7 +113,8 @@ impl Relay {
         let (command, upstream) = (Command::read(text), &mut out.upstream);
         let pending: Result<Pending, Stopped> = match command {
             Command::Mail(arguments) => {
-                envelope::mail(arguments, &self.rules, self.server, upstream).map(|()| Pending::Mail)
+                let largest = self.offer.submission.max_message_size;
+                envelope::mail(arguments, &self.rules, self.server, largest, upstream).map(|()| Pending::Mail)
             }
             Command::Rcpt(arguments) => envelope::rcpt(arguments, &self.rules, upstream).map(|()| Pending::Rcpt),
             Command::Data => Ok(ask(b"DATA\r\n", Pending::Data { is_hasty }, upstream)),
@@ -168,6 +169,10 @@ impl Relay {
         let step = content.recv(input, &mut out.upstream);
         let count = step.count();
         self.octets += count as u64;
+        // RFC 1870 §4: the end of the data does not count.
+        if self.octets > self.offer.submission.max_message_size + END_OF_DATA {
+            content.refuse(Refusal::TooBig);
+        }
         match (content.refusal().map(Stopped::from), content.is_complete()) {
             (Some(stopped), _) => {
                 out.upstream.clear();
@@ -385,5 +390,7 @@ impl dialect::Relay for Relay {
 
 /// A command's line, in octets without its end: RFC 5321 §4.5.3.1.4, with room for parameters (RFC 4954 §3).
 const LONGEST_COMMAND: usize = 2048;
+/// The octets of the end of the data behind the last line.
+const END_OF_DATA: u64 = ".\r\n".len() as u64;
 /// The number of unknown commands after which the connection ends.
 const MOST_UNKNOWN: u32 = 20;

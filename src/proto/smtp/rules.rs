@@ -27,7 +27,7 @@ impl SessionRules {
         let (mailbox, senders) = (Address::parse(mailbox.as_bytes())?, list(&rules.senders)?);
         let sender = SenderRules { policy: rules.sender, mailbox, senders };
         let recipients = if rules.recipients.is_empty() { None } else { Some(list(&rules.recipients)?) };
-        let (bare_line_ends, lf_end_of_data) = (rules.bare_line_ends, false);
+        let (bare_line_ends, lf_end_of_data) = (rules.bare_line_ends, rules.lf_end_of_data);
         let content = Arc::new(Rules { bare_line_ends, lf_end_of_data, sender: Some(sender) });
         Some(Self { recipients, content, stamps: stamps.clone() })
     }

@@ -112,7 +112,15 @@ impl Proof<'_> {
         }
         let recipients = self.address_list(&key("recipients"), raw.recipients.take());
         let bare_line_ends = self.choice(&key("bare_line_ends"), raw.bare_line_ends.take(), &BareLineEnds::ALL);
-        SubmissionRules { sender, senders, recipients, bare_line_ends: bare_line_ends.unwrap_or_default() }
+        let bare_line_ends = bare_line_ends.unwrap_or_default();
+        let span = raw.lf_end_of_data.as_ref().map(Spanned::span);
+        let lf_end_of_data = raw.lf_end_of_data.take().is_some_and(Spanned::into_inner);
+        if lf_end_of_data && bare_line_ends == BareLineEnds::Refuse {
+            let message =
+                "contradicts bare_line_ends = \"refuse\", which refuses every LF alone; remove one of the two";
+            self.problem(span, &key("lf_end_of_data"), message);
+        }
+        SubmissionRules { sender, senders, recipients, bare_line_ends, lf_end_of_data }
     }
 
     /// A list of addresses and domains.

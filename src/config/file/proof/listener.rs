@@ -16,6 +16,7 @@ use crate::config::{
     Certificate, CertificateSource, Digest, Entry, Listener, Logins, Networks, Profile, TlsPolicy, Version,
 };
 use crate::protocol::Protocol;
+use crate::submission::Announcement;
 
 impl Proof<'_> {
     pub(super) fn listeners(
@@ -75,6 +76,7 @@ impl Proof<'_> {
         }
         let allow_plaintext = self.plaintext(&span, entry, &raw);
         let allowed_networks = self.allowed_networks(raw.allowed_networks.take(), tls.is_weak() || allow_plaintext);
+        let submission = self.announcement(&mut raw, protocol);
         let certificate = self.reference("listener.certificate", raw.certificate, certificates.keys(), Some(DEFAULT));
         if let Some(certificate) = certificate.as_ref().and_then(|name| certificates.get(name)) {
             self.usable(&span, &tls, certificate);
@@ -101,7 +103,26 @@ impl Proof<'_> {
             proxy_protocol,
             certificate: certificate.unwrap_or_default(),
             logins: logins?,
+            submission,
         })
+    }
+
+    /// The answer to EHLO. Its keys have no meaning in another protocol.
+    fn announcement(&mut self, raw: &mut ListenerSection, protocol: Option<Protocol>) -> Announcement {
+        const SIZE: &str = "listener.max_message_size";
+        const AUTH: &str = "listener.auth_equals";
+        let (size, auth) = (raw.max_message_size.take(), raw.auth_equals.take());
+        if protocol.is_some_and(|protocol| protocol != Protocol::Smtp) {
+            let spans = [(SIZE, size.as_ref().map(Spanned::span)), (AUTH, auth.as_ref().map(Spanned::span))];
+            for (key, span) in spans.into_iter().filter(|(_, span)| span.is_some()) {
+                self.problem(span, key, "has a meaning with protocol = \"smtp\" alone; remove it");
+            }
+        }
+        let Announcement { max_message_size, auth_equals } = Announcement::DEFAULT;
+        Announcement {
+            max_message_size: self.number(SIZE, size, SMALLEST_LIMIT..=LARGEST_LIMIT, max_message_size),
+            auth_equals: auth.map_or(auth_equals, Spanned::into_inner),
+        }
     }
 
     /// The entry as written, or by the ports; and the ports that have TLS from the start all the same.
@@ -332,6 +353,11 @@ fn default_listeners() -> Vec<Spanned<ListenerSection>> {
     };
     Protocol::MAILBOX.into_iter().flat_map(DefaultListener::of).map(section).collect()
 }
+
+/// The bounds of a message's size: every server takes 64 KiB (RFC 5321 §4.5.3.1.7), and none is known to take more than
+/// 1 GiB.
+const SMALLEST_LIMIT: i64 = 64 << 10;
+const LARGEST_LIMIT: i64 = 1 << 30;
 
 /// The protocols of the listeners, as far as they are written without a mistake.
 pub(super) fn protocols(raw: Option<&[Spanned<ListenerSection>]>) -> Vec<Protocol> {

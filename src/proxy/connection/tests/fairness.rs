@@ -16,7 +16,7 @@ use crate::proto::{CommandLimits, Offer, UpstreamLogin};
 async fn both_sides_are_read_while_neither_pauses() {
     let is_endless = Arc::new(AtomicBool::new(false));
     let (mut device, stream) = endless(&is_endless, "b NOOP\r\n");
-    let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false };
+    let offer = Offer { encrypted: true, starttls: false, plaintext_login: false, xoauth2: false, ..Offer::NONE };
     let session = crate::proto::session(Protocol::Imap, offer, CommandLimits::default());
     let mut driver = Driver::new(session, stream);
     driver.greet();

@@ -36,7 +36,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true },
+            offer: Offer { encrypted: true, starttls: true, plaintext_login: false, xoauth2: true, ..Offer::NONE },
             upstream: Security::Implicit,
             probe: Probe::Skip,
             deletes: Deletes::Allowed,
