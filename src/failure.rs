@@ -32,6 +32,17 @@ pub struct Failure {
     pub is_abrupt: bool,
     /// The device's TLS alert says that it does not accept the certificate.
     pub refuses_certificate: bool,
+    /// A whole message is refused, and by whom.
+    pub message_refused_by: Option<Refuser>,
+}
+
+/// Who refuses a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuser {
+    /// The mail server.
+    MailServer,
+    /// The account's rules for submission, before the mail server is asked.
+    Rules,
 }
 
 /// The part of a device's TLS offer that the listener does not allow.
@@ -55,6 +66,7 @@ impl Failure {
             mismatch: None,
             is_abrupt: false,
             refuses_certificate: false,
+            message_refused_by: None,
         }
     }
 }

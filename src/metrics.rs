@@ -6,6 +6,7 @@ mod definitions;
 mod history;
 mod listener;
 mod process;
+mod submission;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::failure::{Failure, Kind};
 use definitions::{AccountMetrics, ListenerMetrics, ProcessMetrics};
 pub use history::{History, Point};
 pub use listener::ListenerCounters;
+pub use submission::SubmissionResult;
 
 /// The error of metrics that cannot be registered or encoded.
 #[derive(Debug)]
@@ -314,6 +316,9 @@ mod tests {
         metrics.accept_paused("x");
         listener.logged_in(Duration::from_millis(70));
         listener.transferred((1, 2));
+        listener.takes_submissions();
+        listener.message_accepted(3, 4);
+        listener.message_answered(Duration::from_secs(1));
         metrics.connection_closed("x", &listener, SessionEnd::LoggedOut, Duration::from_secs(3));
         assert!(metrics.text().unwrap().contains("packetboat_build_info{openssl=\"3."));
         assert!(metrics.text().unwrap().contains("packetboat_handshakes_total{listener=\"x\",version=\"tls1.0\"} 1"));

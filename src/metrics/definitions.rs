@@ -22,6 +22,15 @@ pub(super) struct ListenerMetrics {
     pub(super) sessions: IntCounterVec,
     pub(super) session_seconds: HistogramVec,
     pub(super) transferred: IntCounterVec,
+    pub(super) submission: SubmissionMetrics,
+}
+
+/// The metrics of messages that devices submit.
+pub(super) struct SubmissionMetrics {
+    pub(super) messages: IntCounterVec,
+    pub(super) octets: IntCounterVec,
+    pub(super) recipients: IntCounterVec,
+    pub(super) answer_seconds: HistogramVec,
 }
 
 /// The metrics of devices, accounts and credentials.
@@ -52,6 +61,7 @@ impl ListenerMetrics {
         let to = Registrar(to);
         let [accepted, refused, pauses] = Self::register_accepting(&to)?;
         let [handshakes, handshake_failures] = Self::register_handshakes(&to)?;
+        let submission = SubmissionMetrics::register(&to)?;
         Ok(Self {
             accepted,
             refused,
@@ -86,6 +96,7 @@ impl ListenerMetrics {
                  Counted when a session ends.",
                 &["listener", "direction"],
             )?,
+            submission,
         })
     }
 
@@ -124,6 +135,34 @@ impl ListenerMetrics {
                 &["listener", "reason"],
             )?,
         ])
+    }
+}
+
+impl SubmissionMetrics {
+    fn register(to: &Registrar<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            messages: to.counters(
+                "packetboat_submitted_messages_total",
+                "Messages that devices submit, by what became of them: accepted, refused or deferred by the mail server, \
+                 refused_by_rules of the account, or unknown, where the mail server was lost behind a message.",
+                &["listener", "result", "reason"],
+            )?,
+            octets: to.counters(
+                "packetboat_submitted_bytes_total",
+                "Bytes of the messages that the mail server has accepted, as devices send them.",
+                &["listener"],
+            )?,
+            recipients: to.counters(
+                "packetboat_submitted_recipients_total",
+                "Recipients of the messages that the mail server has accepted, and refused recipients of any message.",
+                &["listener", "result"],
+            )?,
+            answer_seconds: to.histograms(
+                "packetboat_submission_answer_seconds",
+                "Time from the end of a message to the mail server's answer.",
+                &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0],
+            )?,
+        })
     }
 }
 

@@ -8,14 +8,14 @@ use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{IntCounter, IntGauge};
 
 use super::Metrics;
-use super::definitions::ListenerMetrics;
+use super::definitions::{ListenerMetrics, SubmissionMetrics};
 use crate::failure::{Counter, Kind};
 
 /// The counters of one listener, looked up once. When the last of them is dropped, the listener and all its sessions
 /// are gone, and its metrics are removed.
 pub struct ListenerCounters {
-    metrics: Arc<Metrics>,
-    name: String,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) name: String,
     pub(super) accepted: IntCounter,
     pub(super) open: IntGauge,
     logins: IntCounter,
@@ -68,12 +68,17 @@ impl Metrics {
             sessions,
             session_seconds,
             transferred,
+            submission: SubmissionMetrics { messages, octets, recipients, answer_seconds },
         } = &self.by_listener;
         for counters in
             [accepted, refused, pauses, handshakes, handshake_failures, logins, login_failures, sessions, transferred]
         {
             remove(counters, listener);
         }
+        for counters in [messages, octets, recipients] {
+            remove(counters, listener);
+        }
+        remove(answer_seconds, listener);
         remove(open, listener);
         remove(login_seconds, listener);
         remove(session_seconds, listener);

@@ -192,6 +192,7 @@ impl<N: Network> Connection<'_, '_, N> {
                 Ok(())
             }
             Event::Submitted(submitted) => {
+                self.answered();
                 self.record.submitted(&submitted);
                 self.pause = self.opened.as_ref().map(|opened| opened.mailbox.message_sent());
                 Ok(())
@@ -267,7 +268,15 @@ impl<N: Network> Connection<'_, '_, N> {
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
         }
+        self.answered();
         self.record.noticed(failure);
+    }
+
+    /// Counts the time that the server has taken for its answer to a whole message, if this is one.
+    fn answered(&mut self) {
+        if let Some(ended) = self.driver.take_message_ended() {
+            self.record.message_answered(ended.elapsed());
+        }
     }
 
     /// Waits for the next event, no longer than the deadline of the present phase allows.

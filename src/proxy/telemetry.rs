@@ -33,10 +33,14 @@ impl Telemetry {
         inventory: &Arc<Inventory>,
         quota: &Arc<LogQuota>,
     ) -> Self {
+        let counters = metrics.listener(&listener.name);
+        if listener.protocol == Protocol::Smtp {
+            counters.takes_submissions();
+        }
         Self {
             listener: listener.name.clone(),
             metrics: Arc::clone(metrics),
-            counters: metrics.listener(&listener.name),
+            counters,
             inventory: Arc::clone(inventory),
             quota: Arc::clone(quota),
             protocol: listener.protocol,

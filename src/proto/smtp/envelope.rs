@@ -5,7 +5,7 @@ use super::content::{Refusal, TOO_BIG};
 use super::path::{Address, Mail, Recipient};
 use super::rules::SessionRules;
 use super::sender::{SENDER_REFUSED, SenderRules};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, Refuser};
 
 /// A command that goes no further.
 pub(super) struct Stopped {
@@ -25,9 +25,9 @@ impl From<&Refusal> for Stopped {
     fn from(refusal: &Refusal) -> Self {
         let failure = match refusal {
             Refusal::Sender(address) => sender_refused(address),
-            Refusal::UnreadableSender => Failure::new(Kind::SenderRefused, "its From field has more than one, or none"),
+            Refusal::UnreadableSender => by_rules(Kind::SenderRefused, "its From field has more than one, or none"),
             Refusal::TooBig => too_big(),
-            Refusal::BareLineEnd => Failure::new(
+            Refusal::BareLineEnd => by_rules(
                 Kind::MessageRefused,
                 "it has a bare CR or LF, or a NUL, and the account has bare_line_ends = \"refuse\"",
             ),
@@ -39,12 +39,17 @@ impl From<&Refusal> for Stopped {
 /// Returns the failure of a sender that the account's rules do not allow.
 pub(super) fn sender_refused(address: &Address) -> Failure {
     let advice = "if the mailbox may send as it, write it into senders of the account; or set sender = \"rewrite\"";
-    Failure::new(Kind::SenderRefused, format!("the device gives {address}: {advice}"))
+    by_rules(Kind::SenderRefused, format!("the device gives {address}: {advice}"))
+}
+
+/// Returns the failure of a message that the account's rules refuse.
+fn by_rules(kind: Kind, detail: impl Into<String>) -> Failure {
+    Failure { message_refused_by: Some(Refuser::Rules), ..Failure::new(kind, detail) }
 }
 
 fn too_big() -> Failure {
     let detail = "max_message_size of the listener is lower: scan with a lower resolution, or raise the key";
-    Failure::new(Kind::MessageTooBig, detail)
+    by_rules(Kind::MessageTooBig, detail)
 }
 
 /// Writes MAIL for the server.

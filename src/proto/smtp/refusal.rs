@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use super::reply::ReplyLine;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, Refuser};
 use crate::text::excerpt;
 
 /// The command that is refused.
@@ -40,7 +40,9 @@ pub(super) fn of(refused: Refused, reply: &ReplyLine<'_>) -> Meaning {
     let separator = if advice.is_empty() { "" } else { ": " };
     let detail = format!("the mail server said \"{} {}\"{separator}{advice}", reply.code, excerpt(reply.text));
     let retry_after = row.and_then(|row| row.retry_after);
-    Meaning { failure: Failure { retry_after, ..Failure::new(kind, detail) }, reply: row.and_then(|row| row.reply) }
+    let message_refused_by = (refused == Refused::Message).then_some(Refuser::MailServer);
+    let failure = Failure { retry_after, message_refused_by, ..Failure::new(kind, detail) };
+    Meaning { failure, reply: row.and_then(|row| row.reply) }
 }
 
 /// A refusal that is known.

@@ -55,6 +55,8 @@ pub struct Driver<D, U> {
     /// The time since which something waits for the end of a response, while the server is silent. [`Event::Waits`] was
     /// reported.
     waits_since: Option<Instant>,
+    /// The time at which the device had sent a whole message, until the server's answer is asked for.
+    message_ended: Option<Instant>,
     /// [`Event::HalfClosed`] was reported.
     half_close_reported: bool,
     /// [`stop`](Self::stop) was called.
@@ -103,6 +105,7 @@ where
             event: None,
             last_move: Instant::now(),
             waits_since: None,
+            message_ended: None,
             half_close_reported: false,
             is_stopping: false,
         }
@@ -235,6 +238,11 @@ where
     /// The number of octets passed from the device to the server, and from the server to the device.
     pub fn passed(&self) -> (u64, u64) {
         (self.downstream.half.flow.passed(), self.upstream.half.flow.passed())
+    }
+
+    /// Takes the time at which the device had sent the message that the server has just answered.
+    pub fn take_message_ended(&mut self) -> Option<Instant> {
+        self.message_ended.take()
     }
 
     /// The time at which octets last moved.

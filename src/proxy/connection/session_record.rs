@@ -1,6 +1,7 @@
 //! The record of one session, for its log lines, metrics and inventory.
 
 mod last_connection;
+mod messages;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +14,6 @@ use crate::device::Device;
 use crate::failure::{Counter, Failure, Kind, Level};
 use crate::inventory::{Observation, Presence, Proof, TlsMode, Visit};
 use crate::metrics::SessionEnd;
-use crate::proto::Submitted;
 use crate::proxy::backend::mailbox::Mailbox;
 use crate::proxy::limits::log_quota::{Audience, LineKind};
 use crate::proxy::limits::{ConnectionId, Peer};
@@ -204,34 +204,6 @@ impl<'a> SessionRecord<'a> {
         self.telemetry.may_write(kind, audience, reason, Some(self.source.ip()))
     }
 
-    /// Logs a notice of the server in a running session. Only the first few of a session are logged.
-    pub(in crate::proxy) fn noticed(&mut self, failure: &Failure) {
-        self.notices += 1;
-        if self.notices > SHOWN_NOTICES {
-            return;
-        }
-        let (login, reason) = (self.login.as_deref().unwrap_or("-"), failure.kind.label());
-        if self.may_write(LineKind::Notice, reason) {
-            let (connection, listener) = (self.id.number(), self.listener());
-            warn!(connection, source = %self.source, listener, login, reason, "{failure}");
-        }
-    }
-
-    /// Logs a message that the server has taken.
-    pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) {
-        let Submitted { recipients, octets, answer } = submitted;
-        if !enabled!(tracing::Level::INFO) || !self.may_write(LineKind::Session, SUBMITTED) {
-            return;
-        }
-        let (connection, listener) = (self.id.number(), self.listener());
-        let login = self.login.as_deref().unwrap_or("-");
-        let mailbox = self.mailbox.as_ref().map_or("-", |mailbox| mailbox.account.mailbox.as_str());
-        info!(
-            connection, source = %self.source, listener, login, mailbox, recipients, octets,
-            "message sent: the mail server said \"{answer}\""
-        );
-    }
-
     /// Counts the end of the connection, and logs its line.
     pub(in crate::proxy) fn close(&mut self, ending: &Ending) {
         let (level, end) = (ending.level(), ending.session_end());
@@ -279,6 +251,9 @@ impl<'a> SessionRecord<'a> {
 impl SessionRecord<'_> {
     /// Counts the end of the connection in metrics and inventory.
     fn count_end(&mut self, ending: &Ending) {
+        if let Ending::Failed(failure) = ending {
+            self.telemetry.counters.message_failed(failure);
+        }
         match ending {
             Ending::Failed(failure) if is_of_clear(failure.kind) && self.presence.is_none() => {
                 self.observed_in_clear(Some(failure));
@@ -360,9 +335,6 @@ fn is_of_clear(kind: Kind) -> bool {
     matches!(kind, Kind::LoginInClear | Kind::SpeaksInClear)
 }
 
-const SHOWN_NOTICES: u32 = 3;
-/// The name of a sent message among the reasons for log lines.
-const SUBMITTED: &str = "submitted";
 /// Logins of one connection that an observing listener takes.
 const OBSERVED: u32 = 3;
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::end::{Filled, Forwarded};
 use super::{Driver, Event};
 use crate::failure::{Failure, Kind, Side};
-use crate::proto::{Action, Leftover, Phase, Responses, Step};
+use crate::proto::{Action, Awaited, Leftover, Phase, Responses, Step};
 use crate::transport::downstream;
 
 impl<D, U> Driver<D, U>
@@ -139,6 +139,9 @@ where
                     Action::StartTls => Event::StartTls(side),
                 });
             }
+        }
+        if side == Side::Downstream && self.session.awaited() == Some(Awaited::Answer) {
+            self.message_ended.get_or_insert_with(Instant::now);
         }
         self.state_has_changed();
     }

@@ -1,0 +1,51 @@
+//! What becomes of the messages of a session: counted, and told in the log.
+
+use std::time::Duration;
+
+use tracing::{enabled, info, warn};
+
+use super::SessionRecord;
+use crate::failure::Failure;
+use crate::proto::Submitted;
+use crate::proxy::limits::log_quota::LineKind;
+
+impl SessionRecord<'_> {
+    /// Counts and logs a notice of the server in a running session. Only the first few of a session are logged.
+    pub(in crate::proxy) fn noticed(&mut self, failure: &Failure) {
+        self.telemetry.counters.message_failed(failure);
+        self.notices += 1;
+        if self.notices > SHOWN_NOTICES {
+            return;
+        }
+        let (login, reason) = (self.login.as_deref().unwrap_or("-"), failure.kind.label());
+        if self.may_write(LineKind::Notice, reason) {
+            let (connection, listener) = (self.id.number(), self.listener());
+            warn!(connection, source = %self.source, listener, login, reason, "{failure}");
+        }
+    }
+
+    /// Counts and logs a message that the server has taken.
+    pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) {
+        let Submitted { recipients, octets, answer } = submitted;
+        self.telemetry.counters.message_accepted(*recipients, *octets);
+        if !enabled!(tracing::Level::INFO) || !self.may_write(LineKind::Session, SUBMITTED) {
+            return;
+        }
+        let (connection, listener) = (self.id.number(), self.listener());
+        let login = self.login.as_deref().unwrap_or("-");
+        let mailbox = self.mailbox.as_ref().map_or("-", |mailbox| mailbox.account.mailbox.as_str());
+        info!(
+            connection, source = %self.source, listener, login, mailbox, recipients, octets,
+            "message sent: the mail server said \"{answer}\""
+        );
+    }
+
+    /// Counts the time that the server has taken for its answer to a whole message.
+    pub(in crate::proxy) fn message_answered(&self, took: Duration) {
+        self.telemetry.counters.message_answered(took);
+    }
+}
+
+const SHOWN_NOTICES: u32 = 3;
+/// The name of a sent message among the reasons for log lines.
+const SUBMITTED: &str = "submitted";
