@@ -38,7 +38,8 @@ fn a_message_that_is_too_big_is_refused_and_never_whole() {
         [(LIMIT + 1, usize::MAX), (LIMIT + 1, 1000), (4 * LIMIT, 1000), (4 * LIMIT, usize::MAX)].into_iter().enumerate()
     {
         let mut scanner = Scanner::log_in(&proxy);
-        let answer = scanner.submit_in(&[message_of(octets).as_slice(), b".\r\n"].concat(), size);
+        let message = [message_of(octets).as_slice(), b".\r\n"].concat();
+        let answer = scanner.submit_in(&message.chunks(size).collect::<Vec<_>>());
         assert!(answer.starts_with("552 5.3.4 "), "{octets} in pieces of {size}: {answer}");
         assert!(scanner.0.has_ended(), "{octets} in pieces of {size}");
         exchange.until("end of the half message", |counts| counts.submissions.cut == number as u64 + 1);
