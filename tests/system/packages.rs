@@ -22,9 +22,9 @@ fn upgrade(machine: &Machine, command: &str) {
     machine.ok("systemctl disable --now packetboat-pop3.socket");
     let text = machine.ok("cat /etc/packetboat/packetboat.toml");
     let sections: Vec<&str> =
-        text.split("[[listener]]").filter(|section| !section.contains("name = \"pop3\"\n")).collect();
+        text.split("\n[[listener]]").filter(|section| !section.contains("name = \"pop3\"\n")).collect();
     assert_eq!(sections.len(), 4, "the head and three listeners: {text}");
-    machine.write("/root/edited", &format!("{}\n# edited\n", sections.join("[[listener]]")));
+    machine.write("/root/edited", &format!("{}\n# edited\n", sections.join("\n[[listener]]")));
     machine.ok("cat /root/edited >/etc/packetboat/packetboat.toml");
     machine.ok("install -m 600 /dev/null /etc/packetboat/credentials/app.key");
     machine.ok("packetboat check && packetboat reload");
