@@ -114,7 +114,10 @@ fn run(
         }
     }
     let is_out_of_turn = pair.is_out_of_turn();
-    (pair.all_received(), is_out_of_turn)
+    let heard = pair.all_received();
+    // An answer that comes before its command ends the session where the session sees it in time.
+    let is_early = protocol == Protocol::Smtp && heard.events.iter().any(|event| event == "error upstream_protocol");
+    (heard, is_out_of_turn || is_early)
 }
 
 /// Checks that nothing is deleted. POP3 shows it directly; IMAP needs a server that parses
