@@ -161,6 +161,8 @@ pub struct Submitted {
     pub recipients: u32,
     /// The octets of the message as the device sent them, with the end of the data.
     pub octets: u64,
+    /// It went to the mailbox alone, in the place of the recipients.
+    pub is_trial: bool,
     /// The server's reply, in which it mostly names the message.
     pub answer: String,
 }

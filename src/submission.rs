@@ -28,6 +28,16 @@ pub enum BareLineEnds {
     Refuse,
 }
 
+/// The recipients that a message gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Those that the device gives.
+    #[default]
+    Recipients,
+    /// The mailbox alone, in the place of all that the device gives: for a trial.
+    Mailbox,
+}
+
 /// The rules of one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubmissionRules {
@@ -37,6 +47,8 @@ pub struct SubmissionRules {
     pub senders: Vec<String>,
     /// The recipients that devices may send to; an empty list allows all.
     pub recipients: Vec<String>,
+    /// The recipients that a message gets.
+    pub deliver: Delivery,
     /// The treatment of bare line ends.
     pub bare_line_ends: BareLineEnds,
     /// LF, a dot and LF end a message that has no CRLF at all.
@@ -108,6 +120,12 @@ impl BareLineEnds {
     /// The treatments by their names in the file.
     pub const ALL: [(&'static str, BareLineEnds); 2] =
         [("repair", BareLineEnds::Repair), ("refuse", BareLineEnds::Refuse)];
+}
+
+impl Delivery {
+    /// The deliveries by their names in the file.
+    pub const ALL: [(&'static str, Delivery); 2] =
+        [("recipients", Delivery::Recipients), ("mailbox", Delivery::Mailbox)];
 }
 
 /// Returns whether a text is an entry of such a list, in ASCII: `user@domain` or `*@domain`.

@@ -214,6 +214,7 @@ struct AccountSection {
     senders: Written<Vec<Spanned<String>>>,
     recipients: Written<Vec<Spanned<String>>>,
     bare_line_ends: Written<String>,
+    deliver: Written<String>,
     lf_end_of_data: Written<bool>,
 }
 

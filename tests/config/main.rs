@@ -138,6 +138,10 @@ fn mistakes_are_named_with_line_key_and_advice() {
             "test.toml:4: account.a.senders: has a meaning with sender = \"rewrite\" or \"pass\" alone",
         ),
         (
+            "[account.a]\nmailbox = \"a@b.example\"\ndeliver = \"mailbx\"",
+            "test.toml:3: account.a.deliver: unknown value; did you mean \"mailbox\"?",
+        ),
+        (
             "[account.a]\nmailbox = \"a@b.example\"\nrecipients = []",
             "test.toml:3: account.a.recipients: is empty; name an address or a domain",
         ),

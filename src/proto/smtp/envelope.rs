@@ -90,11 +90,12 @@ pub(super) fn mail(
     Ok(())
 }
 
-/// Writes RCPT for the server.
+/// Writes RCPT for the server. A trial has one recipient, the mailbox, for all that the device gives: those behind the
+/// first one are answered here.
 ///
 /// # Errors
 /// The reply for the device, where the command goes no further.
-pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, out: &mut Vec<u8>) -> Result<(), Stopped> {
+pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, taken: u32, out: &mut Vec<u8>) -> Result<(), Stopped> {
     let Recipient { address } = Recipient::parse(arguments).map_err(|mistake| mistake.reply())?;
     if rules.recipients.as_ref().is_some_and(|list| !list.allows(&address)) {
         let domain = address.domain().unwrap_or("no domain");
@@ -102,8 +103,11 @@ pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, out: &mut Vec<u8>) ->
         let failure = Some(Failure::new(Kind::RecipientRefused, detail));
         return Err(Stopped { reply: "550 5.7.1 this login may not send to this recipient", failure });
     }
+    if rules.delivered_to.is_some() && taken > 0 {
+        return Err("250 2.1.5 recipient OK".into());
+    }
     out.extend_from_slice(b"RCPT TO:");
-    out.extend_from_slice(address.path().as_bytes());
+    out.extend_from_slice(rules.delivered_to.as_ref().unwrap_or(&address).path().as_bytes());
     out.extend_from_slice(b"\r\n");
     Ok(())
 }

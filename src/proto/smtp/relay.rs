@@ -116,7 +116,9 @@ impl Relay {
                 let largest = self.offer.submission.max_message_size;
                 envelope::mail(arguments, &self.rules, self.server, largest, upstream).map(|()| Pending::Mail)
             }
-            Command::Rcpt(arguments) => envelope::rcpt(arguments, &self.rules, upstream).map(|()| Pending::Rcpt),
+            Command::Rcpt(arguments) => {
+                envelope::rcpt(arguments, &self.rules, self.recipients, upstream).map(|()| Pending::Rcpt)
+            }
             Command::Data => Ok(ask(b"DATA\r\n", Pending::Data { is_hasty }, upstream)),
             Command::Rset => Ok(ask(b"RSET\r\n", Pending::Other, upstream)),
             Command::Noop => Ok(ask(b"NOOP\r\n", Pending::Other, upstream)),
@@ -288,7 +290,8 @@ impl Relay {
             None if pending == Pending::Message && reply.is_positive() => {
                 reply::whole(line, &mut out.downstream);
                 let (recipients, octets) = (self.recipients, self.octets);
-                Action::Submitted(Submitted { recipients, octets, answer: excerpt(line) })
+                let is_trial = self.rules.delivered_to.is_some();
+                Action::Submitted(Submitted { recipients, octets, is_trial, answer: excerpt(line) })
             }
             None => return Ok(reply::pass(input, line, len, &mut out.downstream)),
         };

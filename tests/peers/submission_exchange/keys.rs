@@ -94,3 +94,33 @@ fn lf_ends_the_data_of_one_account_alone() {
         assert!(body.ends_with("\r\nhello\r\n.\r\nbehind\r\n"), "{key}: {body:?}");
     }
 }
+
+/// Two recipients become one, the mailbox; the text names them still. The account's list of recipients counts all the same.
+#[test]
+fn a_trial_goes_to_the_mailbox_alone() {
+    let exchange = Exchange::new();
+    let key = "deliver = \"mailbox\"\nrecipients = [\"*@fabrikam.example\"]";
+    let proxy = proxy_with(&exchange, BY_SECRET, key);
+    let mut scanner = Scanner::log_in(&proxy);
+    for number in 1..=2 {
+        scanner.ok(&format!("MAIL FROM:<{SCAN}>"));
+        for recipient in ["ann@fabrikam.example", "ben@fabrikam.example"] {
+            let answer = scanner.ask(&format!("RCPT TO:<{recipient}>"));
+            assert!(answer.starts_with("250 2.1.5 "), "{recipient}: {answer}");
+        }
+        let answer = scanner.ask("RCPT TO:<out@contoso.example>");
+        assert!(answer.starts_with("550 5.7.1 "), "{answer}");
+        scanner.ok("DATA");
+        scanner.0.send(format!("From: {SCAN}\r\nTo: ann@fabrikam.example\r\n\r\nx\r\n.\r\n"));
+        let answer = scanner.reply();
+        assert!(answer.starts_with("250 "), "{answer}");
+        let submissions = exchange.simulator.submissions();
+        let one = whole(&submissions[number - 1..]);
+        assert_eq!(one.recipients, [SCAN.to_owned()]);
+        let text = String::from_utf8(one.message()).unwrap();
+        assert!(text.contains("\r\nTo: ann@fabrikam.example\r\n"), "{text}");
+    }
+    proxy.log.wait_for("line of the message", |line| line.contains("message sent to the mailbox alone"));
+    let commands = exchange.simulator.smtp_commands();
+    assert!(!commands.iter().any(|command| command.line.contains("fabrikam")), "{commands:?}");
+}

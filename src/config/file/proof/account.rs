@@ -9,7 +9,7 @@ use super::upstream::{NoServer, Upstreams};
 use super::{Names, Proof};
 use crate::config::file::{AccountSection, DeviceSection, Written};
 use crate::config::{Account, Cloud, Device, Grant, Identity, Networks, normalize};
-use crate::submission::{self, BareLineEnds, SenderPolicy, SubmissionRules};
+use crate::submission::{self, BareLineEnds, Delivery, SenderPolicy, SubmissionRules};
 
 /// The identities that accounts refer to.
 pub(super) struct Identities<'a> {
@@ -120,7 +120,8 @@ impl Proof<'_> {
                 "contradicts bare_line_ends = \"refuse\", which refuses every LF alone; remove one of the two";
             self.problem(span, &key("lf_end_of_data"), message);
         }
-        SubmissionRules { sender, senders, recipients, bare_line_ends, lf_end_of_data }
+        let deliver = self.choice(&key("deliver"), raw.deliver.take(), &Delivery::ALL).unwrap_or_default();
+        SubmissionRules { sender, senders, recipients, deliver, bare_line_ends, lf_end_of_data }
     }
 
     /// A list of addresses and domains.

@@ -26,17 +26,18 @@ impl SessionRecord<'_> {
 
     /// Counts and logs a message that the server has taken.
     pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) {
-        let Submitted { recipients, octets, answer } = submitted;
+        let Submitted { recipients, octets, is_trial, answer } = submitted;
         self.telemetry.counters.message_accepted(*recipients, *octets);
         if !enabled!(tracing::Level::INFO) || !self.may_write(LineKind::Session, SUBMITTED) {
             return;
         }
+        let whither = if *is_trial { " to the mailbox alone (deliver = \"mailbox\")" } else { "" };
         let (connection, listener) = (self.id.number(), self.listener());
         let login = self.login.as_deref().unwrap_or("-");
         let mailbox = self.mailbox.as_ref().map_or("-", |mailbox| mailbox.account.mailbox.as_str());
         info!(
             connection, source = %self.source, listener, login, mailbox, recipients, octets,
-            "message sent: the mail server said \"{answer}\""
+            "message sent{whither}: the mail server said \"{answer}\""
         );
     }
 
