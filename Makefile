@@ -2,8 +2,8 @@
 
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-system test-packages soak scan advisories fuzz build deb rpm archive build-arm64 \
-	deb-arm64 rpm-arm64 archive-arm64 image-arm64 sbom deny reproducible image bench bench-frame bench-login \
+.PHONY: help demo test test-system test-packages soak scan advisories fuzz build deb rpm archive archive-static \
+	build-arm64 deb-arm64 rpm-arm64 archive-arm64 image-arm64 sbom deny reproducible image bench bench-frame bench-login \
 	bench-latency bench-instructions
 
 help: ## Print this list
@@ -22,9 +22,9 @@ test-system: ## Test the packages under systemd and the image under compose (roo
 	cargo test --locked --test system -- --nocapture
 
 # CI does not run it.
-test-packages: ## Test the packages on Debian 13, and those of arm64 under QEMU (root, half an hour)
+test-packages: ## Test the packages on Debian 13, the static program, and arm64 under QEMU (root, half an hour)
 	@tests/install.sh $@
-	cargo test --locked --test system -- --ignored --nocapture --test-threads=1 debian_13 arm64 rpmlint
+	cargo test --locked --test system -- --ignored --nocapture --test-threads=1 debian_13 arm64 static rpmlint
 
 scan: ## Run sslscan and testssl.sh against each TLS profile (two minutes)
 	@tests/install.sh $@
@@ -79,6 +79,14 @@ rpm: build ## Build the RPM, in target/rpm/
 archive: build ## Build the archive with install.sh for other systems, in target/archive/
 	@tests/install.sh $@
 	config/archive/build.sh
+
+STATIC = x86_64-unknown-linux-musl
+
+# With musl and a C compiler from PyPI (config/release/musl.sh). Rust's standard library is found or built as for arm64.
+archive-static: ## Build the archive with a static program, for systems with another C library, in target/static/
+	@tests/install.sh $@
+	TARGET=$(STATIC) config/release/cargo.sh build --locked --release
+	config/archive/build.sh target/static target/$(STATIC)/release/packetboat
 
 ARM64 = aarch64-unknown-linux-gnu
 

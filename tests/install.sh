@@ -18,6 +18,7 @@ fi
 case "${1:-}" in
 build | demo | advisories | bench-frame) packages=$build ;;
 deb | archive) packages="$build binutils python3" ;;
+archive-static) packages="$build binutils python3 python3-venv" ;;
 rpm) packages="$build binutils python3 rpm" ;;
 build-arm64) packages="$build $arm64 python3 python3-venv rpm" ;;
 sbom) packages="$build python3 python3-venv" ;;
@@ -26,7 +27,7 @@ reproducible) packages="$build binutils git python3" ;;
 test) packages="$build openssl curl python3 dovecot-imapd dovecot-pop3d exim4-daemon-light swaks msmtp libjakarta-mail-java libgnutls28-dev \
 libmbedtls-dev javac binutils prometheus bindfs chromium chromium-driver faketime iproute2 sslscan npm" ;;
 test-system) packages="$build $system" ;;
-test-packages) packages="$build $system $arm64 rpmlint" ;;
+test-packages) packages="$build $system $arm64 python3-venv rpmlint" ;;
 scan) packages="$build openssl curl sslscan testssl.sh" ;;
 soak) packages="$build openssl curl dovecot-imapd dovecot-pop3d bindfs" ;;
 fuzz) packages="$build g++" ;;

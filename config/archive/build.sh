@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the archive for systems without a package:  config/archive/build.sh [OUTPUT_DIRECTORY [BINARY]]
 # Defaults: OUTPUT_DIRECTORY target/archive, BINARY target/release/packetboat. Prints the archive's path.
+# A static program's archive has "-static" in its name.
 # The files are those of the Debian package (config/release/tree.sh), and install.sh, which puts them in their places.
 # The same binary, tree and SOURCE_DATE_EPOCH (the last commit's time, if not set) make the same file, bit for bit.
 set -eu
@@ -16,6 +17,7 @@ prepare tar
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 name=packetboat-$version-linux-$rpm_name
+[ "$libc" = gnu ] || name=$name-static
 UNITS=lib/systemd/system
 tree "$work/tree"
 stage=$work/$name

@@ -29,7 +29,7 @@ done
 flags="$flags$unit--remap-path-prefix=$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust=/rustc/$(rustc -vV |
     sed -n 's/^commit-hash: //p')"
 flags="$flags$unit--remap-path-prefix=$root=/packetboat$unit--remap-path-prefix=$target=/packetboat/target"
-export CARGO_ENCODED_RUSTFLAGS="$flags"
+export CARGO_ENCODED_RUSTFLAGS="$flags${target_flags:+$unit$target_flags}"
 
 # No line tables of the C libraries, because they contain the directory; their functions keep their names.
 export CFLAGS="-g0"

@@ -42,10 +42,15 @@ prepare() {
         echo "$strip is missing: apt-get install binutils-$(echo "$gnu" | tr _ -)" >&2
         exit 69
     }
-    # The newest symbol version of the C library that the program needs.
-    glibc=$("$objdump" -T "$binary" | sed -n 's/.*GLIBC_\([0-9.]*\)[) ].*/\1/p' | sort -V | tail -n 1)
+    # The newest symbol version of the C library that the program needs. A static program names no loader.
+    glibc='' libc=gnu
+    if readelf --program-headers --wide "$binary" | grep -q '^ *INTERP '; then
+        glibc=$("$objdump" -T "$binary" | sed -n 's/.*GLIBC_\([0-9.]*\)[) ].*/\1/p' | sort -V | tail -n 1)
+    else
+        libc=musl
+    fi
     # Rust's name, for the bill of materials.
-    export TARGET="$rpm_name-unknown-linux-gnu"
+    export TARGET="$rpm_name-unknown-linux-$libc"
 }
 
 # program ARGUMENTS...: runs the program, on a machine of another kind by QEMU.

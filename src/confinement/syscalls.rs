@@ -76,7 +76,10 @@ const X32: u32 = 0x4000_0000;
 
 /// Requests to terminals (ioctl_tty(2)) that inject input for the shell behind this process, or take over the console's
 /// output or line discipline.
-const TERMINAL: [u64; 4] = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS, libc::TIOCSETD];
+///
+/// musl's headers declare them as int, the GNU C library's as unsigned long.
+#[allow(clippy::unnecessary_cast)]
+const TERMINAL: [u64; 4] = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64, libc::TIOCCONS as u64, libc::TIOCSETD as u64];
 
 /// The address families that are used: TCP over IPv4 and IPv6, systemd and the resolver, getifaddrs(3).
 const SOCKETS: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];

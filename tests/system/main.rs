@@ -12,3 +12,4 @@ mod image;
 mod packages;
 mod release;
 mod service;
+mod static_program;

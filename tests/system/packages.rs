@@ -89,12 +89,13 @@ pub fn rpm(machine: &Machine) {
 fn the_archive_on_a_booted_system() {
     let _alone = alone();
     let machine = Machine::boot();
-    archive(&machine);
+    archive(&machine, binary());
+    archive_beside_the_package(&machine);
 }
 
 /// Installs, upgrades and removes the archive by its script.
-pub fn archive(machine: &Machine) {
-    machine.bring("archive", "/root/packetboat.tar.gz");
+pub fn archive(machine: &Machine, program: &Path) {
+    machine.bring_with("archive", program, "/root/packetboat.tar.gz");
     machine.ok("cd /root && tar xzf packetboat.tar.gz && mv packetboat-*-linux-* archive");
     let (code, said) = machine.shell("chmod 755 /root; setpriv --reuid=65534 --clear-groups /root/archive/install.sh");
     assert!(code == 77 && said.contains("only root can install"), "{code} {said}");
@@ -124,8 +125,10 @@ pub fn archive(machine: &Machine) {
     machine.until("packetboat health", "alive");
     machine.ok("/root/archive/install.sh --purge");
     assert_eq!(machine.shell("ls -d /var/lib/packetboat /etc/packetboat").0, 2, "purged");
+}
 
-    // The package and the archive would run in each other's place.
+/// The package and the archive would run in each other's place.
+fn archive_beside_the_package(machine: &Machine) {
     machine.bring("debian", "/root/packetboat.deb");
     machine.ok("dpkg -i /root/packetboat.deb");
     let (code, said) = machine.shell("/root/archive/install.sh");
@@ -180,7 +183,8 @@ fn each_package_on_debian_13() {
     machine.ok("dpkg --purge packetboat && systemctl daemon-reload");
     rpm(&machine);
     machine.ok("rm -rf /etc/packetboat /var/lib/packetboat");
-    archive(&machine);
+    archive(&machine, binary());
+    archive_beside_the_package(&machine);
 }
 
 /// rpmlint finds no other error than those that have a reason.

@@ -47,8 +47,13 @@ impl Machine {
 
     /// Makes a package with `config/KIND/build.sh`, and copies it to this path.
     pub fn bring(&self, kind: &str, to: &str) {
+        self.bring_with(kind, binary(), to);
+    }
+
+    /// Makes a package of another program than this machine's release.
+    pub fn bring_with(&self, kind: &str, program: &Path, to: &str) {
         let directory = tempfile::tempdir().unwrap();
-        self.copy(&package(kind, binary(), directory.path()), to);
+        self.copy(&package(kind, program, directory.path()), to);
     }
 
     /// The installed package observes: a device that connects is in the inventory at once.

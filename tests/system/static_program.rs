@@ -1,0 +1,91 @@
+//! These tests prove the program that is linked statically with musl: in a root without any library, and by its archive on
+//! a booted system.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::engine::{alone, root};
+use crate::packages::archive;
+use crate::service::Machine;
+
+const TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// The static release binary, built if it has to be.
+fn program() -> PathBuf {
+    let built = Command::new(root().join("config/release/cargo.sh"))
+        .args(["build", "--locked", "--release"])
+        .env("TARGET", TARGET)
+        .status();
+    assert!(built.unwrap().success());
+    root().join("target").join(TARGET).join("release/packetboat")
+}
+
+/// A root directory with the program, devices, an empty /tmp, and /etc/hosts: no C library, no shell.
+struct Bare(TempDir);
+
+impl Bare {
+    fn with(program: &Path) -> Self {
+        let bare = Self(tempfile::tempdir().unwrap());
+        for directory in ["dev", "tmp", "etc"] {
+            fs::create_dir(bare.0.path().join(directory)).unwrap();
+        }
+        fs::copy(program, bare.0.path().join("packetboat")).unwrap();
+        for device in ["null", "urandom"] {
+            let from = format!("/dev/{device}");
+            let copied = Command::new("cp").arg("-a").arg(from).arg(bare.0.path().join("dev")).status();
+            assert!(copied.unwrap().success(), "{device}");
+        }
+        bare.write("etc/hosts", "127.0.0.1 localhost\n");
+        bare
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.0.path().join(file), text).unwrap();
+    }
+
+    /// Runs the program in this root; returns whether it succeeds, and its output.
+    fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new("chroot").arg(self.0.path()).arg("/packetboat").args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    }
+}
+
+#[test]
+#[ignore = "minutes: make test-packages"]
+fn the_static_program_needs_no_other_file() {
+    let program = program();
+    let headers = Command::new("readelf").args(["-h", "-l", "-d", "-W"]).arg(&program).output().unwrap();
+    let headers = String::from_utf8(headers.stdout).unwrap();
+    assert!(!headers.contains("INTERP") && !headers.contains("(NEEDED)"), "{headers}");
+    assert!(headers.contains("DYN (Position-Independent Executable file)"), "its addresses are random: {headers}");
+
+    let bare = Bare::with(&program);
+    let (is_well, said) = bare.run(&["--version"]);
+    assert!(is_well && said.contains("OpenSSL 3.5."), "{said}");
+    bare.write("packetboat.toml", &fs::read_to_string(root().join("config/debian/packetboat.toml")).unwrap());
+    let (is_well, said) = bare.run(&["check", "-c", "/packetboat.toml", "--state-directory", "/tmp/state"]);
+    assert!(is_well && said.contains("Observes private networks"), "{said}");
+    // A device with TLS 1.0 sends a scan and reads its mail. Names come from /etc/hosts.
+    let demo = ["demo", "--once", "--listen", "127.0.0.1", "--state-directory", "/tmp/demo"];
+    let (is_well, said) = bare.run(&demo);
+    assert!(is_well && said.contains("TLS 1.0 AES128-SHA ==> packetboat == TLS 1.3 ==>"), "{said}");
+    assert!(said.contains("the mail came through, both ways."), "{said}");
+    // Without the name no mail server is found, and the device is told so.
+    bare.write("etc/hosts", "");
+    let (is_well, said) = bare.run(&demo);
+    assert!(!is_well && said.contains("mail server not reachable, try again later"), "{said}");
+}
+
+#[test]
+#[ignore = "minutes: make test-packages"]
+fn the_static_archive_on_a_booted_system() {
+    let _alone = alone();
+    let machine = Machine::boot();
+    archive(&machine, &program());
+    let bill = machine.ok("cat /root/archive/local/share/doc/packetboat/packetboat.cdx.json");
+    assert!(bill.contains(TARGET), "{bill}");
+}
