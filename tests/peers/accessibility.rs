@@ -22,6 +22,10 @@ const DEVICE_READY: &str =
 const PAGE_READY: &str =
     "document.querySelector('#ready')?.textContent.length > 0 && !document.querySelector('#body').hidden";
 
+/// The page looks for boxes that scroll when it shows something new, and after its width has changed.
+const REACHED: &str = "[...document.querySelectorAll('#body *')].every(one => one.tabIndex === 0 || \
+    one.scrollHeight <= one.clientHeight + 1 || getComputedStyle(one).overflowY !== 'auto')";
+
 /// The directory of the pictures: that of the documentation, if SCREENSHOTS says so.
 fn pictures() -> PathBuf {
     let directory = std::env::var_os("SCREENSHOTS").map(PathBuf::from);
@@ -72,6 +76,7 @@ fn every_state_is_accessible() {
     assert_accessible(&browser, "a page with devices");
     browser.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })");
     browser.wait_for("a box that scrolls", "document.querySelectorAll('#devices .list[tabindex=\"0\"]').length > 0");
+    browser.wait_for("the keyboard's way to each box that scrolls", REACHED);
     assert_accessible(&browser, "a page with its details open");
     assert!(walk_by_keyboard(&browser) > 10);
     for (name, state) in [(LOGIN, "Gets its mail"), ("fax", "Logins fail")] {

@@ -71,6 +71,8 @@ export function reach() {
     if (scrolls && box.tabIndex !== 0) box.tabIndex = 0;
   }
 }
+addEventListener("resize", reach);
+document.addEventListener("toggle", reach, true);
 const BOXES = ".name, .mailbox, .list, .badge, .detail, .cipher, .fingerprint, .offers, .listener, .source, .reason, .ways";
 
 // --- Words
