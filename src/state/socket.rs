@@ -6,11 +6,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fchmod};
+use rustix::fs::{Mode, OFlags, fchmod, open};
 use rustix::net::socket_with;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect as connect_to, listen as take,
@@ -68,11 +68,11 @@ pub fn connect(state_directory: &Path) -> Result<Option<UnixStream>, Error> {
     }
     let failed = |error: io::Error| Error::io(Operation::Connect, &path, error);
     // The open follows no link, because another writer of the directory could lead root to any socket.
-    let flags = (OFlags::PATH | OFlags::NOFOLLOW).bits().cast_signed();
-    let file = match fs::OpenOptions::new().read(true).custom_flags(flags).open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
+    // With musl, the standard library's OpenOptions would drop O_PATH.
+    let file = match open(&path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(failed(error.into())),
     };
     let made = file.metadata().map_err(failed)?;
     if !made.file_type().is_socket() {

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::engine::{alone, root};
+use crate::engine::{PATIENCE, alone, root};
 use crate::packages::archive;
 use crate::service::Machine;
 
@@ -23,13 +24,13 @@ fn program() -> PathBuf {
     root().join("target").join(TARGET).join("release/packetboat")
 }
 
-/// A root directory with the program, devices, an empty /tmp, and /etc/hosts: no C library, no shell.
+/// A root directory with the program, devices, /proc, an empty /tmp, and /etc/hosts: no C library, no shell.
 struct Bare(TempDir);
 
 impl Bare {
     fn with(program: &Path) -> Self {
         let bare = Self(tempfile::tempdir().unwrap());
-        for directory in ["dev", "tmp", "etc"] {
+        for directory in ["dev", "proc", "tmp", "etc"] {
             fs::create_dir(bare.0.path().join(directory)).unwrap();
         }
         fs::copy(program, bare.0.path().join("packetboat")).unwrap();
@@ -46,13 +47,43 @@ impl Bare {
         fs::write(self.0.path().join(file), text).unwrap();
     }
 
+    /// The program in this root, with a /proc of its own.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("unshare");
+        command.arg(format!("--mount-proc={}", self.0.path().join("proc").display()));
+        command.arg("chroot").arg(self.0.path()).arg("/packetboat").args(arguments);
+        command
+    }
+
     /// Runs the program in this root; returns whether it succeeds, and its output.
     fn run(&self, arguments: &[&str]) -> (bool, String) {
-        let output = Command::new("chroot").arg(self.0.path()).arg("/packetboat").args(arguments).output().unwrap();
+        let output = self.command(arguments).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(said).unwrap())
     }
 }
+
+/// A service that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An observing listener on a free port, and no page.
+const RUN: &str = r#"
+state_directory = "/tmp/run"
+[admin]
+listen = []
+[[listener]]
+name = "imap"
+protocol = "imap"
+listen = ["127.0.0.1:0"]
+observe = true
+"#;
 
 #[test]
 #[ignore = "minutes: make test-packages"]
@@ -66,14 +97,26 @@ fn the_static_program_needs_no_other_file() {
     let bare = Bare::with(&program);
     let (is_well, said) = bare.run(&["--version"]);
     assert!(is_well && said.contains("OpenSSL 3.5."), "{said}");
-    bare.write("packetboat.toml", &fs::read_to_string(root().join("config/debian/packetboat.toml")).unwrap());
-    let (is_well, said) = bare.run(&["check", "-c", "/packetboat.toml", "--state-directory", "/tmp/state"]);
+    bare.write("run.toml", RUN);
+    let (is_well, said) = bare.run(&["check", "-c", "/run.toml"]);
     assert!(is_well && said.contains("Observes private networks"), "{said}");
     // A device with TLS 1.0 sends a scan and reads its mail. Names come from /etc/hosts.
     let demo = ["demo", "--once", "--listen", "127.0.0.1", "--state-directory", "/tmp/demo"];
     let (is_well, said) = bare.run(&demo);
     assert!(is_well && said.contains("TLS 1.0 AES128-SHA ==> packetboat == TLS 1.3 ==>"), "{said}");
     assert!(said.contains("the mail came through, both ways."), "{said}");
+    // The service, and a command that queries it by its socket alone.
+    let service = Running(bare.command(&["run", "-c", "/run.toml"]).stderr(Stdio::null()).spawn().unwrap());
+    let begun = Instant::now();
+    loop {
+        let (is_well, said) = bare.run(&["health", "--state-directory", "/tmp/run"]);
+        if is_well && said.contains("alive") {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(service);
     // Without the name no mail server is found, and the device is told so.
     bare.write("etc/hosts", "");
     let (is_well, said) = bare.run(&demo);
