@@ -2,7 +2,7 @@
 
 use crate::failure::{Kind, Side};
 
-/// What to do about a failure of this kind.
+/// Returns the advice to the person at the device about a failure of this kind.
 pub(super) fn what_to_do(kind: Kind) -> &'static str {
     match kind {
         Kind::WrongPassword => {

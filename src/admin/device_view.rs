@@ -1,4 +1,4 @@
-//! The view of one configured device: its state, its last connections, what to type into it, and the certificates.
+//! The view of one configured device: its state, its last connections, its sheet, and the certificates.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::certificate_facts::Facts;
 use super::handler::JSON;
 use super::listener_status::described;
 use super::role::Role;
-use super::technician::{without_addresses, words};
+use super::technician::{configured, words};
 use crate::config::{CertificateSource, Config, Device};
 use crate::failure::Kind;
 use crate::inventory::{Connection, Report, State};
@@ -66,30 +66,16 @@ impl Admin {
 fn state(report: &Report, connections: &[Connection], role: Role) -> Value {
     let failure = (report.state != State::Ok).then(|| last_failure(report, connections)).flatten();
     let (kind, text, failed) = failure.unwrap_or_default();
-    json!({
-        "device": report.device,
-        "description": report.description.as_deref().map(|text| match role {
-            Role::Administrator => text.to_owned(),
-            Role::Technician | Role::Stranger => without_addresses(text),
-        }),
-        "state": report.state,
-        "since": report.since,
-        "last_login": report.last_login,
-        "last_mail": report.last_mail,
-        "last_seen": report.last_seen,
-        "source": report.source,
-        "open": report.open,
-        "sessions": report.sessions,
-        "messages": report.messages,
-        "octets": report.octets,
-        "usual_interval": report.usual_interval,
-        "silent_after": report.silent_after,
-        "reason": (!text.is_empty()).then(|| words(kind, text, role)),
-        "failed": failed,
-        "advice": kind.map(what_to_do),
-        "mailbox": report.mailbox.as_ref().filter(|_| role == Role::Administrator),
-        "account": report.account.as_ref().filter(|_| role == Role::Administrator),
-    })
+    let is_shown = role == Role::Administrator;
+    let mut state = configured(report, role);
+    state.extend([
+        ("reason".to_owned(), json!((!text.is_empty()).then(|| words(kind, text, role)))),
+        ("failed".to_owned(), json!(failed)),
+        ("advice".to_owned(), json!(kind.map(what_to_do))),
+        ("mailbox".to_owned(), json!(report.mailbox.as_ref().filter(|_| is_shown))),
+        ("account".to_owned(), json!(report.account.as_ref().filter(|_| is_shown))),
+    ]);
+    state.into()
 }
 
 /// The last failure since the last login: of the last connections, which know of those before the login as well, or of
@@ -122,7 +108,7 @@ fn connection(one: &Connection, role: Role) -> Value {
     })
 }
 
-/// What to type into the device, as `packetboat device sheet` prints it.
+/// Returns the rows of the device's sheet: the settings to type in, as `packetboat device sheet` prints them.
 fn sheet(config: &Config, device: &Device, facts: &Facts, role: Role) -> Value {
     let sheet = Sheet::new(config, device, &server_identity(config, facts), &[]);
     let is_shown = |key: &str| role == Role::Administrator || key != Sheet::MAILBOX;

@@ -86,7 +86,7 @@ enum EditError {
     Rejected(String),
     /// The threads for files or passwords do not answer.
     NotDone(NotDone),
-    /// Nobody waits for the new password any more.
+    /// The browser that asked for the new password has left before the change.
     CallerLeft,
     /// The process is going down.
     GoingDown,
@@ -272,7 +272,7 @@ impl Admin {
     }
 }
 
-/// What the new text is checked against.
+/// The parts of the running process that a new configuration is checked against.
 struct Running {
     config: Config,
     present: Snapshot,

@@ -81,7 +81,7 @@ impl Admin {
         }
     }
 
-    /// What people have started on the page, with its steps so far.
+    /// Returns the attempts and sign-ins that people have started on the page, with their steps so far.
     fn actions(&self) -> Response {
         let (attempts, sign_ins) = (self.attempts.to_json(), self.sign_ins.to_json());
         Response::of(200, JSON, json!({ "attempts": attempts, "sign_ins": sign_ins }).to_string())

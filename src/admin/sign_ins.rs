@@ -48,7 +48,7 @@ enum Stage {
     Redeeming,
     /// The person has signed in.
     SignedIn(String),
-    /// Nobody has signed in, for this reason.
+    /// The sign-in has failed; the text is the reason.
     Failed(String),
 }
 
@@ -60,7 +60,7 @@ enum NotSignedIn {
     Token(Error),
     /// The provider refuses in the browser.
     Provider(String),
-    /// Nobody has answered.
+    /// The person has not answered in time.
     Late,
     /// The sign-in is kept, and brings no access token.
     NoAccess(Failure),
@@ -149,7 +149,7 @@ impl SignIns {
     }
 }
 
-/// What a sign-in needs of the running configuration.
+/// A sign-in that has begun, with the parts of the running configuration that it needs.
 struct Begun {
     account: String,
     number: u64,

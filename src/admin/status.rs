@@ -96,6 +96,7 @@ impl Admin {
             "config": { "loaded": loaded, "problem": refused },
             "listeners": listeners,
             "accounts": accounts(&tokens),
+            "logins": names.by_login.keys().collect::<Vec<_>>(),
             "edit": { "on": may_edit, "problem": self.access.problem() },
             "sign_ins": sign_in_status::sign_ins(&tokens),
             "identities": identities(&tokens, &expiries),

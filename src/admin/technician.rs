@@ -4,7 +4,7 @@
 //! send and words of the mail server may be mailbox addresses. The user name of a `[[device]]` stays as it is: it has to
 //! be typed into the device.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::advice::tells_of_device;
@@ -57,11 +57,22 @@ pub(super) fn without_addresses(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// A configured device.
+/// A configured device, as a technician sees it.
 fn report(report: &Report) -> Value {
-    json!({
+    let mut device = configured(report, Role::Technician);
+    let failure = report.failure.as_deref().map(|text| words(report.reason, text, Role::Technician));
+    device.extend([("failure".to_owned(), json!(failure)), ("failed".to_owned(), json!(report.failed))]);
+    device.into()
+}
+
+/// The fields of a configured device that name no mailbox.
+pub(super) fn configured(report: &Report, role: Role) -> Map<String, Value> {
+    let fields = json!({
         "device": report.device,
-        "description": report.description.as_deref().map(without_addresses),
+        "description": report.description.as_deref().map(|text| match role {
+            Role::Administrator => text.to_owned(),
+            Role::Technician | Role::Stranger => without_addresses(text),
+        }),
         "state": report.state,
         "since": report.since,
         "last_login": report.last_login,
@@ -74,9 +85,9 @@ fn report(report: &Report) -> Value {
         "octets": report.octets,
         "usual_interval": report.usual_interval,
         "silent_after": report.silent_after,
-        "failure": report.failure.as_deref().map(|text| words(report.reason, text, Role::Technician)),
-        "failed": report.failed,
-    })
+    });
+    let Value::Object(fields) = fields else { return Map::new() };
+    fields
 }
 
 /// A device that was seen.

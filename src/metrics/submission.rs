@@ -8,7 +8,7 @@ use super::ListenerCounters;
 use super::definitions::SubmissionMetrics;
 use crate::failure::{Failure, Kind, Refuser};
 
-/// What became of a message that a device has submitted.
+/// The results of a message that a device has submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubmissionResult {
     /// The mail server has accepted it.

@@ -88,7 +88,7 @@ pub enum Error {
         /// The configuration file.
         path: PathBuf,
     },
-    /// Nobody has the right to write to the file.
+    /// The file's mode lets no user write to it.
     ReadOnly {
         /// The configuration file.
         path: PathBuf,

@@ -19,7 +19,7 @@ pub struct TriedStep {
     pub state: StepState,
     /// The result in words; for a step that runs, what it does.
     pub text: String,
-    /// What to do about a failure, where that is known.
+    /// The advice about a failure, where there is one.
     pub advice: Option<String>,
 }
 

@@ -39,7 +39,7 @@ pub struct Counts {
     pub submissions: SubmissionCounts,
 }
 
-/// What came by SMTP.
+/// Counts of the messages and sessions of SMTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubmissionCounts {
     /// Messages that were delivered.

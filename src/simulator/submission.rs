@@ -87,7 +87,7 @@ impl Submission {
         }
     }
 
-    /// What is wrong with the message, by RFC 5321 and by Exchange's rules for senders.
+    /// Returns the defects of the message, by RFC 5321 and by Exchange's rules for senders.
     pub fn defects(&self) -> Vec<Defect> {
         let mut defects = defect::of_octets(&self.data);
         if !self.sender.eq_ignore_ascii_case(&self.mailbox) {

@@ -20,7 +20,7 @@ use crate::secret::Secret;
 use crate::text::{Printable, excerpt};
 use crate::transport::http::{self, Client, Response};
 
-/// What to do if another person signs in than the account's user.
+/// The treatment of a sign-in by another person than the account's user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherPerson {
     /// Keep the sign-in, and return the person's name: both may be names of one person.

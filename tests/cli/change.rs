@@ -119,7 +119,7 @@ fn a_mounted_file_cannot_be_replaced_and_a_mounted_directory_can() {
     shell(&format!("umount {}", directory.display()));
 }
 
-/// Nobody knows whether the proxy has taken the change: it stays, the password is shown, and a reload asks again.
+/// A change stays if the proxy's answer does not come: the password is shown, and a reload asks again.
 #[test]
 fn a_change_stays_where_the_proxy_does_not_answer() {
     let bench = office();

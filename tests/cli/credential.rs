@@ -63,7 +63,7 @@ fn a_renewed_pair_needs_a_restart_and_the_message_says_so() {
                   restart packetboat";
     assert!(err(&refused).contains(advice), "{}", err(&refused));
     drop(service);
-    // What the restart does.
+    // A restart hands the credential over; these lines do the same.
     hand_over();
     let service = start(&bench);
     let reloaded = packetboat(&bench, &["reload", "--pid", &service.0.id().to_string()]).output().unwrap();

@@ -62,7 +62,7 @@ const FAULTS: [Fault; 9] = [
     Fault::Dribble,
 ];
 
-/// What the server has seen of one session.
+/// The commands and messages of one session, as the server has seen them.
 #[derive(Debug, Default)]
 struct Seen {
     commands: Vec<String>,

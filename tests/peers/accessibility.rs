@@ -57,7 +57,7 @@ fn every_state_is_accessible() {
     let context = support::stacks::context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
     let stream = openssl::ssl::Ssl::new(&context).unwrap();
     let stream = stream.connect(tcp_from([127, 0, 0, 61], proxy.address("imap"))).unwrap();
-    // What a stranger sends has no end.
+    // A stranger's text may have any length.
     for number in 0..4 {
         let long = format!("{number} <b>{}", "long name ".repeat(80));
         exchange::imap(&proxy).command(&format!("LOGIN {:?} guess", long.trim_end()));

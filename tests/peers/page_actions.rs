@@ -116,7 +116,7 @@ fn an_attempt_that_hangs_disturbs_nobody() {
     assert_eq!(proxy.status()["configured"][0]["state"], "ok");
 }
 
-/// What fails has the command's words and advice.
+/// A failed attempt has the command's words and advice.
 #[test]
 fn a_failed_attempt_says_what_to_do() {
     let exchange = Exchange::with(|tenant| tenant.app_mailboxes.clear());

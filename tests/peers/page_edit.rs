@@ -142,7 +142,7 @@ fn proxy_text(proxy: &Proxy, configuration: &str) -> String {
     format!("{head}{configuration}")
 }
 
-/// What makes no sense is refused with the reason, and nothing changes.
+/// A wrong entry is refused with the reason, and nothing changes.
 #[test]
 fn mistakes_change_nothing() {
     let exchange = Exchange::new();

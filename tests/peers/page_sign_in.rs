@@ -199,7 +199,7 @@ fn another_person_is_refused() {
     assert!(said.ends_with("run packetboat login scans"), "{said}");
 }
 
-/// What the provider says is shown; a sign-in that was cancelled takes no answer any more.
+/// The provider's refusal is shown; a sign-in that was cancelled takes no answer any more.
 #[test]
 fn sign_ins_that_come_to_nothing() {
     let exchange = Exchange::new();

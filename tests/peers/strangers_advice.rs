@@ -56,7 +56,8 @@ fn run(command: &str, proxy: &Proxy) -> String {
 #[test]
 fn the_command_lets_an_unknown_device_in() {
     let exchange = Exchange::new();
-    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let configuration = exchange.configuration(BY_SECRET).replace("[[device]]", "[[device]]\naliases = [\"Copier\"]");
+    let proxy = exchange.proxy(&configuration);
     let login = "scanner's $(id) \"3\"";
     let imap = || Imap::greeted(Device::over(tls_from(71, proxy.address("imap"), legacy).unwrap()));
     let answer = imap().command(&format!("AUTHENTICATE PLAIN {}", plain(login, "guess")));
@@ -64,8 +65,13 @@ fn the_command_lets_an_unknown_device_in() {
     // A name that the inventory cannot repeat gets no command.
     let stream = tls_from(70, proxy.address("imap"), legacy).unwrap();
     Imap::greeted(Device::over(stream)).command(&format!("AUTHENTICATE PLAIN {}", plain("Röntgen", "guess")));
+    // Nor does a name that is another device's alias: the command would be refused.
+    let stream = tls_from(69, proxy.address("imap"), legacy).unwrap();
+    Imap::greeted(Device::over(stream)).command("LOGIN Copier guess");
     let browser = open(&proxy);
     let commands = pasted(&browser, "127.0.0.71");
+    browser.wait_for("the alias", "!!document.querySelector(\"#devices tbody tr[data-source='127.0.0.69']\")");
+    assert_eq!(browser.evaluate("document.querySelectorAll('.admission').length"), 1);
     assert_eq!(commands.len(), 1, "{commands:?}");
     let printed = run(&commands[0], &proxy);
     let password = printed.lines().find_map(|line| line.trim().strip_prefix("password")).unwrap().trim().to_owned();

@@ -109,7 +109,7 @@ fn a_technician_sees_devices_and_no_mailbox() {
     let (_, status) = ask(&proxy, "GET", "/status.json", TECHNICIAN);
     let expected = ["ca", "configured", "devices", "now", "ready", "role", "started", "version"];
     assert_eq!(fields(&status), expected.map(str::to_owned).into());
-    // What helps at the device is there.
+    // The advice for the device is there.
     let (_, view) = ask(&proxy, "GET", &device(LOGIN), TECHNICIAN);
     for words in ["user name or password is wrong", "\"user name\",\"scanner3\"", "SHA-256", "\"logged_in\":true"] {
         assert!(view.contains(words), "{words}\n{view}");

@@ -4,29 +4,14 @@
 //! that way, so the tests start the program as the unit would.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::engine::{Engine, alone, package, root};
+use crate::engine::{Engine, alone, binary_for, package, root};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
-
-/// The release binary for arm64, built if it has to be, and its bill of materials beside it.
-fn program() -> PathBuf {
-    let built = Command::new(root().join("config/release/cargo.sh"))
-        .args(["build", "--locked", "--release"])
-        .env("TARGET", TARGET)
-        .status();
-    assert!(built.unwrap().success());
-    let program = root().join("target").join(TARGET).join("release/packetboat");
-    let bill = program.with_extension("cdx.json");
-    let listed = Command::new(root().join("config/release/sbom.py")).arg(&bill).env("TARGET", TARGET).status();
-    assert!(listed.unwrap().success());
-    assert!(fs::read_to_string(&bill).unwrap().contains(TARGET));
-    program
-}
 
 /// The kernel runs arm64 programs by QEMU, also in containers, until the guard ends.
 struct Emulation {
@@ -67,7 +52,7 @@ fn machine(engine: &Engine) -> impl Fn(&str) -> String {
 #[ignore = "minutes: make test-packages"]
 fn the_arm64_package_observes_and_the_program_translates() {
     let _alone = alone();
-    let program = program();
+    let program = binary_for(TARGET);
     let _emulation = Emulation::start();
     let engine = Engine::with("bookworm", "arm64");
     let directory = tempfile::tempdir().unwrap();
@@ -107,7 +92,7 @@ fn the_arm64_package_observes_and_the_program_translates() {
 #[ignore = "minutes: make test-packages"]
 fn the_arm64_image_observes() {
     let _alone = alone();
-    let program = program();
+    let program = binary_for(TARGET);
     let _emulation = Emulation::start();
     let engine = Engine::with("bookworm", "arm64");
     let source = root().to_str().unwrap();

@@ -133,16 +133,26 @@ pub fn alone() -> MutexGuard<'static, ()> {
 /// The release binary, built if it has to be, and its bill of materials beside it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let root = root();
-        let built =
-            Command::new(root.join("config/release/cargo.sh")).args(["build", "--locked", "--release"]).status();
-        assert!(built.unwrap().success());
-        let binary = root.join("target/release/packetboat");
-        let bill = binary.with_extension("cdx.json");
-        assert!(Command::new(root.join("config/release/sbom.py")).arg(&bill).status().unwrap().success());
-        binary
-    })
+    BINARY.get_or_init(|| build(None))
+}
+
+/// The release binary for another target of Rust, and its bill of materials beside it.
+pub fn binary_for(target: &str) -> PathBuf {
+    let binary = build(Some(target));
+    assert!(fs::read_to_string(binary.with_extension("cdx.json")).unwrap().contains(target));
+    binary
+}
+
+fn build(target: Option<&str>) -> PathBuf {
+    let script = |name: &str| {
+        let mut command = Command::new(root().join("config/release").join(name));
+        command.envs(target.map(|target| ("TARGET", target)));
+        command
+    };
+    assert!(script("cargo.sh").args(["build", "--locked", "--release"]).status().unwrap().success());
+    let binary = root().join("target").join(target.unwrap_or_default()).join("release/packetboat");
+    assert!(script("sbom.py").arg(binary.with_extension("cdx.json")).status().unwrap().success());
+    binary
 }
 
 pub fn root() -> &'static Path {

@@ -52,7 +52,7 @@ fn each_package_can_be_made_again_and_names_nobody() {
     assert_eq!(bill, String::from_utf8(again.stdout).unwrap());
 }
 
-/// What docs/install.md says of systems is true as long as the program needs no newer C library.
+/// The table of systems in docs/install.md is true as long as the program needs no newer C library.
 #[test]
 fn the_program_needs_glibc_2_34_and_no_newer() {
     let symbols = Command::new("objdump").arg("-T").arg(binary()).output().unwrap();

@@ -2,27 +2,17 @@
 //! a booted system.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::engine::{PATIENCE, alone, root};
+use crate::engine::{PATIENCE, alone, binary_for};
 use crate::packages::archive;
 use crate::service::Machine;
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
-
-/// The static release binary, built if it has to be.
-fn program() -> PathBuf {
-    let built = Command::new(root().join("config/release/cargo.sh"))
-        .args(["build", "--locked", "--release"])
-        .env("TARGET", TARGET)
-        .status();
-    assert!(built.unwrap().success());
-    root().join("target").join(TARGET).join("release/packetboat")
-}
 
 /// A root directory with the program, devices, /proc, an empty /tmp, and /etc/hosts: no C library, no shell.
 struct Bare(TempDir);
@@ -88,7 +78,7 @@ observe = true
 #[test]
 #[ignore = "minutes: make test-packages"]
 fn the_static_program_needs_no_other_file() {
-    let program = program();
+    let program = binary_for(TARGET);
     let headers = Command::new("readelf").args(["-h", "-l", "-d", "-W"]).arg(&program).output().unwrap();
     let headers = String::from_utf8(headers.stdout).unwrap();
     assert!(!headers.contains("INTERP") && !headers.contains("(NEEDED)"), "{headers}");
@@ -128,7 +118,7 @@ fn the_static_program_needs_no_other_file() {
 fn the_static_archive_on_a_booted_system() {
     let _alone = alone();
     let machine = Machine::boot();
-    archive(&machine, &program());
+    archive(&machine, &binary_for(TARGET));
     let bill = machine.ok("cat /root/archive/local/share/doc/packetboat/packetboat.cdx.json");
     assert!(bill.contains(TARGET), "{bill}");
 }

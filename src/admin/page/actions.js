@@ -1,4 +1,5 @@
-// What people start on the page: a try of an account, or a sign-in. The page asks for the steps while they happen.
+// The actions that people start on the page: a try of an account, or a sign-in. The page asks for the steps while they
+// happen.
 
 import { h, advice } from "./tree.js";
 

@@ -1,5 +1,5 @@
-// What lets a device in that was refused: the finished command, or the finished lines of the configuration. The page changes
-// nothing by itself.
+// The advice that lets a refused device in: the finished command, or the finished lines of the configuration. The page
+// changes nothing by itself.
 
 import { h } from "./tree.js";
 
@@ -17,13 +17,14 @@ const toml = (text) => JSON.stringify(text);
 const list = (texts) => `[${texts.map(toml).join(", ")}]`;
 
 // The steps for one device that was seen: each has words, and text to paste. None if there is nothing to paste.
-export function admission(device, { role, configured, listeners = [], accounts = [] }) {
+export function admission(device, { role, configured, logins = [], listeners = [], accounts = [] }) {
   if (role !== "administrator" || !device.attention) return [];
   const listener = listeners.find((one) => one.name === device.listener);
   if (device.reason === "not_allowed" && listener) return byNetwork(device, listener);
   if (device.reason === "handshake" && device.profile && listener) return byListener(device, listener, listeners);
   const [login] = device.logins;
-  const isKnown = configured.some((one) => [one.device, one.mailbox].includes(login?.toLowerCase()));
+  const name = login?.toLowerCase();
+  const isKnown = logins.includes(name) || configured.some((one) => one.mailbox?.toLowerCase() === name);
   if (device.reason !== "wrong_password" || !login || isKnown) return [];
   return byDevice(login, device.source, accounts);
 }

@@ -63,7 +63,7 @@ function arrange(parent, nodes) {
   }, null);
 }
 
-// What a stranger may send has no end, and scrolls inside its own box: the keyboard reaches each box that scrolls.
+// A stranger's text may have any length, and scrolls inside its own box: the keyboard reaches each box that scrolls.
 export function reach() {
   for (const box of document.querySelectorAll(BOXES)) {
     const scrolls = box.scrollHeight > box.clientHeight + 1;

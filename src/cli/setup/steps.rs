@@ -122,7 +122,7 @@ fn agree(text: &mut String, step: &mut Steps, identity: &Identity) {
     step.write(text, &agree);
 }
 
-/// What sending needs besides the rights.
+/// Writes the settings at Microsoft that sending needs besides the rights.
 fn sending(text: &mut String, step: &mut Steps, identity: &Identity) {
     step.write(
         text,

@@ -230,7 +230,7 @@ pub(in crate::proto) const TOO_BIG: &str = "552 5.3.4 the message is too big";
 enum Head {
     /// It goes up as it is.
     Passes,
-    /// What goes up in its place is written.
+    /// The replacement for it is written.
     Written,
     /// The message is refused.
     Refused,

@@ -49,7 +49,7 @@ enum Stage {
     /// The content must not reach the server. The connection there is closed, the rest is dropped, and this reply is
     /// due.
     Refused(Box<Content>, Vec<u8>),
-    /// Nothing more passes.
+    /// The session has ended: no octet passes.
     Over,
 }
 
@@ -308,7 +308,7 @@ impl Relay {
                 self.stage =
                     Stage::Content(Box::new(Content::new(Arc::clone(&self.rules.content), self.rules.stamps.next())));
             }
-            // What the device has sent behind DATA is a message, and would be read as commands.
+            // The octets that the device has sent behind DATA are a message, and would be read as commands.
             Pending::Data { is_hasty: true } => {
                 let detail = format!("DATA was answered with {}, and the device had not waited for that", reply.code);
                 return Err(Failure::new(Kind::SentAhead, detail));

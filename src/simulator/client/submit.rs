@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{Conversation, Exchange, FetchError};
 
-/// What a scanner sends, and how.
+/// A message that a scanner sends, with the form of its login.
 #[derive(Clone, Debug)]
 pub struct Job<'a> {
     /// The command with which it greets.

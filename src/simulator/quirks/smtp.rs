@@ -131,7 +131,7 @@ pub struct SmtpFault {
     pub moment: SmtpMoment,
     /// The response, without its last line end; none for no response.
     pub reply: Option<String>,
-    /// What happens to the connection behind it.
+    /// The fate of the connection after the response.
     pub then: Afterwards,
     /// At the end of the data: the message is delivered all the same.
     pub is_kept: bool,
@@ -139,7 +139,7 @@ pub struct SmtpFault {
     pub times: Option<u32>,
 }
 
-/// What happens to the connection after a fault.
+/// The fate of the connection after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
     /// The session continues.

@@ -148,7 +148,7 @@ fn a_test_message_is_sent_where_it_is_asked_for() {
     assert_eq!(ran.code, 69, "{}{}", ran.output, ran.errors);
     assert!(line(&ran, "message ").contains("Add-RecipientPermission"), "{}", ran.output);
     assert!(ran.output.ends_with("0 of 1 account ready; not ready: scans\n"), "{}", ran.output);
-    // What cannot be meant.
+    // Wrong arguments are refused.
     for (arguments, words) in [
         (&["--account", "scans", "--send", "a@b\r\nQUIT"][..], "is no e-mail address"),
         (&["--account", "scans", "--send", "*@b"], "is no e-mail address"),

@@ -21,7 +21,7 @@ const ALERT: u8 = 21;
 const DES: u16 = 0x0009;
 const EXPORT: u16 = 0x0003;
 
-/// Nothing reaches packetboat: its ports are on the page and in `check`, and the device has never logged in.
+/// A device that does not reach packetboat has never logged in; the ports are on the page and in `check`.
 #[test]
 fn closed_port() {
     let exchange = Exchange::new();

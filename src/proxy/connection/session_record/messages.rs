@@ -1,4 +1,4 @@
-//! What becomes of the messages of a session: counted, and told in the log.
+//! The messages of a session are counted, and each result is written to the log.
 
 use std::time::Duration;
 

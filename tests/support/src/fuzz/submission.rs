@@ -163,7 +163,7 @@ fn lines(data: &[u8]) -> Vec<Line<'_>> {
     lines
 }
 
-/// What goes up for a whole message: every line ends with CRLF, and a dot that some server might take for the end is
+/// Returns the octets that go up for a whole message: every line ends with CRLF, and a dot that some server might take for the end is
 /// doubled.
 fn repaired(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
