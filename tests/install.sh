@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what a target of the Makefile needs and this machine lacks, as Debian packages, by apt:  tests/install.sh TARGET
 # tests/install.sh --dry-run TARGET prints all the packages that the target needs, one a line, and installs nothing.
+# For the tests Postfix is unpacked as well, below target/.
 set -eu
 
 # The program: its C libraries, and OpenSSL's source from Debian (config/release/openssl.sh).
@@ -26,7 +27,7 @@ deny) packages="gcc libc6-dev ca-certificates git python3 python3-venv" ;;
 reproducible) packages="$build binutils git python3" ;;
 test) packages="$build openssl curl python3 dovecot-imapd dovecot-pop3d exim4-daemon-light swaks msmtp \
 libjakarta-mail-java libgnutls28-dev libmbedtls-dev javac binutils prometheus bindfs chromium chromium-driver faketime \
-iproute2 sslscan npm" ;;
+iproute2 sslscan npm mutt" ;;
 test-system) packages="$build $system" ;;
 test-packages) packages="$build $system $arm64 python3-venv rpmlint" ;;
 scan) packages="$build openssl curl sslscan testssl.sh" ;;
@@ -66,21 +67,36 @@ if ! command -v cargo >/dev/null; then
     echo "Rust 1.95 or later is needed: see https://rustup.rs" >&2
     exit 69
 fi
-[ -n "$missing" ] || exit 0
+# Postfix conflicts with Exim, so its package is unpacked rather than installed.
+postfix=$(dirname "$0")/../target/debian/postfix
+[ "$1" = test ] && [ ! -d "$postfix" ] || postfix=""
+[ -n "$missing$postfix" ] || exit 0
 
 if [ "$(id -u)" -eq 0 ]; then
     sudo=""
 elif command -v sudo >/dev/null; then
     sudo="sudo"
 else
-    echo "These packages are missing, and only root can install them:$missing" >&2
+    echo "These packages are missing, and only root can install them:$missing${postfix:+ postfix}" >&2
     exit 77
 fi
-echo "installing$missing"
 export DEBIAN_FRONTEND=noninteractive
 $sudo apt-get update -qq
-# shellcheck disable=SC2086 # a list of words
-$sudo apt-get install -qq -y --no-install-recommends $missing >/dev/null
+if [ -n "$missing" ]; then
+    echo "installing$missing"
+    # shellcheck disable=SC2086 # a list of words
+    $sudo apt-get install -qq -y --no-install-recommends $missing >/dev/null
+fi
+if [ -n "$postfix" ]; then
+    echo "unpacking postfix"
+    rm -rf "$postfix.new"
+    mkdir -p "$postfix.new"
+    (cd "$postfix.new" && apt-get -qq download postfix && dpkg-deb --extract postfix_*.deb .)
+    libraries=$(dpkg-deb --field "$postfix.new"/postfix_*.deb Depends | tr , '\n' | sed -n 's/^ *\(lib[^ ]*\).*/\1/p')
+    # shellcheck disable=SC2086 # a list of words
+    $sudo apt-get install -qq -y --no-install-recommends $libraries >/dev/null
+    mv "$postfix.new" "$postfix"
+fi
 # Tests and benches start servers of their own; the system's are not wanted.
 for service in dovecot exim4 nginx haproxy stunnel4 prometheus; do
     case " $missing " in

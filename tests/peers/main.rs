@@ -56,6 +56,7 @@ mod submission;
 mod submission_exchange;
 mod submission_smuggling;
 mod submission_stacks;
+mod submission_tokens;
 mod technicians;
 mod ten_mistakes;
 mod translation;

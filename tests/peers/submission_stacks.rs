@@ -3,48 +3,15 @@
 
 use std::process::{Command, Stdio};
 
-use support::device::Device;
 use support::exim::{Delivered, Exim, PASSWORD};
 use support::message;
 use support::proxy::{Proxy, listener};
+use support::smtp::{Login, Smtp};
 use support::stacks::{Stack, Start, Version};
 
 const USER: &str = "scanner";
 const SENDER: &str = "scanner@example.test";
 const RECIPIENT: &str = "office@example.test";
-
-support::each! {
-    /// The ways to say user and password (RFC 4954 §4, and AUTH LOGIN).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Login {
-        Plain,
-        PlainAsked,
-        UserAsked,
-        UserSent,
-    }
-}
-
-impl Login {
-    /// The lines of the device, and the beginnings of the replies.
-    fn dialogue(self) -> Vec<(String, &'static str)> {
-        let (user, password) = (base64(USER), base64(PASSWORD));
-        let plain = base64(&format!("\0{USER}\0{PASSWORD}"));
-        let (asked, done) = ("334 UGFzc3dvcmQ6", "235 ");
-        match self {
-            Login::Plain => vec![(format!("AUTH PLAIN {plain}"), done)],
-            Login::PlainAsked => vec![("AUTH PLAIN".to_owned(), "334 "), (plain, done)],
-            Login::UserAsked => {
-                vec![("auth login".to_owned(), "334 VXNlcm5hbWU6"), (user, asked), (password, done)]
-            }
-            Login::UserSent => vec![(format!("AUTH LOGIN {user}"), asked), (password, done)],
-        }
-    }
-}
-
-fn base64(text: &str) -> String {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    STANDARD.encode(text)
-}
 
 fn proxy(exim: &Exim, profile: &str) -> Proxy {
     let (roots, port) = (exim.roots(), exim.submission);
@@ -56,22 +23,6 @@ fn proxy(exim: &Exim, profile: &str) -> Proxy {
         text += &listener(entry, "smtp", entry, &format!("upstream = \"exim\"\nprofile = \"{profile}\""));
     }
     Proxy::start(&text)
-}
-
-/// The last line of a reply.
-fn reply(device: &mut Device) -> String {
-    loop {
-        let line = device.line();
-        if line.as_bytes().get(3) != Some(&b'-') {
-            return line;
-        }
-    }
-}
-
-fn say(device: &mut Device, line: &str, expected: &str) {
-    device.send(format!("{line}\r\n"));
-    let answer = reply(device);
-    assert!(answer.starts_with(expected), "{line}: {answer}");
 }
 
 fn delivered(content: &[u8]) -> Delivered {
@@ -94,17 +45,15 @@ fn every_entry(stack: Stack, profile: &str, tls_version: &str) {
     for login in Login::ALL {
         for (entry, is_starttls) in [("implicit", false), ("starttls", true), ("auto", false), ("auto", true)] {
             let start = if is_starttls { Start::StartTls("smtp") } else { Start::Implicit };
-            let mut device = stack.connect(proxy.address(entry), start);
+            let mut device = Smtp::over(stack.connect(proxy.address(entry), start));
             if !is_starttls {
-                assert!(reply(&mut device).starts_with("220 "));
+                assert!(device.reply().starts_with("220 "));
             }
-            say(&mut device, "EHLO printer_3", "250 ");
-            for (line, expected) in login.dialogue() {
-                say(&mut device, &line, expected);
-            }
+            device.say("EHLO printer_3", "250 ");
+            device.log_in(login, USER, PASSWORD);
             device.send(&transaction);
             for expected in ["250 ", "250 ", "354 ", "250 ", "221 "] {
-                let answer = reply(&mut device);
+                let answer = device.reply();
                 assert!(answer.starts_with(expected), "{login:?} at {entry}: {answer}");
             }
             count += 1;
@@ -157,12 +106,12 @@ fn java_with_a_client_hello_in_sslv2_format() {
     let exim = Exim::start();
     let proxy = proxy(&exim, "legacy");
     for (entry, start) in [("auto", Start::Implicit), ("starttls", Start::StartTls("smtp"))] {
-        let mut device = Stack::JavaSslv2Hello.connect(proxy.address(entry), start);
+        let mut device = Smtp::over(Stack::JavaSslv2Hello.connect(proxy.address(entry), start));
         if start == Start::Implicit {
-            assert!(reply(&mut device).starts_with("220 "));
+            assert!(device.reply().starts_with("220 "));
         }
-        say(&mut device, "HELO", "250 packetboat");
-        say(&mut device, &Login::Plain.dialogue()[0].0, "235 ");
+        device.say("HELO", "250 packetboat");
+        device.log_in(Login::Plain, USER, PASSWORD);
     }
 }
 

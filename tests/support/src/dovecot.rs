@@ -52,6 +52,16 @@ impl Dovecot {
         Self::launch("xoauth2", DOMAIN, "", free_ports, Self::tokens_of(issuer))
     }
 
+    /// Starts Dovecot as the judge of another server's logins: tokens of this issuer, and the password of everybody.
+    pub fn start_as_judge(issuer: &Issuer) -> Self {
+        Self::launch("plain login xoauth2", DOMAIN, JUDGE, free_ports, Self::tokens_of(issuer))
+    }
+
+    /// The socket on which the judge answers.
+    pub fn judge(&self) -> PathBuf {
+        self.directory.path().join("run/judge")
+    }
+
     fn tokens_of(issuer: &Issuer) -> impl FnOnce(&Path) -> String {
         |path| {
             issuer.publish(&path.join("keys"));
@@ -312,6 +322,19 @@ service stats {{
 "
     )
 }
+
+const JUDGE: &str = "
+passdb {
+  driver = static
+  mechanisms = plain login
+  args = password=secret-7Qm2xP9a
+}
+service auth {
+  unix_listener judge {
+    mode = 0666
+  }
+}
+";
 
 const CROWD: &str = "
 service imap-login {

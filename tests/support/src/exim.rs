@@ -5,13 +5,15 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::certificates::Certificates;
+pub use crate::delivered::Delivered;
+use crate::delivered::{delivered, take};
+use crate::issuer::Issuer;
 use crate::ports::free_ports;
-use crate::process::{PATIENCE, Process};
+use crate::process::Process;
 
 /// The password of every user.
 pub const PASSWORD: &str = "secret-7Qm2xP9a";
@@ -23,17 +25,6 @@ pub struct Exim {
     pub submissions: u16,
 }
 
-/// A message as Exim has delivered it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Delivered {
-    /// The sender of the envelope.
-    pub sender: String,
-    /// The recipients of the envelope.
-    pub recipients: String,
-    /// Header and body, with CRLF.
-    pub content: Vec<u8>,
-}
-
 impl Exim {
     pub fn start() -> Self {
         Self::start_with("")
@@ -41,6 +32,20 @@ impl Exim {
 
     /// Starts with more lines in the main section.
     pub fn start_with(more: &str) -> Self {
+        Self::launch(more, |_| String::new())
+    }
+
+    /// Starts with XOAUTH2 as well, judged by the issuer.
+    pub fn start_with_tokens_of(issuer: &Issuer) -> Self {
+        Self::launch("", |path| {
+            let judge = path.join("judge");
+            issuer.judge_at(&judge);
+            xoauth2(&judge)
+        })
+    }
+
+    /// Starts. `authenticator` returns one more section.
+    fn launch(more: &str, authenticator: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -56,7 +61,8 @@ impl Exim {
         }
         let [submission, submissions] = free_ports();
         let file = path.join("exim.conf");
-        fs::write(&file, configuration(path, [submission, submissions], user.is_some(), more)).unwrap();
+        let text = configuration(path, [submission, submissions], user.is_some(), more) + &authenticator(path);
+        fs::write(&file, text).unwrap();
         let mut command = Command::new(program());
         command.arg("-C").arg(&file).args(["-bdf"]);
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -73,37 +79,17 @@ impl Exim {
 
     /// The messages that are delivered, once there are so many.
     pub fn delivered(&self, count: usize) -> Vec<Delivered> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let mut files: Vec<PathBuf> = fs::read_dir(self.directory.path().join("mail/new"))
-                .map(|files| files.map(|file| file.unwrap().path()).collect())
-                .unwrap_or_default();
-            if files.len() >= count {
-                files.sort_by_key(|file| fs::metadata(file).unwrap().modified().unwrap());
-                return files.iter().map(|file| read(&fs::read(file).unwrap())).collect();
-            }
-            assert!(Instant::now() < deadline, "{} of {count} messages: {}", files.len(), self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        delivered(&self.directory.path().join("mail"), count, || self.log())
+    }
+
+    /// The one message that is delivered, once it is there; it is forgotten.
+    pub fn take(&self) -> Delivered {
+        take(&self.directory.path().join("mail"), || self.log())
     }
 
     pub fn log(&self) -> String {
         log(self.directory.path())
     }
-}
-
-fn read(file: &[u8]) -> Delivered {
-    let mut lines = file.split(|octet| *octet == b'\n').peekable();
-    let mut field = |name: &str| {
-        let mut line = String::from_utf8(lines.next().unwrap().to_vec()).unwrap();
-        while let Some(more) = lines.next_if(|line| line.starts_with(b" ")) {
-            line += std::str::from_utf8(more).unwrap();
-        }
-        line.strip_prefix(name).unwrap_or_else(|| panic!("{name} in {line}")).trim().to_owned()
-    };
-    let (sender, recipients) = (field("Return-path:"), field("Envelope-to:"));
-    let content = lines.collect::<Vec<_>>().join(&b"\r\n"[..]);
-    Delivered { sender: sender.trim_matches(['<', '>']).to_owned(), recipients, content }
 }
 
 /// Debian's user for Exim, where the test may use it.
@@ -126,6 +112,20 @@ fn log(path: &Path) -> String {
     ["mainlog", "paniclog", "rejectlog"]
         .map(|name| fs::read_to_string(path.join("log").join(name)).unwrap_or_default())
         .concat()
+}
+
+/// The section for XOAUTH2, whose one response goes to the judge.
+fn xoauth2(judge: &Path) -> String {
+    format!(
+        "xoauth2:
+  driver = plaintext
+  public_name = XOAUTH2
+  server_prompts = :
+  server_condition = ${{readsocket{{{}}}{{$auth1}}{{10s}}{{}}{{no}}}}
+  server_set_id = ${{sg{{$auth1}}{{\\N^user=([^\\x01]*).*\\N}}{{\\$1}}}}
+",
+        judge.display()
+    )
 }
 
 fn configuration(path: &Path, [submission, submissions]: [u16; 2], is_root: bool, more: &str) -> String {

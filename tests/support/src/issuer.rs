@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
-use openssl::sign::Signer;
+use openssl::sign::{Signer, Verifier};
 use openssl::ssl::SslVersion;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -144,6 +145,22 @@ impl Issuer {
 }
 
 impl Issuer {
+    /// Judges logins by XOAUTH2 on a socket at this path, for a server that cannot: `yes` for a token of this issuer
+    /// that names the user.
+    pub fn judge_at(&self, path: &Path) {
+        let listener = UnixListener::bind(path).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let key = self.key.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut login = Vec::new();
+                let _ = stream.read_to_end(&mut login);
+                let verdict: &[u8] = if is_let_in(&key, &login) { b"yes" } else { b"no" };
+                let _ = stream.write_all(verdict);
+            }
+        });
+    }
+
     /// Makes tokens live for this many seconds from now on, and stops recording requests.
     pub fn shorten(&self, seconds: i64) {
         self.given.lock().unwrap().life = Some(seconds);
@@ -223,6 +240,20 @@ fn sign(key: &PKey<Private>, claims: &Value) -> String {
     let mut signer = Signer::new(MessageDigest::sha256(), key).unwrap();
     let signature = signer.sign_oneshot_to_vec(signed.as_bytes()).unwrap();
     format!("{signed}.{}", BASE64URL.encode(signature))
+}
+
+/// Whether a login by XOAUTH2 has a token with this key's signature, and the token's user.
+fn is_let_in(key: &PKey<Private>, login: &[u8]) -> bool {
+    let judged = || {
+        let login = std::str::from_utf8(login).ok()?.strip_prefix("user=")?.strip_suffix("\x01\x01")?;
+        let (user, token) = login.split_once("\x01auth=Bearer ")?;
+        let (signed, signature) = token.rsplit_once('.')?;
+        let mut verifier = Verifier::new(MessageDigest::sha256(), key).ok()?;
+        let is_signed = verifier.verify_oneshot(&BASE64URL.decode(signature).ok()?, signed.as_bytes()).ok()?;
+        let claims: Value = serde_json::from_slice(&BASE64URL.decode(signed.split_once('.')?.1).ok()?).ok()?;
+        Some(is_signed && claims["upn"] == user && claims["scope"] == SCOPE)
+    };
+    judged().unwrap_or(false)
 }
 
 /// A token whose only fault is its key.

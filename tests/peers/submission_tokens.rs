@@ -1,0 +1,133 @@
+//! These tests prove that devices with TLS 1.0 and a password submit to Postfix and Exim, which take TLS 1.2 and a token.
+//! Dovecot judges the tokens for Postfix, the issuer itself for Exim.
+
+use support::delivered::Delivered;
+use support::dovecot::{Dovecot, PASSWORD};
+use support::exim::Exim;
+use support::issuer::Issuer;
+use support::message;
+use support::postfix::Postfix;
+use support::proxy::{Proxy, listener, translating_listener};
+use support::smtp::{Login, Smtp};
+use support::stacks::{Start, TLS_1_0};
+use support::translated::{DEVICE_PASSWORD, account, device};
+
+const MAILBOX: &str = "scans@contoso.example";
+const RECIPIENT: &str = "office@example.test";
+
+/// A mail server, by each kind of security.
+struct Server<'a> {
+    roots: &'a std::path::Path,
+    submission: u16,
+    submissions: u16,
+}
+
+impl Server<'_> {
+    fn upstreams(&self) -> String {
+        let roots = self.roots;
+        [("starttls", self.submission), ("implicit", self.submissions)]
+            .map(|(name, port)| {
+                format!(
+                    "[upstream.{name}]\nroots = {roots:?}\n[upstream.{name}.smtp]\nhost = \"127.0.0.1\"\n\
+                     server_name = \"localhost\"\nport = {port}\nsecurity = \"{name}\"\n"
+                )
+            })
+            .concat()
+    }
+
+    /// packetboat in front of it, with a device and a mailbox by each kind of security.
+    fn proxy(&self, issuer: &Issuer) -> Proxy {
+        let mut text = "[submission]\nmessages_per_minute = 1000\n".to_owned() + &self.upstreams();
+        for upstream in ["starttls", "implicit"] {
+            text += &account(upstream, MAILBOX, upstream, issuer);
+            text += &device(upstream, upstream, DEVICE_PASSWORD, "");
+        }
+        Proxy::start(&(text + &translating_listener("smtp", "smtp", "implicit", "")))
+    }
+}
+
+fn greeted(proxy: &Proxy) -> Smtp {
+    Smtp::greeted(TLS_1_0.connect(proxy.address("smtp"), Start::Implicit))
+}
+
+/// The documented changes: the envelope has the mailbox as its sender, From as well, and Reply-To the old address.
+fn changed(content: &[u8]) -> Delivered {
+    let rest = content.strip_prefix(b"From: scanner@example.test\r\n").expect("the message begins with its sender");
+    let head = format!("From: <{MAILBOX}>\r\nReply-To: <scanner@example.test>\r\n");
+    let content = [head.as_bytes(), rest].concat();
+    Delivered { sender: MAILBOX.to_owned(), recipients: RECIPIENT.to_owned(), content }
+}
+
+/// Sends by each kind of security; the device is refused where the issuer's key is another one.
+fn send_and_be_refused(issuer: &Issuer, server: &Server<'_>, taken: &dyn Fn() -> Delivered, accepted: &str) {
+    let proxy = server.proxy(issuer);
+    let content = message(1024);
+    for login in ["starttls", "implicit"] {
+        let mut device = greeted(&proxy);
+        device.log_in(Login::UserAsked, login, DEVICE_PASSWORD);
+        let answer = device.submit("scanner@example.test", RECIPIENT, &content);
+        assert!(answer.starts_with(accepted), "{answer}");
+        assert_eq!(taken(), changed(&content), "{login}");
+        device.say("MAIL FROM:<a@b.example>", "250 ");
+        device.say("RCPT TO:<nobody@example.test>", "55");
+        device.say("QUIT", "221 ");
+    }
+    assert!(!proxy.log.all().contains(DEVICE_PASSWORD));
+    issuer.forge();
+    let proxy = server.proxy(issuer);
+    let answer = greeted(&proxy).ask(&Login::Plain.dialogue("starttls", DEVICE_PASSWORD)[0].0);
+    assert!(answer.starts_with("535 5.7."), "{answer}");
+    let line = proxy.log.wait_for("line of the refusal", |line| line.contains("\"reason\":\"not_authorized\""));
+    assert!(line.contains(MAILBOX), "{line}");
+    let log = proxy.log.all();
+    assert!(!issuer.secrets().iter().any(|secret| log.contains(secret.as_str())), "{log}");
+}
+
+/// Dovecot says in a challenge why it refuses a token, as Google does.
+#[test]
+fn postfix_takes_tokens() {
+    let issuer = Issuer::start();
+    let judge = Dovecot::start_as_judge(&issuer);
+    let postfix = Postfix::start(&judge);
+    let (roots, submission, submissions) = (&postfix.roots(), postfix.submission, postfix.submissions);
+    let server = Server { roots, submission, submissions };
+    send_and_be_refused(&issuer, &server, &|| postfix.take(), "250 2.0.0 Ok: queued as ");
+    let log = postfix.log();
+    assert!(log.contains(&format!("sasl_method=XOAUTH2, sasl_username={MAILBOX}")), "{log}");
+}
+
+#[test]
+fn exim_takes_tokens() {
+    let issuer = Issuer::start();
+    let exim = Exim::start_with_tokens_of(&issuer);
+    let (roots, submission, submissions) = (&exim.roots(), exim.submission, exim.submissions);
+    let server = Server { roots, submission, submissions };
+    send_and_be_refused(&issuer, &server, &|| exim.take(), "250 OK id=");
+    let log = exim.log();
+    assert!(log.contains(&format!("A=xoauth2:{MAILBOX}")), "{log}");
+}
+
+/// Where packetboat only passes a login through, Postfix takes the device's own password, by PLAIN or LOGIN.
+#[test]
+fn postfix_takes_passwords() {
+    let issuer = Issuer::start();
+    let judge = Dovecot::start_as_judge(&issuer);
+    let postfix = Postfix::start(&judge);
+    let (roots, submission, submissions) = (&postfix.roots(), postfix.submission, postfix.submissions);
+    let mut text = Server { roots, submission, submissions }.upstreams();
+    for upstream in ["starttls", "implicit"] {
+        text += &listener(upstream, "smtp", "implicit", &format!("upstream = \"{upstream}\""));
+    }
+    let proxy = Proxy::start(&text);
+    let content = message(1024);
+    for (name, login) in ["starttls", "implicit"].into_iter().flat_map(|name| Login::ALL.map(|login| (name, login))) {
+        let mut device = Smtp::greeted(TLS_1_0.connect(proxy.address(name), Start::Implicit));
+        device.log_in(login, "scanner", PASSWORD);
+        let answer = device.submit("scanner@example.test", RECIPIENT, &content);
+        assert!(answer.starts_with("250 2.0.0 Ok: queued as "), "{answer}");
+        let one = postfix.take();
+        assert!(one.content == content && one.sender == "scanner@example.test", "{name} {login:?}: {one:?}");
+    }
+    let log = postfix.log();
+    assert!(log.contains("sasl_method=PLAIN, sasl_username=scanner"), "{log}");
+}
