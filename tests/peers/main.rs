@@ -57,6 +57,7 @@ mod submission_exchange;
 mod submission_smuggling;
 mod submission_stacks;
 mod submission_tokens;
+mod submission_versions;
 mod technicians;
 mod ten_mistakes;
 mod translation;

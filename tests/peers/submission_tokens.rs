@@ -12,14 +12,14 @@ use support::smtp::{Login, Smtp};
 use support::stacks::{Start, TLS_1_0};
 use support::translated::{DEVICE_PASSWORD, account, device};
 
-const MAILBOX: &str = "scans@contoso.example";
-const RECIPIENT: &str = "office@example.test";
+pub const MAILBOX: &str = "scans@contoso.example";
+pub const RECIPIENT: &str = "office@example.test";
 
 /// A mail server, by each kind of security.
-struct Server<'a> {
-    roots: &'a std::path::Path,
-    submission: u16,
-    submissions: u16,
+pub struct Server<'a> {
+    pub roots: &'a std::path::Path,
+    pub submission: u16,
+    pub submissions: u16,
 }
 
 impl Server<'_> {
@@ -37,12 +37,17 @@ impl Server<'_> {
 
     /// packetboat in front of it, with a device and a mailbox by each kind of security.
     fn proxy(&self, issuer: &Issuer) -> Proxy {
+        self.proxy_with(issuer, &translating_listener("smtp", "smtp", "implicit", ""))
+    }
+
+    /// The same with other listeners.
+    pub fn proxy_with(&self, issuer: &Issuer, listeners: &str) -> Proxy {
         let mut text = "[submission]\nmessages_per_minute = 1000\n".to_owned() + &self.upstreams();
         for upstream in ["starttls", "implicit"] {
             text += &account(upstream, MAILBOX, upstream, issuer);
             text += &device(upstream, upstream, DEVICE_PASSWORD, "");
         }
-        Proxy::start(&(text + &translating_listener("smtp", "smtp", "implicit", "")))
+        Proxy::start(&(text + listeners))
     }
 }
 
@@ -51,7 +56,7 @@ fn greeted(proxy: &Proxy) -> Smtp {
 }
 
 /// The documented changes: the envelope has the mailbox as its sender, From as well, and Reply-To the old address.
-fn changed(content: &[u8]) -> Delivered {
+pub fn changed(content: &[u8]) -> Delivered {
     let rest = content.strip_prefix(b"From: scanner@example.test\r\n").expect("the message begins with its sender");
     let head = format!("From: <{MAILBOX}>\r\nReply-To: <scanner@example.test>\r\n");
     let content = [head.as_bytes(), rest].concat();

@@ -1,7 +1,5 @@
 //! This file has a device that submits mail by SMTP, and the forms in which devices say user and password.
 
-use packetboat::simulator::client::stuffed;
-
 use crate::device::Device;
 use crate::each;
 
@@ -35,6 +33,20 @@ impl Login {
 
 pub fn base64(text: &str) -> String {
     openssl::base64::encode_block(text.as_bytes())
+}
+
+/// Content as it goes on the way: a line that begins with a dot gets a second one, and CRLF, dot, CRLF ends it all
+/// (RFC 5321 §4.5.2). The content ends with CRLF.
+pub fn stuffed(content: &[u8]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(content.len() + content.len() / 64);
+    for line in content.split_inclusive(|octet| *octet == b'\n') {
+        if line[0] == b'.' {
+            data.push(b'.');
+        }
+        data.extend(line);
+    }
+    data.extend(b".\r\n");
+    data
 }
 
 pub struct Smtp {
