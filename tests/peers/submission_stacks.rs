@@ -1,5 +1,5 @@
-//! These tests prove that each old TLS stack submits mail through each entry by each form of login, and that msmtp and
-//! Jakarta Mail do.
+//! These tests prove that each old TLS stack submits mail through each entry by each form of login, and that msmtp,
+//! mutt and Jakarta Mail do.
 
 use std::process::{Command, Stdio};
 
@@ -159,5 +159,43 @@ fn jakarta_mail_sends_at_tls_1_0() {
             text.contains(&format!("Subject: scan {mechanism}\r\n")) && text.ends_with(".\r\n..\r\nhello\r\n"),
             "{text}"
         );
+    }
+}
+
+/// mutt checks the certificate, and logs in by the mechanism that it is told.
+#[test]
+fn mutt_sends_in_every_form() {
+    let exim = Exim::start();
+    let proxy = proxy(&exim, "legacy");
+    let home = tempfile::tempdir().unwrap();
+    let forms = [("starttls", "plain"), ("starttls", "login"), ("implicit", "plain"), ("implicit", "login")];
+    for (entry, mechanism) in forms {
+        let scheme = if entry == "implicit" { "smtps" } else { "smtp" };
+        let file = home.path().join("muttrc");
+        let text = format!(
+            "set smtp_url = \"{scheme}://{USER}@{}/\"\nset smtp_pass = \"{PASSWORD}\"\n\
+             set smtp_authenticators = \"{mechanism}\"\nset ssl_starttls = yes\nset ssl_force_tls = yes\n\
+             set ssl_use_tlsv1 = yes\nset ssl_ciphers = \"NORMAL:-VERS-ALL:+VERS-TLS1.0:+RSA:+AES-128-CBC:+SHA1\"\n\
+             set certificate_file = {:?}\nset user_agent = yes\nset from = {SENDER}\n\
+             set hostname = scanner.example.test\nset copy = no\n",
+            proxy.address(entry),
+            proxy.authority()
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new("mutt");
+        command.args(["-n", "-F"]).arg(&file).args(["-s", "page", "--", RECIPIENT]);
+        command.env("HOME", home.path()).env("LC_ALL", "C.UTF-8").env("TERM", "dumb");
+        let mut mutt = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut mutt.stdin.take().unwrap(), b"one\n.\n..two\n\nlast\n").unwrap();
+        let output = mutt.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{entry} {mechanism}: {said}");
+        let one = exim.take();
+        let text = String::from_utf8_lossy(&one.content).into_owned();
+        assert_eq!((one.sender.as_str(), one.recipients.as_str()), (SENDER, RECIPIENT), "{entry} {mechanism}");
+        assert!(text.contains("\r\nSubject: page\r\n") && text.contains("\r\nUser-Agent: Mutt/"), "{text}");
+        assert!(text.ends_with("\r\n\r\none\r\n.\r\n..two\r\n\r\nlast\r\n"), "{text}");
+        let line = proxy.session_of("listener", entry).to_string();
+        assert!(line.contains("\"device_tls\":\"TLSv1 ") && line.contains("the device logged out"), "{line}");
     }
 }
