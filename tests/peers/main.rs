@@ -30,6 +30,7 @@ mod mistakes;
 mod names;
 mod oauth;
 mod odd;
+mod open_relay;
 mod page;
 mod page_actions;
 mod page_edit;
