@@ -21,6 +21,7 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -36,6 +37,9 @@ fn every_transcript_at_every_cut() {
     let mut replayed = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "txt") {
+            continue;
+        }
         let transcript = Transcript::read(&path);
         let name = path.file_stem().unwrap().to_str().unwrap();
         let whole = transcript.replay(name, &|_, _| None);
@@ -52,6 +56,21 @@ fn every_transcript_at_every_cut() {
         replayed += 1;
     }
     assert!(replayed >= 20, "only {replayed} transcripts");
+}
+
+/// The table of quirks names every transcript of SMTP, and no other file.
+#[test]
+fn every_quirk_has_its_transcript() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
+    let table = fs::read_to_string(folder.join("README.md")).unwrap();
+    let named: BTreeSet<&str> = table.split('`').filter(|word| word.ends_with(".txt")).collect();
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let files: BTreeSet<String> = names.filter(|name| name.starts_with("smtp-")).collect();
+    assert_eq!(named, files.iter().map(String::as_str).collect());
+    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| quirk"));
+    for row in rows {
+        assert!(row.split('|').nth(3).is_some_and(|cell| cell.contains(".txt`")), "{row}");
+    }
 }
 
 /// Random traffic in random pieces keeps the laws of the contract: the output stays the same, counts fit, and every
