@@ -165,7 +165,7 @@ pub enum CommandEnds {
 }
 
 /// Ends of data that some servers have taken for the end, or that researchers have tried: name and octets.
-pub const LENIENT_ENDS: [(&str, &[u8]); 13] = [
+pub const LENIENT_ENDS: [(&str, &[u8]); 18] = [
     ("LF.LF", b"\n.\n"),
     ("LF.CRLF", b"\n.\r\n"),
     ("CRLF.LF", b"\r\n.\n"),
@@ -179,6 +179,11 @@ pub const LENIENT_ENDS: [(&str, &[u8]); 13] = [
     ("CRLF.NULCRLF", b"\r\n.\0\r\n"),
     ("CRLFNUL.CRLF", b"\r\n\0.\r\n"),
     ("LF.NULCRLF", b"\n.\0\r\n"),
+    ("CRLFNUL.NULCRLF", b"\r\n\0.\0\r\n"),
+    ("CRLF.NULtextCRLF", b"\r\n.\0text\r\n"),
+    ("CRLF.CRNULLF", b"\r\n.\r\0\n"),
+    ("CRNULLF.CRNULLF", b"\r\0\n.\r\0\n"),
+    ("LFCR.LFCR", b"\n\r.\n\r"),
 ];
 
 impl Smtp {
