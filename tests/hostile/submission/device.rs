@@ -56,6 +56,14 @@ impl Device {
             self.ask(State::AuthUser, "AUTH LOGIN\r\n")?;
             self.ask(State::AuthPassword, "dQ==\r\n")?;
             self.ask(State::Auth, "cA==\r\n")?
+        } else if self.cell.has_token() {
+            self.send("AUTH XOAUTH2\r\n")?;
+            self.reply()?;
+            // user=u^Aauth=Bearer t^A^A
+            let (half, rest) = "dXNlcj11AWF1dGg9QmVhcmVyIHQBAQ==\r\n".split_at(8);
+            self.send(half)?;
+            self.fail(State::AuthToken)?;
+            self.ask(State::Auth, rest)?
         } else {
             // NUL, u, NUL, p
             self.ask(State::Auth, "AUTH PLAIN AHUAcA==\r\n")?

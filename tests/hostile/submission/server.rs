@@ -45,7 +45,11 @@ impl<'a> Server<'a> {
                     self.reply(State::Ehlo, "250-mail.example\r\n250 STARTTLS\r\n")?;
                 }
                 "EHLO" => {
-                    let mechanism = if self.has_steps() { "LOGIN" } else { "PLAIN" };
+                    let mechanism = match () {
+                        () if self.has_steps() => "LOGIN",
+                        () if self.cell.has_token() => "XOAUTH2",
+                        () => "PLAIN",
+                    };
                     self.reply(State::Ehlo, &format!("250-mail.example\r\n250 AUTH {mechanism}\r\n"))?;
                 }
                 "STAR" => {
@@ -89,6 +93,15 @@ impl<'a> Server<'a> {
             self.peer.line()?;
             self.reply(State::AuthPassword, "334 UGFzc3dvcmQ6\r\n")?;
             self.peer.line()?;
+        }
+        if self.cell.has_token() {
+            self.reply(State::AuthToken, "334 \r\n")?;
+            self.peer.line()?;
+            if self.cell.is_at(Side::Server, State::AuthChallenge) {
+                self.send("334 eyJzdGF0dXMiOiI0MDAifQ==\r\n")?;
+                self.peer.line()?;
+                return self.reply(State::AuthChallenge, "535 5.7.8 no\r\n");
+            }
         }
         self.reply(State::Auth, "235 in\r\n")
     }
