@@ -21,6 +21,7 @@ mod online;
 mod output;
 mod password;
 mod reload;
+mod retry;
 mod run;
 mod run_files;
 mod service_user;

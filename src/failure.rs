@@ -34,6 +34,8 @@ pub struct Failure {
     pub refuses_certificate: bool,
     /// A whole message is refused, and by whom.
     pub message_refused_by: Option<Refuser>,
+    /// Waiting cannot change it: a person has to act first.
+    pub is_final: bool,
 }
 
 /// Who refuses a message.
@@ -67,6 +69,7 @@ impl Failure {
             is_abrupt: false,
             refuses_certificate: false,
             message_refused_by: None,
+            is_final: false,
         }
     }
 }

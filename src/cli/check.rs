@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// With --online: only fetch the tokens of this identity, and log in to no mailbox
     #[arg(long, value_name = "NAME", requires = "online", conflicts_with = "accounts")]
     identity: Option<String>,
+    /// End with another code where the token endpoint refuses: for the commands that run this one and try again
+    #[arg(long, hide = true, requires = "online")]
+    tell_refusal: bool,
 }
 
 impl Arguments {
@@ -66,10 +69,15 @@ pub(super) fn check(file: &Path, proven: &Proven, arguments: &Arguments) -> Resu
         offline(file, proven, arguments.online)?
     };
     print(text)?;
-    match &arguments.identity {
-        _ if !arguments.online => Ok(()),
+    let checked = match &arguments.identity {
+        _ if !arguments.online => Ok(None),
         Some(identity) => online::check_identity(file, proven, identity),
         None => online::check(file, proven, &arguments.accounts, arguments.send.as_deref()),
+    };
+    match checked? {
+        None => Ok(()),
+        Some(exit) if arguments.tell_refusal => Err(exit.into()),
+        Some(_) => Err(Exit::Unavailable.into()),
     }
 }
 

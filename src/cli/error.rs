@@ -8,11 +8,15 @@ use std::process::ExitCode;
 pub(super) enum Exit {
     Usage = 64,
     NoInput = 66,
+    /// The token endpoint refuses, and may not do so in some minutes. For other commands of this program.
+    NotYet = 67,
     Unavailable = 69,
     OsError = 71,
     IoError = 74,
     /// The result is not known yet.
     NoAnswer = 75,
+    /// There is no token until a person acts. For other commands of this program.
+    Refused = 77,
     Config = 78,
 }
 

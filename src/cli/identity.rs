@@ -4,7 +4,8 @@ mod pair;
 mod swap;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::process::Output;
+use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -12,6 +13,7 @@ use super::ConfigFile;
 use super::edit::{self, Candidate, PACKAGED, failed};
 use super::error::{CommandError, Exit};
 use super::output::{print, print_error};
+use super::retry::{End, Retry};
 use super::setup;
 use crate::config::{CertificateFiles, Config, Credential, Environment, Grant};
 use crate::provision::{ConfigurationFile, Document};
@@ -133,38 +135,36 @@ impl<'a> Renewal<'a> {
 
     /// Tries the new pair at the token endpoint until that takes it. The running proxy has no part in it.
     fn wait(&self, wait: Duration) -> Result<(), CommandError> {
-        let (begun, mut last) = (Instant::now(), String::new());
-        loop {
-            let output = {
-                // Of the present file, which other commands may have changed.
-                let target = ConfigurationFile::open(&self.file.config).map_err(failed)?;
-                let text = self.changed(&target)?;
-                let candidate = Candidate::write(&target, &text, "renewal")?;
-                drop(target);
-                let arguments = ["check", "--online", "--identity", self.name];
-                edit::command(self.file, &arguments, candidate.path())?
-            };
-            if output.status.success() {
-                return Ok(());
-            }
-            // Its output describes the listeners, too: the last line is about the token.
-            let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).trim_end().to_owned());
-            let [shown, errors] = said.each_ref().map(|said| said.lines().last().unwrap_or_default());
-            let shown = if shown.is_empty() { errors } else { shown };
-            if begun.elapsed() >= wait {
-                print_error(shown);
-                return Err(Exit::Unavailable.because(format_args!(
-                    "the new certificate does not work yet, and the old one stays in use. After the upload go on \
-                     with:\n\n    {}",
-                    self.command()
-                )));
-            }
-            if shown != last {
-                print_error(shown);
-                print_error(format_args!("trying again every {} seconds; Ctrl-C stops that", PAUSE.as_secs()));
-                last = shown.to_owned();
-            }
-            std::thread::sleep(PAUSE.min(wait.saturating_sub(begun.elapsed())));
+        let attempt = || {
+            // Of the present file, which other commands may have changed.
+            let target = ConfigurationFile::open(&self.file.config).map_err(failed)?;
+            let text = self.changed(&target)?;
+            let candidate = Candidate::write(&target, &text, "renewal")?;
+            drop(target);
+            let arguments = ["check", "--online", "--identity", self.name, "--tell-refusal"];
+            edit::command(self.file, &arguments, candidate.path())
+        };
+        // The output describes the listeners, too: the last line is about the token.
+        let shown = |output: &Output| {
+            let last =
+                |text: &[u8]| String::from_utf8_lossy(text).trim_end().lines().last().unwrap_or_default().to_owned();
+            let line = last(&output.stdout);
+            if line.is_empty() { last(&output.stderr) } else { line }
+        };
+        // A person may need the whole time for the upload, and Entra refuses until then.
+        let retry = Retry { wait, while_refused: wait, refused_hint: "", hint: "" };
+        match retry.run(attempt, shown)? {
+            End::Success(_) => Ok(()),
+            End::TimeIsUp | End::Refused => Err(Exit::Unavailable.because(format_args!(
+                "the new certificate does not work yet, and the old one stays in use. After the upload go on with:\n\n    \
+                 {}",
+                self.command()
+            ))),
+            End::Final => Err(Exit::Unavailable.because(format_args!(
+                "waiting does not change the reason above, and the old certificate stays in use. Mend it and go on \
+                 with:\n\n    {}",
+                self.command()
+            ))),
         }
     }
 
@@ -214,6 +214,3 @@ fn files_of(config: &Config, name: &str) -> Result<CertificateFiles, CommandErro
         ))),
     }
 }
-
-/// The time between two tries. More tries would look like an attack to Entra.
-const PAUSE: Duration = Duration::from_secs(30);

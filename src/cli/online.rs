@@ -12,7 +12,7 @@ use super::error::{CommandError, Exit};
 use super::output::{diagnostics_error, print, print_error};
 use crate::config::{Account, Config, Proven};
 use crate::confinement;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::protocol::Protocol;
 use crate::proxy::{LoginChecks, describe, readiness};
 use crate::submission;
@@ -42,6 +42,18 @@ impl<'a> TokenCheck<'a> {
     fn accounts_with_token(&self) -> Vec<(&'a str, Option<Arc<AccessToken>>)> {
         let token = self.token.as_ref().ok();
         self.accounts.iter().map(|(name, _)| (*name, token.map(Arc::clone))).collect()
+    }
+
+    /// The exit code of a failed check: whether trying again without a change can help.
+    fn exit(checks: &[Self]) -> Exit {
+        let failures = || checks.iter().filter_map(|check| check.token.as_ref().err());
+        if failures().any(|failure| failure.is_final) {
+            Exit::Refused
+        } else if failures().any(|failure| failure.kind == Kind::TokenRefused) {
+            Exit::NotYet
+        } else {
+            Exit::Unavailable
+        }
     }
 }
 
@@ -74,8 +86,14 @@ pub(super) fn can_send(config: &Config, accounts: &[String], to: &str) -> Result
     Ok(())
 }
 
-/// Tries these accounts, or all where none is named. Then sends a message to `to`.
-pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String], to: Option<&str>) -> Result<(), CommandError> {
+/// Tries these accounts, or all where none is named. Then sends a message to `to`. Returns the exit code where something
+/// failed, which has been printed.
+pub(super) fn check(
+    file: &Path,
+    proven: &Proven,
+    accounts: &[String],
+    to: Option<&str>,
+) -> Result<Option<Exit>, CommandError> {
     let config = &proven.config;
     confine(file, config);
     let runtime = super::runtime()?;
@@ -91,7 +109,7 @@ pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String], to: Optio
         }
         let checks = LoginChecks::new(config).map_err(|diagnostics| diagnostics_error(proven, &diagnostics))?;
         if wanted.is_empty() {
-            return print("no account to try\n");
+            return print("no account to try\n").map(|()| None);
         }
         let mut tokens: Vec<TokenCheck<'_>> = Vec::new();
         for name in &wanted {
@@ -110,12 +128,12 @@ pub(super) fn check(file: &Path, proven: &Proven, accounts: &[String], to: Optio
         }
         checks.logins.settle().await;
         print(format_args!("{}\n", readiness(wanted.len(), &failed)))?;
-        if failed.is_empty() { Ok(()) } else { Err(Exit::Unavailable.into()) }
+        Ok((!failed.is_empty()).then(|| TokenCheck::exit(&tokens)))
     })
 }
 
-/// Fetches the tokens of one identity, and logs in nowhere.
-pub(super) fn check_identity(file: &Path, proven: &Proven, identity: &str) -> Result<(), CommandError> {
+/// Fetches the tokens of one identity, and logs in nowhere. Returns the exit code where a token failed.
+pub(super) fn check_identity(file: &Path, proven: &Proven, identity: &str) -> Result<Option<Exit>, CommandError> {
     let config = &proven.config;
     let accounts = config.accounts.iter().filter(|(_, account)| account.identity == identity);
     let accounts: Vec<&str> = accounts.map(|(name, _)| name.as_str()).collect();
@@ -135,7 +153,7 @@ pub(super) fn check_identity(file: &Path, proven: &Proven, identity: &str) -> Re
         }
         checks.settle().await;
         let is_refused = tokens.iter().any(|check| check.token.is_err());
-        if is_refused { Err(Exit::Unavailable.into()) } else { Ok(()) }
+        Ok(is_refused.then(|| TokenCheck::exit(&tokens)))
     })
 }
 

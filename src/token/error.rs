@@ -117,6 +117,14 @@ impl Error {
         }
     }
 
+    /// Whether waiting cannot change the failure.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_final,
+            error => !error.passes(),
+        }
+    }
+
     /// The time for which the endpoint asks not to be called.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -137,9 +145,10 @@ impl Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = if error.passes() { Kind::TokenUnavailable } else { Kind::TokenRefused };
+        let is_final = error.is_final();
         match error {
             Error::Unreachable(failure) => failure,
-            error => Failure::new(kind, error.to_string()),
+            error => Failure { is_final, ..Failure::new(kind, error.to_string()) },
         }
     }
 }

@@ -14,6 +14,9 @@ pub struct Refusal {
     pub(super) error: String,
     /// The refusal passes by itself.
     pub(super) passes: bool,
+    /// Waiting cannot change the refusal. One that neither passes nor is final may be of a setup that is under way: Entra
+    /// needs minutes until it knows a new application, certificate, secret or consent everywhere.
+    pub(super) is_final: bool,
     pub(super) retry_after: Option<Duration>,
     /// The answer in plain words, with what to do. Never the endpoint's own text, which may repeat what it was sent.
     pub(super) answer: String,
@@ -80,6 +83,7 @@ pub(super) fn read(endpoint: Endpoint<'_>, response: &Response, now: SystemTime)
             error: String::new(),
             // An error page or garbage: something between us and the endpoint, or the endpoint itself, is ill.
             passes: true,
+            is_final: false,
             retry_after: response.retry_after,
             answer: format!("{host} answers {} without a token{}", response.status, hint(response)),
             correlation_id: None,
@@ -99,8 +103,10 @@ pub(super) fn read(endpoint: Endpoint<'_>, response: &Response, now: SystemTime)
     } else if let Some(advice) = advice {
         answer += &format!(": {}", advice.words(endpoint.login));
     }
+    let needs_person = advice.is_some_and(|advice| matches!(advice, Advice::SignIn(_) | Advice::Password(_)));
+    let is_final = !passes && (needs_person || codes.iter().any(|code| FINAL_CODES.contains(code)));
     let correlation_id = refused.correlation_id.filter(|id| is_id(id));
-    Refusal { error: refused.error, passes, retry_after: response.retry_after, answer, correlation_id }
+    Refusal { error: refused.error, passes, is_final, retry_after: response.retry_after, answer, correlation_id }
 }
 
 /// Returns a warning, if this computer's clock and the endpoint's are minutes apart.
@@ -268,6 +274,12 @@ const WRONG_CLOCK: Duration = Duration::from_secs(3 * 60);
 const GZIP: &[u8] = b"\x1f\x8b";
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "authorization_pending"];
 const PASSING_CODES: &[u32] = &[50033, 50087, 50196, 90006, 90012, 90024, 90033, 90055];
+/// Refusals that waiting cannot change, besides those for which a person has to sign in: tenant, cloud, scope, an expired
+/// secret, a disabled account or application, the kind of client, a policy, a malformed request.
+const FINAL_CODES: &[u32] = &[
+    50057, 50059, 50128, 50194, 53000, 53001, 53002, 53003, 70002, 70011, 90002, 90014, 90038, 530_032, 530_034,
+    530_035, 700_025, 900_144, 900_382, 900_432, 7_000_112, 7_000_218, 7_000_222, 9_001_023, 9_002_313, 9_002_332,
+];
 
 #[cfg(test)]
 mod tests {
@@ -294,6 +306,30 @@ mod tests {
         ] {
             assert_eq!(refusal(status, body).passes, passes, "{status} {body}");
         }
+    }
+
+    /// A wrong tenant stays wrong; a client id that Entra does not know may be of an application that is just made.
+    #[test]
+    fn final_refusals() {
+        let body = |error: &str, code: u32| format!("{{\"error\":\"{error}\",\"error_codes\":[{code}]}}");
+        for (error, code, is_final) in [
+            ("invalid_request", 90_002, true),
+            ("invalid_client", 7_000_222, true),
+            ("invalid_grant", 50_126, true),
+            ("invalid_grant", 1, true),
+            ("interaction_required", 53_003, true),
+            ("unauthorized_client", 700_016, false),
+            ("invalid_client", 700_027, false),
+            ("invalid_client", 7_000_215, false),
+            ("invalid_client", 700_213, false),
+            ("invalid_grant", 65_001, false),
+            ("invalid_client", 1, false),
+        ] {
+            let one = refusal(400, &body(error, code));
+            assert_eq!((one.passes, one.is_final), (false, is_final), "{error} {code}");
+            assert!(!refusal(503, &body(error, code)).is_final, "{error} {code} of an overloaded endpoint");
+        }
+        assert!(FINAL_CODES.iter().all(|code| advice(*code).is_some() && !PASSING_CODES.contains(code)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -205,6 +206,42 @@ fn twelve_devices_get_their_mail_after_four_commands() {
         fs::write(office.path(&format!("out/device{number}.txt")), moved).unwrap();
         read_mail(&office, number);
     }
+}
+
+/// A wrong tenant ends the setup at once, a wrong client id after the time that a new one may need. What both print is
+/// followed here.
+#[test]
+fn a_refusal_that_waiting_cannot_change_ends_the_setup() {
+    let office = Office::new();
+    assert_eq!(office.init(&["--name", "localhost"]).code, 0);
+    move_listeners(&office.file());
+    office.run_script();
+    let with_tenant = |from: &str, to: &str| {
+        let text = fs::read_to_string(office.file()).unwrap();
+        let (from, to) = (format!("tenant = \"{from}\""), format!("tenant = \"{to}\""));
+        assert_eq!(text.matches(&from).count(), 1, "{text}");
+        fs::write(office.file(), text.replace(&from, &to)).unwrap();
+    };
+    with_tenant(TENANT, "nobody.example");
+    let begun = Instant::now();
+    let ended = office.run(&["init", "--finish", APP]);
+    assert_eq!(ended.code, 69, "{}", ended.output);
+    assert!(ended.errors.contains("AADSTS90002") && !ended.errors.contains("trying again"), "{}", ended.errors);
+    let advice = ended.errors.lines().last().unwrap();
+    let [again, tenant] = ["run the same command again", "correct tenant in [identity.office]"];
+    assert!(advice.contains("waiting does not change") && advice.contains(again), "{advice}");
+    assert!(advice.contains(tenant) && advice.contains(office.file().to_str().unwrap()), "{advice}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+
+    with_tenant("nobody.example", TENANT);
+    let other = "22222222-2222-4222-8222-222222222222";
+    let ended = office.run(&["init", "--finish", other, "--wait-refused", "1s"]);
+    assert_eq!(ended.code, 69, "{}", ended.output);
+    assert!(ended.errors.contains("AADSTS700016"), "{}", ended.errors);
+    assert!(ended.errors.contains("trying again every 30 seconds for 1s, because packetboat.ps1"), "{}", ended.errors);
+    assert!(ended.errors.contains("if the client id is wrong, run it with the right one"), "{}", ended.errors);
+    let finished = office.run(&["init", "--finish", APP]);
+    assert_eq!(finished.code, 0, "{}{}", finished.output, finished.errors);
 }
 
 /// A device that reads and sends has one line, one login and one sheet.
