@@ -78,6 +78,15 @@ impl Protocol {
         }
     }
 
+    /// Other ports that devices use, where TLS starts as at the port in clear: old devices submit mail at that of SMTP
+    /// itself (RFC 5321 §4.5.4.2).
+    pub fn more_ports(self) -> &'static [u16] {
+        match self {
+            Protocol::Imap | Protocol::Pop3 => &[],
+            Protocol::Smtp => &[25],
+        }
+    }
+
     /// The way in which TLS starts at a mail server where the configuration does not say. Exchange Online takes
     /// submission by STARTTLS alone.
     pub fn usual_security(self) -> Security {

@@ -211,14 +211,16 @@ pub fn why_not_bound(error: &io::Error, address: SocketAddr, inherited: &Inherit
 /// The command that makes systemd open a registered port: each has its unit in the package.
 fn socket_command(port: u16) -> Option<String> {
     let of_protocol = |protocol: Protocol| {
-        let unit = match port {
-            _ if port == protocol.port(Security::StartTls) => protocol.key().to_owned(),
-            _ if port == protocol.port(Security::Implicit) => format!("{}s", protocol.key()),
-            _ => return None,
-        };
-        Some(format!("systemctl enable --now packetboat-{unit}.socket"))
+        let key = protocol.key();
+        match port {
+            _ if port == protocol.port(Security::StartTls) => Some(key.to_owned()),
+            _ if port == protocol.port(Security::Implicit) => Some(format!("{key}s")),
+            _ if protocol.more_ports().contains(&port) => Some(format!("{key}-{port}")),
+            _ => None,
+        }
     };
-    Protocol::ALL.into_iter().find_map(of_protocol)
+    let unit = Protocol::ALL.into_iter().find_map(of_protocol)?;
+    Some(format!("systemctl enable --now packetboat-{unit}.socket"))
 }
 
 /// The name of packetboat's process in the kernel.
@@ -232,7 +234,15 @@ mod tests {
     /// The package has these units.
     #[test]
     fn a_registered_port_has_its_unit() {
-        for (port, unit) in [(143, "imap"), (993, "imaps"), (110, "pop3"), (995, "pop3s")] {
+        for (port, unit) in [
+            (143, "imap"),
+            (993, "imaps"),
+            (110, "pop3"),
+            (995, "pop3s"),
+            (587, "smtp"),
+            (465, "smtps"),
+            (25, "smtp-25"),
+        ] {
             let command = format!("systemctl enable --now packetboat-{unit}.socket");
             assert_eq!(socket_command(port), Some(command));
             let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
