@@ -116,6 +116,40 @@ fn an_attempt_that_hangs_disturbs_nobody() {
     assert_eq!(proxy.status()["configured"][0]["state"], "ok");
 }
 
+/// A page that has lost its token asks for nothing until it has a new one, and then follows what runs.
+#[test]
+fn a_locked_page_does_not_ask_what_runs() {
+    let exchange = Exchange::new();
+    let file = exchange.file("ADMIN", "the-first-token-of-the-page\n");
+    let limits = "[limits]\nupstream_login_timeout = \"40s\"\n";
+    let admin = format!("[admin]\nlisten = [\"127.0.0.1:0\"]\ntoken_file = {file:?}\n");
+    let proxy = exchange.proxy(&(admin + &exchange.configuration(BY_SECRET) + limits));
+    exchange.quirk(|quirks| quirks.mail.greeting_delay = Duration::from_secs(600));
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", proxy.admin()));
+    let shown = "document.querySelector('#token')?.offsetParent != null";
+    browser.wait_for("question", shown);
+    browser.type_into("#token", "the-first-token-of-the-page\u{e007}");
+    browser.wait_for("button", &format!("document.querySelector('{TRY}')"));
+    browser.click(TRY);
+    browser.wait_for("running step", "document.querySelectorAll('#accounts .step').length === 2");
+    exchange.file("ADMIN", "the-second-token-of-the-page\n");
+    assert_eq!(proxy.reload().0, 0);
+    browser.wait_for("locked page", shown);
+    // A request that was under way when the other one locked the page may still end. After that, nothing.
+    let asked = "performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/actions.json')).length";
+    let later = |milliseconds: u32| {
+        let wait = format!("new Promise(done => setTimeout(() => done({asked}), {milliseconds}))");
+        browser.evaluate(&wait)
+    };
+    let before = later(500);
+    assert_eq!(later(2500), before, "a locked page asks");
+    browser.type_into("#token", "the-second-token-of-the-page\u{e007}");
+    browser.wait_for("more questions", &format!("{asked} > {before}"));
+    exchange.quirk(|quirks| quirks.mail.greeting_delay = Duration::ZERO);
+    browser.wait_for("outcome", &format!("document.querySelector('{OUTCOME}')"));
+}
+
 /// A failed attempt has the command's words and advice.
 #[test]
 fn a_failed_attempt_says_what_to_do() {

@@ -4,12 +4,15 @@
 import { h, advice } from "./tree.js";
 
 const EVERY = 400; // milliseconds, while something runs
+const AGAIN = 2000; // milliseconds, while packetboat does not answer
+const FORBIDDEN = [401, 403];
 const STEPS = { running: ["unknown", "Running"], ok: ["could", "OK"], failed: ["refused", "Failed"] };
 const ENDED = ["signed-in", "failed"];
 
 let actions = { attempts: {}, sign_ins: {} };
 let problems = {}; // why the last press of a button did nothing, by path and account
 let [get, post, redraw, timer] = [null, null, null, 0];
+let stopped = false; // this tab has no token that may ask
 
 // Takes the page's ways to ask and to draw, and follows what runs already: this may be a reloaded page.
 export function begin(page) {
@@ -34,17 +37,27 @@ export async function start(path, account, fields = {}) {
   return !problems[key];
 }
 
+// Goes on following, after a token has opened the page again.
+export function resume() {
+  if (stopped) follow();
+}
+
 async function follow() {
   clearTimeout(timer);
+  stopped = false;
+  let every = EVERY;
   try {
     actions = await (await get("actions.json")).json();
-  } catch {
-    // The page itself says that packetboat does not answer; what runs is asked for again.
+  } catch (error) {
+    // A locked page asks for nothing. Otherwise the page itself says that packetboat does not answer.
+    stopped = FORBIDDEN.includes(error.answer?.status);
+    if (stopped) return;
+    every = AGAIN;
   }
   redraw();
   const waits = Object.values(actions.attempts).some(({ ready }) => ready === null)
     || Object.values(actions.sign_ins).some(({ progress }) => !ENDED.includes(progress.stage));
-  if (waits) timer = setTimeout(follow, EVERY);
+  if (waits) timer = setTimeout(follow, every);
 }
 
 const running = (account) => actions.attempts[account]?.ready === null;

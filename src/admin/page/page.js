@@ -2,7 +2,7 @@
 
 import { ask, change, guard, isLocked } from "./access.js";
 import { answer, grouped, part, showConfigured, showDevices, summary } from "./devices.js";
-import { attempt, begin, tryButton } from "./actions.js";
+import { attempt, begin, resume, tryButton } from "./actions.js";
 import { beginEdit, showEdit } from "./edit.js";
 import { isDue, showSignIns } from "./sign_in.js";
 import {
@@ -294,7 +294,7 @@ function show(next) {
   at("main").hidden = at("nav").hidden = at("body").hidden = false;
   const isTechnician = status.role === "technician";
   for (const part of document.querySelectorAll(".administrator")) part.hidden = isTechnician;
-  if (!begun && !isTechnician) beginActions();
+  if (!isTechnician) (begun ? resume : beginActions)();
   for (const show of isTechnician ? FOR_ALL : [...FOR_ALL, ...FOR_ADMINISTRATORS]) show(status);
   reach();
   write(at("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
