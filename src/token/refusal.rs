@@ -231,9 +231,9 @@ pub(super) fn advice(code: u32) -> Option<Advice> {
             "the assertion is not valid now, so a clock is wrong: set this computer's, as with timedatectl \
              set-ntp true",
         ),
-        700_027 | 50012 | 700_030 => {
-            Advice::Text("the certificate is not the one that was uploaded: upload this one to the app registration")
-        }
+        700_027 | 50012 | 700_030 => Advice::Text(
+            "the app registration does not have this certificate (any more): upload it there, or correct client_id",
+        ),
         70021 | 700_211 | 700_212 | 700_213 => Advice::Text(
             "no federated credential of the application fits the token: compare issuer, subject and audience, \
              letter by letter",

@@ -130,6 +130,10 @@ fn client_credentials_with_a_certificate() {
     assert_eq!(refusal(ask(&signer.jwt())).2, 700_023);
     signer.claims["aud"] = json!("https://login.example/token");
     assert_eq!(ask(&signer.jwt()).0, 200);
+    // A certificate that has been removed is an unknown one, also where it was the last.
+    scene.simulator.remove_certificate("thumbprint");
+    signer.claims["jti"] = json!("3");
+    assert_eq!(refusal(ask(&signer.jwt())), (401, "invalid_client".to_owned(), 700_027));
 }
 
 #[test]

@@ -19,10 +19,20 @@ pub(super) fn check(world: &World, kind: Option<&str>, assertion: &str) -> Resul
     if world.tenant.federated_token.as_deref() == Some(assertion) {
         return Ok(());
     }
+    // An assertion that the app has signed itself is compared with the app's certificates, also where it has none (any
+    // more); a token of another issuer with its federated credentials.
+    let is_own = issuer(assertion).as_deref() == Some(&world.tenant.client_id);
     match world.certificates() {
-        certificates if !certificates.is_empty() => check_signed(world, &certificates, assertion),
+        certificates if is_own || !certificates.is_empty() => check_signed(world, &certificates, assertion),
         _ => Err(Refusal::client(700_213, "No matching federated identity record found for presented assertion.")),
     }
+}
+
+/// The issuer that an assertion names; none where it is no JWT.
+fn issuer(assertion: &str) -> Option<String> {
+    let claims = URL_SAFE_NO_PAD.decode(assertion.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    claims.get("iss")?.as_str().map(str::to_owned)
 }
 
 /// Checks a signed assertion as Entra documents it: PS256, `x5t#S256`, and the token endpoint as `aud`.
