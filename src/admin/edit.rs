@@ -233,7 +233,7 @@ impl Admin {
         let password = match change {
             Change::Remove { .. } => None,
             Change::Add { .. } | Change::Password { .. } => {
-                Some(password::generate(LENGTH).map_err(EditError::Password)?)
+                Some(password::generate(usize::from(password::LENGTH)).map_err(EditError::Password)?)
             }
         };
         let hash = match password.clone() {
@@ -304,8 +304,6 @@ fn shell_word(text: &str) -> String {
     }
 }
 
-/// Characters of a new password: many devices accept no more than 15.
-const LENGTH: usize = 12;
 /// The longest wait for the file: for a command that changes it too, above all.
 const LONGEST: Duration = Duration::from_secs(50);
 

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// Without it, the devices are those that packetboat has seen, and each is asked for its name and mailbox.
     #[arg(long, value_name = "FILE")]
     devices: Option<PathBuf>,
-    /// Make passwords of this length: 8 to 31 characters, 15 by default; many devices accept no more than 15
+    /// Make passwords of this length: 8 to 31 characters; many devices accept no more than 15, the default
     #[arg(long, value_parser = clap::value_parser!(u8).range(8..=31))]
     password_length: Option<u8>,
     /// Make the certificate for these names and addresses of this computer, as devices will use them; may be given

@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 #[derive(clap::Args)]
 pub(super) struct Secret {
     /// Set the number of letters and digits; many devices accept no more than 15
-    #[arg(short, long, default_value_t = 12, value_parser = clap::value_parser!(u8).range(8..=31))]
+    #[arg(short, long, default_value_t = password::LENGTH, value_parser = clap::value_parser!(u8).range(8..=31))]
     length: u8,
     /// Read the password from standard input (one line) instead of generating one
     #[arg(long, conflicts_with = "length")]

@@ -167,6 +167,9 @@ pub fn hash_short(password: &[u8]) -> Result<String, Error> {
     Ok(hash.to_string())
 }
 
+/// The length of a generated password, unless somebody wants another: many devices accept no more.
+pub const LENGTH: u8 = 15;
+
 /// A password of so many letters and digits, none of which looks like another one on a small display.
 ///
 /// # Errors

@@ -89,7 +89,7 @@ fn devices_are_changed_on_the_page() {
     browser.type_into("#edit-add [name=networks]", "127.0.0.1");
     browser.type_into("#edit-add [name=description]", "Fax, \"second\" floor\u{e007}");
     let first = done(&browser, "fax2: device added.");
-    assert_eq!(first.len(), 12, "{first}");
+    assert_eq!(first.len(), 15, "{first}");
     assert!(login(&proxy, "fax2", &first).starts_with("OK "));
     let file = fs::read_to_string(proxy.configuration()).unwrap();
     assert!(file.contains("# Kept where it is.\n") && file.contains("networks = [\"127.0.0.1/32\"]"), "{file}");
@@ -300,7 +300,7 @@ fn technicians_start_and_change_nothing() {
     unlock(&browser, "a-token-of-enough-length-all");
     choose(&browser, LOGIN);
     browser.click("#edit-device button[type=submit]");
-    assert_eq!(done(&browser, "scanner3: device has a new password.").len(), 12);
+    assert_eq!(done(&browser, "scanner3: device has a new password.").len(), 15);
     browser.click("#accounts button[data-try=scans]");
     browser.wait_for("outcome", "document.querySelector('#accounts .attempt .outcome')");
 }

@@ -11,6 +11,7 @@ use crate::cli::edit;
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::print;
 use crate::config::Version;
+use crate::device::password;
 use crate::inventory::{self, SeenDevice};
 use crate::provision::RosterEntry;
 use crate::provision::roster;
@@ -53,7 +54,7 @@ impl Answers {
         let password_length = match arguments.password_length {
             Some(length) => length,
             None if terminal.may_ask => ask_for_length(&terminal)?,
-            None => PASSWORD_LENGTH,
+            None => password::LENGTH,
         };
         let names = if arguments.name.is_empty() && terminal.may_ask {
             print(format_args!("This computer's own names and addresses: {}\n", own_names()))?;
@@ -107,7 +108,7 @@ impl Terminal {
 fn ask_for_length(terminal: &Terminal) -> Result<u8, CommandError> {
     let question = "Length of the passwords, 8 to 31 (many devices accept no more than 15)";
     loop {
-        let answer = terminal.ask(question, Some(&PASSWORD_LENGTH.to_string()), "--password-length")?;
+        let answer = terminal.ask(question, Some(&password::LENGTH.to_string()), "--password-length")?;
         match answer.parse() {
             Ok(length) if (8..=31).contains(&length) => return Ok(length),
             Ok(_) | Err(_) => print("  a number from 8 to 31\n")?,
@@ -227,8 +228,6 @@ fn networks(given: &[String]) -> Result<Vec<IpNet>, CommandError> {
     given.iter().map(read).collect()
 }
 
-/// The length of passwords that fits the most devices.
-const PASSWORD_LENGTH: u8 = 15;
 /// The answer for listeners without `allowed_networks`.
 const PRIVATE_NETWORKS: &str = "all private networks";
 /// Parts of the names of suites that only the profile "ancient" has.
