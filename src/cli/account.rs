@@ -25,6 +25,9 @@ pub(super) enum Action {
         #[arg(long, value_name = "NAME")]
         identity: Option<String>,
         /// Send the mailbox's token to this upstream instead of Exchange Online
+        ///
+        /// Where the account needs one and there is only one, or only one that serves the listeners' protocols, it may
+        /// be left out.
         #[arg(long, value_name = "NAME")]
         upstream: Option<String>,
     },
@@ -40,7 +43,8 @@ pub(super) enum Action {
 pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError> {
     match action {
         Action::Add { name, mailbox, identity, upstream } => {
-            let account = NewAccount { name, mailbox, identity, upstream };
+            let name_of = name.clone();
+            let mut account = NewAccount { name, mailbox, identity, upstream };
             let add = |document: &mut Document, config: &Config| {
                 check_name(&account.name)?;
                 edits::check_address(&account.mailbox).map_err(failed)?;
@@ -48,9 +52,15 @@ pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError>
                     let why = format_args!("the account \"{name}\" is this mailbox's already");
                     return Err(Exit::Usage.because(why));
                 }
+                if account.upstream.is_none() {
+                    account.upstream = edits::needed_upstream(config, account.identity.as_deref()).map_err(failed)?;
+                    if let Some(upstream) = &account.upstream {
+                        print(format_args!("{}: its mail server is [upstream.{upstream}]\n", account.name))?;
+                    }
+                }
                 document.add_account(&account).map_err(failed)
             };
-            let name = &account.name;
+            let name = &name_of;
             let part = || print(format!("its part at Microsoft: packetboat setup --account {name}\n"));
             edit(file, add, |_| Ok(()))?.then(|config| if config.accounts.contains_key(name) { part() } else { Ok(()) })
         }

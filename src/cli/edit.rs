@@ -66,6 +66,7 @@ pub(super) fn failed(error: Error) -> CommandError {
         | Error::Missing { .. }
         | Error::NoAddress { .. }
         | Error::NoNetwork { .. }
+        | Error::NoUpstream { .. }
         | Error::OnlyDevice { .. }
         | Error::InUse { .. } => Exit::Usage,
         Error::Busy { .. } | Error::Changed { .. } | Error::ReadOnly { .. } => Exit::Unavailable,

@@ -66,6 +66,11 @@ pub enum Error {
         /// The text.
         text: String,
     },
+    /// The account needs a mail server of the configuration, and several can be meant, or none is known.
+    NoUpstream {
+        /// The names of those that can be meant.
+        known: Vec<String>,
+    },
     /// Listeners need a device, and there is no other.
     OnlyDevice {
         /// The device's user name.
@@ -155,6 +160,16 @@ impl fmt::Display for Error {
                 f,
                 "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
             ),
+            Self::NoUpstream { known } if known.is_empty() => f.write_str(
+                "the mail server for the account's token is not known: write an [upstream.NAME] with its host, and run \
+                 this again",
+            ),
+            Self::NoUpstream { known } => write!(
+                f,
+                "the mail server for the account's token has to be named: packetboat account add NAME --mailbox ADDRESS \
+                 --upstream UPSTREAM; the configuration has {}",
+                known.join(", ")
+            ),
             Self::OnlyDevice { login } => write!(
                 f,
                 "it is the only device, and listeners need one. To keep it out at once, give it a password that nobody \
@@ -201,6 +216,7 @@ impl StdError for Error {
             | Self::Missing { .. }
             | Self::NoAddress { .. }
             | Self::NoNetwork { .. }
+            | Self::NoUpstream { .. }
             | Self::OnlyDevice { .. }
             | Self::InUse { .. }
             | Self::Busy { .. }

@@ -99,6 +99,18 @@ fn a_device_reads_its_mail_as_soon_as_it_is_added() {
     assert!(login(&proxy, LOGIN, PASSWORD).starts_with("OK"));
 }
 
+/// The tokens of this identity go to the one mail server of the file: nobody has to name it.
+#[test]
+fn an_account_gets_the_only_mail_server() {
+    let (_exchange, proxy) = start();
+    let added = succeed(&proxy, &["account", "add", "fax", "--mailbox", FAX]);
+    assert!(added.contains("fax: its mail server is [upstream.exchange]"), "{added}");
+    let text = fs::read_to_string(proxy.configuration()).unwrap();
+    assert!(text.contains(&format!("[account.fax]\nmailbox = \"{FAX}\"\nupstream = \"exchange\"\n")), "{text}");
+    let sheet = succeed(&proxy, &["device", "add", "fax1", "--account", "fax"]);
+    assert!(login(&proxy, "fax1", row(&sheet, "password")).starts_with("OK"), "{sheet}");
+}
+
 /// A sheet has all that a device needs to send, and the port of each protocol.
 #[test]
 fn a_device_sends_with_what_its_sheet_says() {
