@@ -266,7 +266,7 @@ pub fn main() -> ExitCode {
             if run_as_service(&proven.config, arguments.without_rights())? {
                 return Ok(());
             }
-            check::check(&file.config, &proven, &arguments)
+            check::check(&file, &proven, &arguments)
         }),
         Command::Init { file, arguments } => init::init(&file, &arguments),
         Command::Device { file, action } => device::act(&file, action),

@@ -18,6 +18,12 @@ pub(super) fn has_no_token(statuses: &[TokenStatus]) -> bool {
     statuses.iter().all(|one| one.until.is_none()) && statuses.iter().any(|one| one.trouble.is_some())
 }
 
+/// The accounts whose token is not fetched for some time after failures: name and seconds, one a line.
+pub(super) fn pauses(statuses: &[TokenStatus]) -> String {
+    let paused = statuses.iter().filter_map(|one| Some((&one.account, one.paused?)));
+    paused.map(|(name, left)| format!("{name} {}\n", left.as_secs() + 1)).collect()
+}
+
 /// The accounts, for the page.
 pub(super) fn accounts(statuses: &[TokenStatus]) -> Vec<Value> {
     statuses.iter().map(account).collect()
@@ -107,6 +113,7 @@ mod tests {
             login: None,
             until,
             trouble: trouble.map(|text| Failure::new(Kind::TokenRefused, text)),
+            paused: None,
             unkept: None,
             sign_in_until: None,
         }

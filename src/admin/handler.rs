@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Admin;
-use super::account_status::has_no_token;
+use super::account_status::{has_no_token, pauses};
 use super::cache::Cache;
 use super::role::{Client, Role};
 use crate::inventory::{self, Inventory, SeenDevice};
@@ -72,6 +72,7 @@ impl Admin {
             "/ready" => caches.ready.get(|| async move { admin.ready().await }).await,
             "/metrics" => caches.metrics.get(|| async move { admin.metrics().await }).await,
             "/actions.json" => self.actions(),
+            "/pauses" => Response::text(200, pauses(&self.serving.read().await.token_statuses())),
             "/status.json" => caches.status.get(|| async move { admin.status().await }).await,
             "/inventory.json" => caches.inventory.get(|| async move { admin.inventory(to_json).await }).await,
             "/inventory.csv" => caches.table.get(|| async move { admin.inventory(to_csv).await }).await,

@@ -50,6 +50,7 @@ mod tests {
             login: login.map(str::to_owned),
             until: None,
             trouble: None,
+            paused: None,
             unkept: None,
             sign_in_until: until,
         }

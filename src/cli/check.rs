@@ -1,5 +1,7 @@
 //! `packetboat check` finds everything that would keep the proxy from starting, without starting it.
 
+mod paused;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,7 +10,7 @@ use super::as_service::{WithoutRights, adopt_port_report};
 use super::error::{CommandError, Exit};
 use super::output::{diagnostics_error, print, print_error};
 use super::run::why_not_editable;
-use super::{online, runtime};
+use super::{ConfigFile, online, runtime};
 use crate::admin;
 use crate::config::{CertificateSource, Config, Listener, Logins, Proven};
 use crate::diagnostic::Diagnostic;
@@ -52,7 +54,8 @@ impl Arguments {
 
 /// Tries what the configuration names: certificates, keys, roots, addresses, and with `--online` its accounts. The file
 /// itself has been read and proven.
-pub(super) fn check(file: &Path, proven: &Proven, arguments: &Arguments) -> Result<(), CommandError> {
+pub(super) fn check(config: &ConfigFile, proven: &Proven, arguments: &Arguments) -> Result<(), CommandError> {
+    let file = config.config.as_path();
     adopt_port_report();
     if arguments.online {
         online::are_known(&proven.config, &arguments.accounts)?;
@@ -74,6 +77,9 @@ pub(super) fn check(file: &Path, proven: &Proven, arguments: &Arguments) -> Resu
         Some(identity) => online::check_identity(file, proven, identity),
         None => online::check(file, proven, &arguments.accounts, arguments.send.as_deref()),
     };
+    if arguments.online && !arguments.tell_refusal {
+        paused::tell(config, &proven.config, &arguments.accounts, arguments.identity.as_deref());
+    }
     match checked? {
         None => Ok(()),
         Some(exit) if arguments.tell_refusal => Err(exit.into()),

@@ -77,6 +77,13 @@ pub(super) async fn request(
     Ok(Answer { status, body: body.to_vec() })
 }
 
+/// Requests a path at the socket of a state directory; none where no proxy answers there, or this user may not ask.
+pub(super) async fn request_at_socket(directory: &Path, path: &str, patience: Duration, most: usize) -> Option<Answer> {
+    let stream = UnixStream::from_std(state::socket::connect(directory).ok()??).ok()?;
+    let (status, body) = http::get(stream, path, patience, most).await.ok()?;
+    Some(Answer { status, body: body.to_vec() })
+}
+
 /// The error where this user may not look into the state directory, whether a proxy runs or not.
 fn no_right(directory: &Path) -> CommandError {
     let owner = fs::metadata(directory).ok().map(|metadata| metadata.uid()).filter(|user| *user != 0);

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::error::{CommandError, Exit};
 use super::output::{print, print_error, problems_error};
-use super::{ConfigFile, control_client};
+use super::{ConfigFile, control_client, setup};
 use crate::config::{Config, Environment};
 use crate::provision::{ConfigurationFile, Document, Error};
 use crate::state;
@@ -140,6 +140,18 @@ pub(super) fn load_credentials(
         Ok(_) => Err(Exit::Unavailable.because("packetboat does not start: journalctl -u packetboat has the reason")),
         Err(error) => Err(Exit::OsError.because(format_args!("systemctl cannot be run: {error}"))),
     }
+}
+
+/// A command as a person types it, with the options for the same configuration.
+pub(super) fn with_options(file: &ConfigFile, command: &str) -> String {
+    let mut text = command.to_owned();
+    if file.config != Path::new(PACKAGED) {
+        text.push_str(&format!(" --config {}", setup::shell_word(&file.config)));
+    }
+    if let Some(directory) = &file.state_directory {
+        text.push_str(&format!(" --state-directory {}", setup::shell_word(directory)));
+    }
+    text
 }
 
 /// Runs another command of this program with the same options.

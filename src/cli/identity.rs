@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::ConfigFile;
-use super::edit::{self, Candidate, PACKAGED, failed};
+use super::edit::{self, Candidate, failed, with_options};
 use super::error::{CommandError, Exit};
 use super::output::{print, print_error};
 use super::retry::{End, Retry};
@@ -188,14 +188,8 @@ impl<'a> Renewal<'a> {
 
     /// The command that goes on.
     fn command(&self) -> String {
-        let mut options = String::new();
-        if self.file.config != Path::new(PACKAGED) {
-            options.push_str(&format!(" --config {}", setup::shell_word(&self.file.config)));
-        }
-        if let Some(directory) = &self.file.state_directory {
-            options.push_str(&format!(" --state-directory {}", setup::shell_word(directory)));
-        }
-        format!("packetboat identity renew {}{options}", setup::shell_word(Path::new(self.name)))
+        let name = setup::shell_word(Path::new(self.name));
+        with_options(self.file, &format!("packetboat identity renew {name}"))
     }
 }
 

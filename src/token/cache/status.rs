@@ -28,6 +28,8 @@ pub struct TokenStatus {
     pub until: Option<u64>,
     /// The last failure to fetch a token, with what to do.
     pub trouble: Option<Failure>,
+    /// The time for which no token is fetched after failures, where there is one.
+    pub paused: Option<Duration>,
     /// The reason why the newest refresh token is in memory alone, where it is.
     pub unkept: Option<String>,
     /// The end of the sign-in if nobody uses it.
@@ -47,6 +49,7 @@ impl CachedToken {
         let state = self.state();
         let until = state.token.as_ref().map(|token| token.left()).filter(|left| !left.is_zero());
         let trouble = state.trouble.as_ref().map(|trouble| trouble.failure.clone());
+        let paused = state.trouble.as_ref().map(|trouble| trouble.until.saturating_duration_since(Instant::now()));
         let renewed = state.renewed.map(|renewed| Instant::now().saturating_duration_since(renewed));
         drop(state);
         let unkept = self.pending().unkept.as_ref().map(|(why, _)| why.clone());
@@ -60,6 +63,7 @@ impl CachedToken {
             login: self.login_name().map(str::to_owned),
             until: until.map(|left| now + left.as_secs()),
             trouble,
+            paused: paused.filter(|left| !left.is_zero()),
             unkept,
             sign_in_until: renewed.map(|age| (now + UNUSED.as_secs()).saturating_sub(age.as_secs())),
         }

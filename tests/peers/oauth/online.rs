@@ -1,12 +1,13 @@
 //! These tests prove that `packetboat check --online` shows an operator each fault before a device meets it.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use packetboat::simulator::Simulator;
+use packetboat::simulator::quirks::Fault;
 use packetboat::simulator::quirks::smtp::{LoginRefusal, SmtpFault, SmtpMoment};
 
 use support::exchange::*;
-use support::process::Process;
+use support::process::{Process, program};
 
 const CHECK: &[&str] = &["check", "--online"];
 const OF_SCANS: &[&str] = &["check", "--online", "--account", "scans"];
@@ -372,4 +373,30 @@ fn pasted_values_are_accepted() {
         "{}",
         ran.errors
     );
+}
+
+/// The check has a token while the running proxy waits for the end of its pause: the printed command ends that.
+#[test]
+fn a_pause_of_the_running_proxy_is_told_with_the_command_that_ends_it() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.endpoint.fault = Some(Fault::Error("invalid_client", 7_000_215)));
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    proxy.log.wait_for("trouble", |line| line.contains("AADSTS7000215"));
+    exchange.quirk(|quirks| quirks.endpoint.fault = None);
+    let check = || {
+        let mut command = Command::new(program());
+        command.args(CHECK).arg("--config").arg(proxy.configuration()).stdin(Stdio::null());
+        Ran::of(command.output().unwrap())
+    };
+    let ran = check();
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let note = "note: the running packetboat has failed to get a token for scans, and tries again in ";
+    let line = ran.errors.lines().find_map(|line| line.strip_prefix(note)).unwrap_or_else(|| panic!("{}", ran.errors));
+    let command = line.split_once(": packetboat ").unwrap().1;
+    let command = command.strip_suffix(" ends the pause now, and so does a fetch that succeeds").unwrap();
+    let reloaded = Command::new(program()).args(command.split(' ')).output().unwrap();
+    assert!(reloaded.status.success(), "{command}: {}", String::from_utf8_lossy(&reloaded.stderr));
+    proxy.log.wait_for("token", |line| line.contains("access token again"));
+    let ran = check();
+    assert!(ran.code == 0 && !ran.errors.contains(note), "{}", ran.errors);
 }
