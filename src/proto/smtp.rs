@@ -35,6 +35,9 @@ impl Dialect for Smtp {
 
     const LOGOUT: &'static [u8] = b"QUIT\r\n";
 
+    // The greeting and the answers to EHLO and HELO name "packetboat", whatever the listener is called. RFC 5321 wants a
+    // domain there (§4.1.1.1, §4.2), and one label of letters is a domain (§4.1.2). The name of a listener is a label for
+    // logs and metrics: it may have blanks and any letters. The name of the host would tell strangers where they are.
     fn greet(_: &Offer, out: &mut Vec<u8>) {
         // The word ESMTP has older clients begin with EHLO.
         reply::line("220 packetboat ESMTP ready", out);
@@ -85,5 +88,29 @@ impl Dialect for Smtp {
             _ => "421 4.3.2",
         };
         reply::coded(code, failure.kind.meaning(), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 5321 §4.1.2: labels of letters, digits and hyphens, which begin and end with a letter or digit.
+    #[test]
+    fn each_answer_names_the_same_domain() {
+        let (mut greeting, mut ehlo) = (Vec::new(), Vec::new());
+        Smtp::greet(&Offer::NONE, &mut greeting);
+        capability::announce(&Offer::NONE, false, &mut ehlo);
+        let named = [greeting, ehlo, not_authenticated::HELO.into()].map(|reply| {
+            let text = String::from_utf8(reply).unwrap();
+            text[4..].split([' ', '\r']).next().unwrap_or_default().to_owned()
+        });
+        let [domain, ..] = &named;
+        assert!(named.iter().all(|one| one == domain), "{named:?}");
+        let is_label = |label: &str| {
+            let has_edges = label.starts_with(char::is_alphanumeric) && label.ends_with(char::is_alphanumeric);
+            has_edges && label.len() < 64 && label.chars().all(|one| one.is_ascii_alphanumeric() || one == '-')
+        };
+        assert!(domain.split('.').all(is_label), "{domain}");
     }
 }
