@@ -85,7 +85,7 @@ $Caller = $PSCmdlet
 $IsTrial = [bool] $WhatIfPreference
 $WhatIfPreference = $false
 
-# packetboat setup --script writes $Wanted and $IsWhole in place of this line.
+# packetboat setup --script writes $Wanted, $LongScopes and $IsWhole in place of this line.
 
 # The sign of what this script made in Entra.
 $Mark = 'packetboat.ps1'
@@ -444,8 +444,10 @@ function Set-MailboxProtocol($One, [string] $Mailbox, $Settings) {
     }
 }
 
+# Exchange takes 64 characters: packetboat has shortened the longer names.
 function Get-ScopeName([string] $Mailbox) {
-    "packetboat $Mailbox"
+    $Long = $LongScopes | Where-Object { $_.Mailbox -eq $Mailbox }
+    if ($Long) { $Long.Scope } else { "packetboat $Mailbox" }
 }
 
 # The assignments of the role that sends, for the scope of one mailbox.

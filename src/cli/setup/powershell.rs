@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{offers, reads};
 use crate::config::{Account, Config};
+use crate::crypto::sha256;
 use crate::protocol::Protocol;
 
 /// An expression of PowerShell for a text, in printable ASCII whatever the text is.
@@ -112,7 +113,7 @@ fn sending_lines(account: &Account, user: &User) -> Vec<String> {
             "Add-RecipientPermission -Identity {mailbox} -Trustee {trustee} -AccessRights SendAs -Confirm:$false"
         )];
     }
-    let scope = quote(&scope(account));
+    let scope = quote(&scope(&account.mailbox));
     let filter = quote(&format!("PrimarySmtpAddress -eq '{}'", account.mailbox.replace('\'', "''")));
     vec![
         format!(
@@ -126,9 +127,27 @@ fn sending_lines(account: &Account, user: &User) -> Vec<String> {
     ]
 }
 
-/// The name of the management scope that has this mailbox alone.
-fn scope(account: &Account) -> String {
-    format!("packetboat {}", account.mailbox)
+/// The name of the management scope that has this mailbox alone. Exchange takes 64 characters: the end of a longer name
+/// gives way to a hash of the address, which no other mailbox has.
+pub(super) fn scope(mailbox: &str) -> String {
+    let name = format!("packetboat {mailbox}");
+    if !has_long_scope(mailbox) {
+        return name;
+    }
+    let hash: String = sha256(mailbox.to_lowercase().as_bytes()).iter().take(8).map(|o| format!("{o:02x}")).collect();
+    let mut length = LONGEST_SCOPE - hash.len() - 1;
+    let fits = |character: &char| {
+        let rest = length.checked_sub(character.len_utf16());
+        length = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    let beginning: String = name.chars().take_while(fits).collect();
+    format!("{beginning} {hash}")
+}
+
+/// Returns whether the scope of a mailbox has another name than "packetboat" and the address.
+pub(super) fn has_long_scope(mailbox: &str) -> bool {
+    "packetboat ".len() + mailbox.encode_utf16().count() > LONGEST_SCOPE
 }
 
 /// The commands that take a user's rights away.
@@ -146,7 +165,7 @@ pub(super) fn removal_lines(config: &Config, account: &Account, user: &User) -> 
     if !offers(config, Protocol::Smtp) {
         return lines;
     }
-    let scope = quote(&scope(account));
+    let scope = quote(&scope(&account.mailbox));
     lines.extend(match user {
         User::Person(_) => vec![format!(
             "Remove-RecipientPermission -Identity {mailbox} -Trustee {trustee} -AccessRights SendAs -Confirm:$false"
@@ -162,6 +181,8 @@ pub(super) fn removal_lines(config: &Config, account: &Account, user: &User) -> 
     lines
 }
 
+/// The longest name of a management scope, in characters as .NET counts them.
+const LONGEST_SCOPE: usize = 64;
 /// The role of RBAC for Applications that sends.
 const SENDING_ROLE: &str = "'Application SMTP.SendAsApp'";
 
@@ -178,5 +199,22 @@ mod tests {
         assert_eq!(quote("a\u{2018}\u{201b}b"), "('a' + [char] 0x2018 + [char] 0x201B + 'b')");
         assert_eq!(quote("\r\n'@"), "('' + [char] 0x000D + [char] 0x000A + '''@')");
         assert_eq!(quote("\u{1f600}"), "('' + [char] 0xD83D + [char] 0xDE00)");
+    }
+
+    #[test]
+    fn long_names_of_scopes_are_shortened_without_clash() {
+        let address = |length: usize, end: char| {
+            let mailbox = format!("{}@contoso.example", "m".repeat(length - 17));
+            format!("{}{end}", &mailbox[..mailbox.len()])
+        };
+        let (fits, long, other) = (address(53, 'a'), address(54, 'a'), address(54, 'b'));
+        assert_eq!(scope(&fits), format!("packetboat {fits}"));
+        assert_eq!(scope(&fits).len(), LONGEST_SCOPE);
+        let shortened = [&long, &other].map(|mailbox| scope(mailbox));
+        assert!(shortened.iter().all(|name| name.len() == LONGEST_SCOPE && name.starts_with("packetboat mmmm")));
+        assert_ne!(shortened[0], shortened[1]);
+        assert_eq!(scope(&long.to_uppercase())[48..], shortened[0][48..], "an address is the same in capitals");
+        let wide = format!("{}@contoso.example", "\u{1f600}".repeat(40));
+        assert!(scope(&wide).encode_utf16().count() <= LONGEST_SCOPE);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::CommandFactory as _;
 
-use super::powershell::quote;
+use super::powershell::{has_long_scope, quote, scope};
 use super::{environments, known_id, offers, permissions};
 use crate::cli::Arguments as Program;
 use crate::cli::error::{CommandError, Exit, unavailable};
@@ -20,7 +20,8 @@ use crate::transport::downstream::certificate;
 const TEMPLATE: &str = include_str!("packetboat.ps1");
 
 /// The line of the template that the configuration takes.
-const PLACEHOLDER: &str = "# packetboat setup --script writes $Wanted and $IsWhole in place of this line.\n";
+const PLACEHOLDER: &str =
+    "# packetboat setup --script writes $Wanted, $LongScopes and $IsWhole in place of this line.\n";
 
 /// Writes the script for the whole configuration, or for one account.
 pub(super) fn write(config: &Config, account: Option<(&str, &Account)>, output: &Path) -> Result<(), CommandError> {
@@ -59,7 +60,7 @@ fn refuse_foreign(output: &Path) -> Result<(), CommandError> {
 }
 
 fn script(config: &Config, account: Option<(&str, &Account)>) -> Result<String, CommandError> {
-    let mut entries = String::new();
+    let (mut entries, mut long_scopes) = (String::new(), String::new());
     for (name, identity) in &config.identities {
         let mut mailboxes = mailboxes(config, name);
         if let Some((_, account)) = account {
@@ -67,6 +68,16 @@ fn script(config: &Config, account: Option<(&str, &Account)>) -> Result<String, 
                 continue;
             }
             mailboxes = vec![&account.mailbox];
+        }
+        if offers(config, Protocol::Smtp) {
+            mailboxes.iter().filter(|mailbox| has_long_scope(mailbox)).for_each(|mailbox| {
+                let _ = writeln!(
+                    long_scopes,
+                    "    @{{ Mailbox = {}; Scope = {} }}",
+                    quote(mailbox),
+                    quote(&scope(mailbox))
+                );
+            });
         }
         match certificate_of(identity) {
             Some(_) if mailboxes.is_empty() => print_error(format_args!(
@@ -88,6 +99,7 @@ fn script(config: &Config, account: Option<(&str, &Account)>) -> Result<String, 
     let whole = if account.is_none() { "$true" } else { "$false" };
     let configuration = format!(
         "# The configuration. Characters other than ASCII are written as numbers.\n$Wanted = @(\n{entries})\n\n\
+         # The names of management scopes that would be longer than 64 characters.\n$LongScopes = @(\n{long_scopes})\n\n\
          # True for a whole configuration, false for one account.\n$IsWhole = {whole}\n"
     );
     Ok(TEMPLATE.replacen(PLACEHOLDER, &configuration, 1))

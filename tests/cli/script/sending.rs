@@ -38,6 +38,31 @@ fn a_script_lets_the_application_send() {
     assert!(tenant.applications.is_empty() && tenant.principals.is_empty());
 }
 
+/// Exchange refuses names of scopes with more than 64 characters. Script and printed lines shorten a name alike.
+#[test]
+fn long_addresses_have_scopes_too() {
+    let long = &[
+        "scan-to-mail-of-the-office-scan-to-mail-of-the-office-a@contoso.example",
+        "scan-to-mail-of-the-office-scan-to-mail-of-the-office-b@contoso.example",
+    ];
+    let scene = Scene { protocols: &["smtp"], mailboxes: long, ..Scene::new() };
+    let mut tenant = Tenant::new(long);
+    let script = scene.script(&[]);
+    let (code, printed) = tenant.run(&script, &[]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(long.iter().all(|mailbox| tenant.sends(&scene.certificate, mailbox)), "{printed}");
+    assert_eq!(tenant.scopes.len(), 2, "{:?}", tenant.scopes);
+    let text = identity("office", &scene.bench.with_certificate("app", &tenant.applications[0].client_id))
+        + &accounts("office", long)
+        + &listeners(scene.protocols);
+    let steps = out(&scene.bench.run(&["setup"], &text));
+    assert!(tenant.scopes.iter().all(|(name, _)| steps.contains(&format!("-Name '{name}'"))), "{steps}");
+    let (code, printed) = tenant.run(&script, &[]);
+    assert_eq!((code, &tenant.changes[..]), (0, &[][..]), "{printed}");
+    let (code, printed) = tenant.run(&script, &["-Undo"]);
+    assert_eq!((code, tenant.scopes.len(), tenant.assignments.len()), (0, 0, 0), "{printed}");
+}
+
 /// A mailbox that is read and sends gets both, whichever comes first.
 #[test]
 fn sending_is_added_to_reading() {
