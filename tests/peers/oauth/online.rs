@@ -143,6 +143,11 @@ fn a_test_message_is_sent_where_it_is_asked_for() {
     for field in ["From: packetboat <", "To: <me@fabrikam.example>", "Subject: ", "Date: ", "Message-ID: <"] {
         assert!(text.contains(field), "{field}: {text}");
     }
+    // The command that the page prints.
+    let page = include_str!("../../../docs/send.md");
+    let printed = page.split("```\n").find_map(|block| block.strip_prefix("packetboat ")).unwrap().trim_end();
+    let ran = exchange.run(&printed.split(' ').collect::<Vec<_>>(), &configuration);
+    assert!(ran.code == 0 && line(&ran, "message ").contains(" to you@contoso.com; "), "{}{}", ran.output, ran.errors);
     // A refusal at the end of the data.
     exchange.simulator.quirks(|quirks| quirks.smtp.sends_as_nobody = true);
     let ran = send(&["--send", "me@fabrikam.example"]);
@@ -160,7 +165,7 @@ fn a_test_message_is_sent_where_it_is_asked_for() {
     }
     let ran = exchange.run(&[OF_SCANS, &["--send", "a@b"]].concat(), &exchange.configuration(BY_SECRET));
     assert!(ran.code == 64 && ran.errors.contains("protocol = \"smtp\""), "{}", ran.errors);
-    assert_eq!(exchange.simulator.submissions().len(), 2);
+    assert_eq!(exchange.simulator.submissions().len(), 3);
 }
 
 /// The token is valid but opens nothing, which Exchange reports only at the first command.
