@@ -249,6 +249,38 @@ fn everything_comes_from_the_registry() {
     assert!(sources.iter().all(|source| source.starts_with("\"registry+")));
 }
 
+/// The fuzzers try what is released: their lock file has the crates of packetboat, in the versions of its own.
+#[test]
+fn fuzzers_are_built_with_the_same_versions() {
+    let packages = |lock: &str| -> Vec<(String, Value)> {
+        let lock: Value = toml::from_str(lock).unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        packages.iter().map(|one| (one["name"].as_str().unwrap().to_owned(), one.clone())).collect()
+    };
+    let (released, fuzzed) = (packages(include_str!("../Cargo.lock")), packages(include_str!("fuzz/Cargo.lock")));
+    let versions = |name: &str| -> Vec<&Value> {
+        released.iter().filter(|(known, _)| known == name).map(|(_, one)| &one["version"]).collect()
+    };
+    for (name, one) in &fuzzed {
+        let known = versions(name);
+        let update = format!("cd tests/fuzz && cargo update -p {name} --precise VERSION");
+        assert!(
+            known.is_empty() || known.contains(&&one["version"]),
+            "{name} {}, not {known:?}: {update}",
+            one["version"]
+        );
+    }
+    let manifest: Value = toml::from_str(include_str!("../Cargo.toml")).unwrap();
+    let (_, own) = fuzzed.iter().find(|(name, _)| name == "packetboat").unwrap();
+    let locked = own["dependencies"].as_array().unwrap();
+    for (name, _) in manifest["dependencies"].as_object().unwrap() {
+        assert!(
+            locked.iter().any(|one| one.as_str() == Some(name)),
+            "{name}: cd tests/fuzz && cargo metadata --offline"
+        );
+    }
+}
+
 /// OpenSSL 4.0 has neither SSLv3 nor the SSLv2-format ClientHello.
 #[test]
 fn openssl_is_of_the_last_line_that_knows_the_old_protocols() {
