@@ -1,6 +1,7 @@
 //! These tests prove that devices submit mail through packetboat to a pretend Exchange Online, at TLS 1.0 and with a
 //! password.
 
+mod attacks;
 mod counted;
 mod keys;
 mod refusals;

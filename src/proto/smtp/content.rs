@@ -17,9 +17,9 @@ use std::sync::Arc;
 use super::path::Address;
 use super::sender::{SENDER_REFUSED, SenderRules};
 use crate::proto::Step;
-use crate::submission::{BareLineEnds, Stamp};
+use crate::submission::{BareLineEnds, SenderPolicy, Stamp};
 use body::{Body, Piece, Treatment};
-use header::{Extent, HeadReader};
+use header::{Ending, Extent, HeadReader};
 
 /// The rules for the content of every message of a session.
 #[derive(Debug, Default)]
@@ -41,6 +41,8 @@ pub(in crate::proto) enum Refusal {
     Sender(Address),
     /// The sender policy allows one address in one From field alone, and the message does not have that.
     UnreadableSender,
+    /// The sender policy has to see every header field, and there are more octets of them than are looked at.
+    HeadTooLong,
     /// The message has more octets than the listener takes.
     TooBig,
 }
@@ -52,6 +54,7 @@ impl Refusal {
             Refusal::BareLineEnd => "550 5.6.0 The message holds a NUL, or a CR or LF that is not part of CRLF",
             Refusal::Sender(_) => SENDER_REFUSED,
             Refusal::UnreadableSender => "550 5.7.60 The message has more than one sender, or none that can be read",
+            Refusal::HeadTooLong => "552 5.3.4 The header fields are longer than 65536 octets",
             Refusal::TooBig => TOO_BIG,
         }
     }
@@ -166,6 +169,11 @@ impl Content {
             return Head::Refused;
         }
         let Some(sender) = &self.rules.sender else { return Head::Passes };
+        // A From field behind the bound would be one that the policy has not seen.
+        if extent.ending == Ending::Bound && sender.policy != SenderPolicy::Envelope {
+            self.refusal = Some(Refusal::HeadTooLong);
+            return Head::Refused;
+        }
         // A message may consist of fields alone.
         let ends = self.body.piece(behind).is_some_and(|piece| piece.ends());
         extent.needs_blank &= !(ends && extent.len > 0);

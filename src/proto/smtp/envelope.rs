@@ -26,6 +26,11 @@ impl From<&Refusal> for Stopped {
         let failure = match refusal {
             Refusal::Sender(address) => sender_refused(address),
             Refusal::UnreadableSender => by_rules(Kind::SenderRefused, "its From field has more than one, or none"),
+            Refusal::HeadTooLong => by_rules(
+                Kind::MessageRefused,
+                "its header fields are longer than 65536 octets, and its sender cannot be checked: give it fewer \
+                 recipients at a time, or set sender = \"envelope\" at the account",
+            ),
             Refusal::TooBig => too_big(),
             Refusal::BareLineEnd => by_rules(
                 Kind::MessageRefused,

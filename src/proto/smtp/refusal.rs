@@ -30,7 +30,7 @@ pub(super) struct Meaning {
 
 /// Reads a negative reply.
 pub(super) fn of(refused: Refused, reply: &ReplyLine<'_>) -> Meaning {
-    let row = KNOWN.iter().find(|row| row.fits(reply));
+    let row = KNOWN.iter().find(|row| row.fits(refused, reply));
     let (kind, advice) = match (row, refused) {
         (Some(row), _) => (row.kind, row.advice),
         (None, _) if reply.is_transient() => (Kind::MessageDeferred, ""),
@@ -83,8 +83,13 @@ impl Row {
         Self { retry_after: Some(Duration::from_secs(minutes * 60)), ..self }
     }
 
-    fn fits(&self, reply: &ReplyLine<'_>) -> bool {
-        let has_text = !self.text.is_empty() && reply.says(self.text);
+    fn fits(&self, refused: Refused, reply: &ReplyLine<'_>) -> bool {
+        // At RCPT a full mailbox and a size are those of the recipient (RFC 3463 §3.3), and the text may be the address.
+        let is_about_recipient = refused == Refused::Recipient;
+        if is_about_recipient && matches!(self.kind, Kind::MailboxFull | Kind::MessageTooBig) {
+            return false;
+        }
+        let has_text = !self.text.is_empty() && !is_about_recipient && reply.says_beside_addresses(self.text);
         let has_enhanced = !self.enhanced.is_empty() && reply.enhanced() == self.enhanced;
         (self.code == 0 || self.code == reply.code) && (has_text || has_enhanced)
     }
@@ -218,6 +223,57 @@ mod tests {
                 (own, expected) => assert_eq!(own, expected, "{line}"),
             }
         }
+    }
+
+    /// A mailbox that is throttled is left alone, with all its devices: no device may bring that about by an address that
+    /// the server repeats.
+    #[test]
+    fn an_address_that_the_server_repeats_means_nothing() {
+        for row in KNOWN.iter().filter(|row| !row.text.is_empty() && !row.text.contains(' ')) {
+            let text = row.text;
+            for line in [
+                format!("550 5.1.1 <{text}@contoso.example>: Recipient address rejected"),
+                format!("550 5.1.1 <{text}>: Recipient address rejected"),
+                format!("550 5.1.1 {text}@contoso.example unknown"),
+                format!("550 5.1.1 unknown: \"{text}\"@contoso.example"),
+                format!("550 5.1.1 To:<@a.example:{text}@contoso.example>... unknown"),
+                format!("550 5.1.1 <a!{text}> unknown"),
+                format!("550 5.1.1 unknown user <{text}>"),
+                format!("550 5.1.1 {text}: unknown user"),
+                format!("550 5.1.1 unknown user {text}"),
+                format!("550 5.1.1 user '{text}' unknown"),
+                format!("550 {text}"),
+            ] {
+                let meaning = of(Refused::Recipient, &ReplyLine::read(line.as_bytes()).unwrap());
+                assert_eq!(
+                    (meaning.failure.kind, meaning.failure.retry_after, meaning.reply),
+                    (Kind::RecipientRefused, None, None),
+                    "{line}"
+                );
+            }
+            for line in
+                [format!("550 5.1.8 <{text}@b.example> rejected"), format!("550 5.1.8 {text}@b.example rejected")]
+            {
+                let meaning = of(Refused::Message, &ReplyLine::read(line.as_bytes()).unwrap());
+                assert_eq!((meaning.failure.kind, meaning.failure.retry_after), (Kind::MessageRefused, None), "{line}");
+            }
+        }
+    }
+
+    /// At RCPT, a full mailbox is that of the recipient: no Sent Items of the sender's help, and nothing passes by itself.
+    #[test]
+    fn a_recipient_s_full_mailbox_is_not_the_sender_s() {
+        for line in [
+            "552 5.2.2 <a@contoso.example>: mailbox is full",
+            "550 5.2.3 message too long",
+            "552 5.3.4 message too big",
+        ] {
+            let meaning = of(Refused::Recipient, &ReplyLine::read(line.as_bytes()).unwrap());
+            assert_eq!((meaning.failure.kind, meaning.reply), (Kind::RecipientRefused, None), "{line}");
+            assert!(!meaning.failure.detail.contains("Sent Items"), "{}", meaning.failure.detail);
+        }
+        let throttled = of(Refused::Recipient, &ReplyLine::read(b"550 5.2.254 Sender throttled").unwrap());
+        assert_eq!(throttled.failure.kind, Kind::MailboxThrottled);
     }
 
     #[test]

@@ -15,10 +15,10 @@ pub(super) fn coded(code: &str, text: &str, out: &mut Vec<u8>) {
     line(text, out);
 }
 
-/// Passes a line of the server on, of which `len` octets of the input are. A device may take a CR for a line's end, or a
-/// NUL for the end of a string.
+/// Passes a line of the server on, of which `len` octets of the input are. A device may take a CR for a line's end, a NUL
+/// for the end of a string, and other control characters for commands to its display.
 pub(super) fn pass(input: &[u8], line: &[u8], len: usize, out: &mut Vec<u8>) -> Step {
-    if input.get(line.len()) == Some(&b'\r') && memchr::memchr2(b'\r', 0, line).is_none() {
+    if input.get(line.len()) == Some(&b'\r') && !line.iter().any(u8::is_ascii_control) {
         return Step::Forward(len);
     }
     whole(line, out);
@@ -27,7 +27,7 @@ pub(super) fn pass(input: &[u8], line: &[u8], len: usize, out: &mut Vec<u8>) -> 
 
 /// Writes a line of the server, whatever ended it.
 pub(super) fn whole(line: &[u8], out: &mut Vec<u8>) {
-    out.extend(line.iter().map(|octet| if matches!(octet, b'\r' | 0) { b' ' } else { *octet }));
+    out.extend(line.iter().map(|octet| if octet.is_ascii_control() { b' ' } else { *octet }));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -80,8 +80,19 @@ impl<'a> ReplyLine<'a> {
 
     /// Returns whether the text holds these words, in any case.
     pub(super) fn says(&self, words: &str) -> bool {
-        memchr::memmem::find(&self.text.to_ascii_lowercase(), words.to_ascii_lowercase().as_bytes()).is_some()
+        says(self.text, words)
     }
+
+    /// Returns whether the text holds these words, in any case, where it repeats no address: the device chooses that.
+    pub(super) fn says_beside_addresses(&self, words: &str) -> bool {
+        let is_of_address = |word: &&[u8]| word.iter().any(|octet| b"@<>\"".contains(octet));
+        let own: Vec<&[u8]> = self.text.split(|octet| *octet == b' ').filter(|word| !is_of_address(word)).collect();
+        says(&own.join(&b' '), words)
+    }
+}
+
+fn says(text: &[u8], words: &str) -> bool {
+    memchr::memmem::find(&text.to_ascii_lowercase(), words.to_ascii_lowercase().as_bytes()).is_some()
 }
 
 /// RFC 3463 §2: one digit, and three each.
@@ -100,6 +111,23 @@ mod tests {
         assert_eq!(read(b"334 "), Some((334, true, &b""[..])));
         for line in [&b""[..], b"25", b"2500", b"150 x", b"650 x", b"25x y", b"250_x", b" 250 x"] {
             assert_eq!(ReplyLine::read(line), None, "{line:?}");
+        }
+    }
+
+    /// Octets beyond ASCII pass, because a text may be in UTF-8; control characters never do.
+    #[test]
+    fn no_control_character_reaches_a_device() {
+        for octet in 0..=255_u8 {
+            let line = [b"250 a".as_slice(), &[octet], b"b"].concat();
+            let input = [line.as_slice(), b"\r\n"].concat();
+            let mut out = Vec::new();
+            let step = pass(&input, &line, input.len(), &mut out);
+            if octet.is_ascii_control() {
+                assert!(matches!(step, Step::Consume(len) if len == input.len()), "{octet}");
+                assert_eq!(out, b"250 a b\r\n", "{octet}");
+            } else {
+                assert!(matches!(step, Step::Forward(len) if len == input.len()) && out.is_empty(), "{octet}");
+            }
         }
     }
 

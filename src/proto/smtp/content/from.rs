@@ -33,6 +33,11 @@ pub(super) fn decide(rules: &SenderRules, values: &[Vec<u8>], has_reply_to: bool
     }
 }
 
+/// Returns whether a field like Sender has one address, and the sender policy allows it.
+pub(super) fn names(rules: &SenderRules, value: &[u8]) -> bool {
+    Mailbox::parse(value).is_some_and(|mailbox| rules.allows(&mailbox.address))
+}
+
 /// One mailbox: perhaps a display name, and an address (RFC 5322 §3.4).
 struct Mailbox {
     name: Vec<Word>,

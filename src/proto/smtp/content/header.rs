@@ -171,6 +171,11 @@ impl Field<'_> {
         text.splitn(2, |octet| *octet == b':').nth(1).unwrap_or_default().to_vec()
     }
 
+    /// Returns whether mail programs would show another sender by this field, beside the one in From.
+    fn names_another(&self, rules: &SenderRules) -> bool {
+        SENDER_NAMES.iter().any(|name| self.is(name)) && !from::names(rules, &self.value())
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         for line in &self.lines {
             out.extend_from_slice(line.text);
@@ -211,7 +216,13 @@ pub(super) fn rewrite(
     let values: Vec<Vec<u8>> = fields.iter().filter(|field| field.is("From")).map(Field::value).collect();
     let mut new = from::decide(rules, &values, has("Reply-To"))?;
     let is_replaced = new.is_some();
-    let is_clean = !extent.has_bare && !extent.needs_blank && fields.iter().all(|field| !field.name.is_empty());
+    let is_dropped = |field: &Field<'_>| {
+        // Sender would name the one that was replaced (RFC 5322 §3.6.2).
+        let is_superfluous = is_replaced && field.is("Sender");
+        rules.policy != SenderPolicy::Envelope && (is_superfluous || field.names_another(rules))
+    };
+    let stays = |field: &Field<'_>| !field.name.is_empty() && !is_dropped(field);
+    let is_clean = !extent.has_bare && !extent.needs_blank && fields.iter().all(stays);
     if is_clean && !is_replaced && has("Date") && has("Message-ID") {
         return Ok(false);
     }
@@ -225,9 +236,7 @@ pub(super) fn rewrite(
         if is_replaced && field.is("From") {
             // The new one stands in place of the first.
             out.extend_from_slice(new.take().unwrap_or_default().as_bytes());
-        } else if is_replaced && rules.policy != SenderPolicy::Envelope && field.is("Sender") {
-            // It would name the sender that was replaced (RFC 5322 §3.6.2).
-        } else if !field.name.is_empty() {
+        } else if stays(field) {
             field.write(out);
         }
     }
@@ -249,6 +258,10 @@ fn supplement(has: &dyn Fn(&str) -> bool, rules: &SenderRules, stamp: &Stamp, ou
         out.extend_from_slice(format!("@{}>\r\n", rules.mailbox.domain().unwrap_or("localhost")).as_bytes());
     }
 }
+
+/// The fields beside From by which mail programs show a sender: "Sender on behalf of From" (RFC 5322 §3.6.2), and whoever
+/// has sent a message again (§3.6.6).
+const SENDER_NAMES: [&str; 3] = ["Sender", "Resent-Sender", "Resent-From"];
 
 /// The longest head that is looked at, in octets. A longer one is taken to end at the last line within.
 pub(super) const LONGEST_HEAD: usize = 64 * 1024;
