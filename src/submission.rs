@@ -1,5 +1,7 @@
 //! The rules for mail that a device sends: who may be its sender, and what becomes of line ends that are none.
 
+mod narrower;
+
 use std::fmt;
 use std::sync::Arc;
 

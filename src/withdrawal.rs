@@ -29,6 +29,8 @@ pub enum Withdrawn {
     Deletion,
     /// The device opens another mailbox.
     Mailbox,
+    /// The account allows less to the mail that its devices send.
+    Submission,
     /// The account gets its tokens from another endpoint, as another application or person.
     Identity,
 }
@@ -50,6 +52,7 @@ impl Withdrawn {
             Withdrawn::DeviceNetwork => "source no longer in the device's networks",
             Withdrawn::Deletion => "delete = false set",
             Withdrawn::Mailbox => "mailbox removed or changed",
+            Withdrawn::Submission => "rules for sending changed",
             Withdrawn::Identity => "identity or user changed",
         }
     }

@@ -179,7 +179,7 @@ impl Sessions {
 
 impl Mailbox {
     /// Checks that a session of the other mailbox may go on as one of this mailbox: same mailbox, same server, same
-    /// application and user. The application's credentials may differ.
+    /// application and user, and no narrower rules for sending. The application's credentials may differ.
     ///
     /// # Errors
     /// The settings that differ.
@@ -189,6 +189,9 @@ impl Mailbox {
         }
         if !self.server.stands_in_for(&other.server) {
             return Err(Withdrawn::Upstream);
+        }
+        if self.submits() && !self.account.submission.allow_all_of(&other.account.submission) {
+            return Err(Withdrawn::Submission);
         }
         let is_same_user = self.account.user.eq_ignore_ascii_case(&other.account.user);
         if is_same_user && self.identity.is_same_as(&other.identity) { Ok(()) } else { Err(Withdrawn::Identity) }

@@ -3,6 +3,7 @@
 
 use packetboat::simulator::quirks::smtp::{SmtpFault, SmtpMoment};
 use support::exchange::*;
+use support::proxy::translating_listener;
 
 use super::{Scanner, proxy, proxy_with, whole};
 
@@ -88,4 +89,37 @@ fn no_control_character_of_a_server_reaches_a_device_or_the_log() {
     let line = proxy.log.wait_for("line of the message", |line| line.contains("message sent: the mail server said"));
     assert!(line.contains("250 b?]0;x???."), "{line}");
     assert!(!line.contains("\\u00"), "{line}");
+}
+
+/// An open session does not keep what a reload takes from its account; wider rules leave it alone.
+#[test]
+fn a_reload_takes_effect_on_open_sessions() {
+    let exchange = Exchange::new();
+    let configuration = |more: &str| {
+        let listener = translating_listener("smtps", "smtp", "implicit", "");
+        exchange.submission_frame() + &listener + &exchange.identity(BY_SECRET) + &account("scans", SCAN, more)
+    };
+    let (all, own) = ("", "recipients = [\"*@contoso.example\"]");
+    for (before, after, ends) in [
+        (all, own, true),
+        (all, "deliver = \"mailbox\"", true),
+        (all, "sender = \"reject\"", true),
+        ("sender = \"pass\"\nsenders = [\"a@contoso.example\"]", "sender = \"pass\"", true),
+        (own, "recipients = [\"*@fabrikam.example\", \"*@contoso.example\"]", false),
+        (own, all, false),
+    ] {
+        let proxy = exchange.proxy(&configuration(before));
+        let mut scanner = Scanner::log_in(&proxy);
+        scanner.ok(&format!("MAIL FROM:<{SCAN}>"));
+        proxy.configure(&configuration(after));
+        let (code, said) = proxy.reload();
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(said.contains("1 session ended (rules for sending changed: 1)"), ends, "{after}: {said}");
+        if ends {
+            let line = scanner.0.line();
+            assert!(line.starts_with("421 4.3.2 permission withdrawn"), "{after}: {line}");
+        } else {
+            scanner.ok(&format!("RCPT TO:<{SCAN}>"));
+        }
+    }
 }
