@@ -7,6 +7,7 @@ use super::login_check::LoginChecks;
 use crate::config::Identity;
 use crate::failure::{Failure, Kind};
 use crate::protocol::{Actor, Protocol};
+use crate::submission::Delivery;
 use crate::token::{AccessToken, Claims};
 use crate::transport::Facts;
 
@@ -112,10 +113,17 @@ impl LoginChecks {
     /// Sends a message from an account's mailbox, as its devices do.
     pub async fn try_message(&self, account: &str, recipient: &str) -> TriedStep {
         let server = self.server_name(account, Protocol::Smtp);
-        let mailbox = self.config().accounts.get(account).map(|known| known.mailbox.as_str()).unwrap_or_default();
+        let known = self.config().accounts.get(account);
+        let mailbox = known.map(|known| known.mailbox.as_str()).unwrap_or_default();
+        let is_trial = known.is_some_and(|known| known.submission.deliver == Delivery::Mailbox);
         match self.send(account, recipient).await {
             Ok(answer) => {
-                let text = format!("ok: sent a message from {mailbox} to {recipient}; {server} said \"{answer}\"");
+                let whither = if is_trial {
+                    format!("{mailbox} alone, in place of {recipient} (deliver = \"mailbox\" of the account)")
+                } else {
+                    recipient.to_owned()
+                };
+                let text = format!("ok: sent a message from {mailbox} to {whither}; {server} said \"{answer}\"");
                 TriedStep::ended("message", StepState::Ok, text)
             }
             Err(failure) => {

@@ -4,6 +4,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 
 use super::connection::driver::{Driver, Event};
 use crate::failure::{Failure, Kind, Side};
+use crate::proto::Awaited;
 use crate::text::excerpt;
 
 /// The commands of a pretend device.
@@ -66,14 +67,25 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        match driver.next().await? {
+        let next = driver.next().await;
+        let has_message = driver.session().awaited() == Some(Awaited::Answer);
+        let event = next.map_err(|failure| if has_message { unanswered(&failure) } else { failure })?;
+        match event {
             Event::Submitted(submitted) => return Ok(submitted.answer),
             Event::Notice(failure) => return Err(failure),
             Event::Waits | Event::HalfClosed => {}
+            Event::Ended(Side::Upstream) if has_message => {
+                return Err(unanswered(&Failure::new(Kind::UpstreamLost, "before it answered")));
+            }
             Event::Ended(Side::Upstream) => return Err(Failure::new(Kind::UpstreamLost, "behind the login")),
             _ => return Err(Failure::new(Kind::UpstreamProtocol, "an event that no message has")),
         }
     }
+}
+
+/// The failure of a server that has the message, and has not answered.
+fn unanswered(cause: &Failure) -> Failure {
+    Failure::new(Kind::OutcomeUnknown, format!("{cause}; look for the message in Sent Items before you send it again"))
 }
 
 struct Device(BufReader<DuplexStream>);

@@ -96,6 +96,26 @@ fn an_account_without_submission_is_told() {
     assert!(told.iter().any(|one| one.starts_with("test.toml:3: account.a: listener smtp-1")), "{told:?}");
 }
 
+/// Exchange Online may know such an address, and IMAP takes it; a message cannot have it as its sender.
+#[test]
+fn a_mailbox_that_cannot_be_a_sender_is_told() {
+    let is_told = |mailbox: &str, protocol: &str| {
+        let text = format!(
+            "[account.a]\nmailbox = '{mailbox}'\n[identity.i]\ntenant = \"t.example\"\n\
+             client_id = \"11111111-2222-3333-4444-555555555555\"\nclient_secret_file = \"/x\"\n[[listener]]\n\
+             protocol = \"{protocol}\"\nlisten = [\"127.0.0.1:1\"]\n"
+        );
+        let begin = "test.toml:2: account.a.mailbox: no device can send from it at listener smtp-1: ";
+        warnings(&text).iter().any(|one| one.starts_with(begin))
+    };
+    for mailbox in ["sc\u{e4}n@y.example", "a,b@y.example", "a(b@y.example", "a@y.example.", "a@y..example"] {
+        assert!(is_told(mailbox, "smtp") && !is_told(mailbox, "imap"), "{mailbox}");
+    }
+    for mailbox in ["scan@y.example", "SCAN.2+a_b-c@y.example", "a&b/c@sub.y.example"] {
+        assert!(!is_told(mailbox, "smtp"), "{mailbox}");
+    }
+}
+
 #[test]
 fn the_scope_of_submission_is_asked_for_where_a_listener_has_it() {
     let scope = |protocol: &str| {

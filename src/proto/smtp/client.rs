@@ -116,7 +116,8 @@ impl Client {
     /// one.
     fn log_in(&mut self, out: &mut Vec<u8>) -> Progress {
         if self.is_unusable {
-            let detail = "the mailbox's address has characters beyond ASCII, which SMTP does not take";
+            let detail = "SMTP takes only ASCII letters, digits and a few signs in an address: change mailbox, senders or \
+                          recipients of the account; packetboat check names the line";
             return Progress::Failed(Failure::new(Kind::ContactAdmin, detail));
         }
         let Some(mechanism) = self.mechanism() else {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use packetboat::simulator::Simulator;
 use packetboat::simulator::quirks::Fault;
-use packetboat::simulator::quirks::smtp::{LoginRefusal, SmtpFault, SmtpMoment};
+use packetboat::simulator::quirks::smtp::{Afterwards, LoginRefusal, SmtpFault, SmtpMoment};
 
 use support::exchange::*;
 use support::process::{Process, program};
@@ -165,6 +165,33 @@ fn a_test_message_is_sent_where_it_is_asked_for() {
     }
     let ran = exchange.run(&[OF_SCANS, &["--send", "a@b"]].concat(), &exchange.configuration(BY_SECRET));
     assert!(ran.code == 64 && ran.errors.contains("protocol = \"smtp\""), "{}", ran.errors);
+    assert_eq!(exchange.simulator.submissions().len(), 3);
+}
+
+/// The result of a test message is told as it is: where a trial has sent it, and that nobody knows.
+#[test]
+fn a_test_message_is_told_as_it_went() {
+    let exchange = Exchange::new();
+    let configuration =
+        |more: &str| exchange.submission_frame() + &exchange.identity(BY_SECRET) + &account("scans", SCAN, more);
+    let send =
+        |more: &str| exchange.run(&[OF_SCANS, &["--send", "me@fabrikam.example"]].concat(), &configuration(more));
+    let ran = send("deliver = \"mailbox\"");
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let sent = format!("ok: sent a message from {SCAN} to {SCAN} alone, in place of me@fabrikam.example (deliver = ");
+    assert!(line(&ran, "message ").contains(&sent), "{}", ran.output);
+    assert_eq!(exchange.simulator.submissions()[0].recipients, [SCAN]);
+    for then in [Afterwards::Close, Afterwards::Reset] {
+        let fault = SmtpFault::silent(SmtpMoment::EndOfData, then).kept().times(1);
+        exchange.simulator.quirks(|quirks| quirks.smtp.faults = vec![fault]);
+        let ran = send("");
+        let said = line(&ran, "message ");
+        assert!(
+            said.contains("nobody knows whether it was sent") && said.contains("look for the message in"),
+            "{said}"
+        );
+        assert_eq!(ran.code, 69, "{}{}", ran.output, ran.errors);
+    }
     assert_eq!(exchange.simulator.submissions().len(), 3);
 }
 

@@ -3,6 +3,7 @@
 use super::Proof;
 use crate::config::{Config, Listener, Logins, Problem};
 use crate::protocol::Protocol;
+use crate::submission;
 
 impl Proof<'_> {
     /// Refuses a listener whose protocol no mail server behind it serves, and warns of accounts that it cannot open.
@@ -13,7 +14,12 @@ impl Proof<'_> {
                     let message = unserved(listener, upstream);
                     self.problems.push(self.problem_at(&format!("listener.{}", listener.name), message));
                 }
-                Logins::Translate => self.servers_of_accounts(config, listener),
+                Logins::Translate => {
+                    self.servers_of_accounts(config, listener);
+                    if listener.protocol == Protocol::Smtp {
+                        self.senders_of_accounts(config, listener);
+                    }
+                }
                 Logins::PassThrough(_) | Logins::Observe => {}
             }
         }
@@ -26,6 +32,20 @@ impl Proof<'_> {
             let (key, message) = (format!("account.{name}"), unserved(listener, &account.upstream));
             let problem = self.problem_at(&key, message);
             if served.is_empty() { self.problems.push(problem) } else { self.warnings.push(problem) }
+        }
+    }
+
+    /// Warns of mailboxes that can be read, and whose address no message can have as its sender (RFC 5321 §4.1.2).
+    fn senders_of_accounts(&mut self, config: &Config, listener: &Listener) {
+        for (name, account) in &config.accounts {
+            if serves(config, &account.upstream, Protocol::Smtp) && !submission::is_entry(&account.mailbox) {
+                let message = format!(
+                    "no device can send from it at listener {}: in SMTP the address has ASCII letters, digits and a few \
+                     signs, and no dot at its end",
+                    listener.name
+                );
+                self.warnings.push(self.problem_at(&format!("account.{name}.mailbox"), message));
+            }
         }
     }
 
