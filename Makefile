@@ -135,7 +135,7 @@ image: ## Build the container image packetboat from source
 		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) .
 
 # Leaves a table and a chart in benches/record/.
-bench: ## Measure CPU time and memory beside nginx, HAProxy, stunnel and email-oauth2-proxy (twenty minutes)
+bench: ## Measure CPU time and memory beside nginx, HAProxy, stunnel, Postfix and email-oauth2-proxy (half an hour)
 	@tests/install.sh $@
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench peers
 

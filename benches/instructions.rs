@@ -13,14 +13,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use ::packetboat::state::{self, Access};
+use openssl::ssl::SslVersion;
 use support::bench::device::{self, Kind};
-use support::bench::upstream::{MESSAGES, Upstream};
+use support::bench::submitter::{self, SENDER};
+use support::bench::upstream::{MESSAGES, SUBMISSION, Upstream};
 use support::bench::{self, packetboat};
 use support::certificates::Certificates;
-use support::free_ports;
 use support::imap::Imap;
 use support::process::Process;
-use support::proxy::{listener, upstream};
+use support::proxy::{listener, translating_listener, upstream};
+use support::translated::{self, DEVICE_PASSWORD, account_of};
+use support::{free_ports, server};
 
 /// A counted piece of work, and the bound of its instructions.
 struct Bound {
@@ -35,11 +39,13 @@ struct Bound {
 /// On 2026-11-25 OpenSSL began to wipe what it has decrypted from a device, so that a password does not stay in a
 /// record buffer: 24.4 and 6.72, 0.066 and 0.054. The wipe of a buffer of 16 KiB counts half an instruction an octet,
 /// and takes less than a microsecond.
-const BOUNDS: [Bound; 4] = [
+const BOUNDS: [Bound; 6] = [
     Bound { what: "session, device resumes", most: [2.8, 1.15] },
     Bound { what: "MiB from the server", most: [31.6, 5.5] },
     Bound { what: "MiB to the server", most: [30.0, 8.2] },
     Bound { what: "NOOP round trip", most: [0.080, 0.066] },
+    Bound { what: "session that sends 1 KiB", most: [9.9, 9.9] },
+    Bound { what: "MiB of a sent message", most: [99.0, 99.0] },
 ];
 /// Parts of the names of functions that encrypt, hash and multiply.
 const CRYPTOGRAPHY: [&str; 14] = [
@@ -54,20 +60,23 @@ fn main() {
 }
 
 fn run() {
-    let (_, directory) = Certificates::for_name("localhost", 30).in_directory();
+    let (certificates, directory) = Certificates::for_name("localhost", 30).in_directory();
     let upstream = Upstream::start(directory.path());
-    let proxy = Counted::start(directory.path(), upstream.ports[0]);
+    let endpoint = server::tls(&certificates, SslVersion::TLS1_3, |stream| {
+        server::hand_out(stream, &"t".repeat(1500));
+    });
+    let proxy = Counted::start(directory.path(), &upstream, endpoint);
     let old = Kind::old(device::SUITE);
 
-    let mut first = old.connect(proxy.address, None);
+    let mut first = old.connect(proxy.reading, None);
     first.login("u", "p");
     // A login comes first, because the sessions of known devices are in a cache of their own.
-    let mut known = old.connect(proxy.address, None);
+    let mut known = old.connect(proxy.reading, None);
     known.login("u", "p");
-    let resumed = device::session(&known);
+    let resumed = device::session(&known.device);
     known.log_out();
     let session = || {
-        let mut device = old.connect(proxy.address, Some(&resumed));
+        let mut device = old.connect(proxy.reading, Some(&resumed));
         device.login("u", "p");
         device.ok("SELECT INBOX");
         device.fetch_size(1);
@@ -75,6 +84,21 @@ fn run() {
     };
     // The first sessions allocate tables and fetch tickets.
     (0..5).for_each(|_| session());
+    let (small, large) = (submitter::content(1024), submitter::content(MESSAGES[1]));
+    let log_in = |resumed| {
+        let mut device = old.connect_submitter(proxy.sending, resumed);
+        device.login(SENDER, DEVICE_PASSWORD);
+        device
+    };
+    log_in(None).quit();
+    let mut scanner = log_in(None);
+    let resumed_submitter = device::session(scanner.device());
+    let submission = || {
+        let mut device = log_in(Some(&resumed_submitter));
+        device.submit(&small);
+        device.quit();
+    };
+    (0..5).for_each(|_| submission());
     let count = |work: &mut dyn FnMut(&mut Imap), device: &mut Imap, times: f64| {
         proxy.zero();
         work(device);
@@ -87,6 +111,8 @@ fn run() {
         count(&mut |device| assert_eq!(device.fetch_size(2), MESSAGES[1]), &mut first, 16.0),
         count(&mut |device| device.append(MESSAGES[1]), &mut first, 16.0),
         count(&mut |device| (0..200).for_each(|_| drop(device.ok("NOOP"))), &mut first, 200.0),
+        count(&mut |_| (0..20).for_each(|_| submission()), &mut first, 20.0),
+        count(&mut |_| drop(scanner.submit(&large)), &mut first, 16.0),
     ];
     let mut over = Vec::new();
     for (Bound { what, most }, figure) in BOUNDS.iter().zip(figures) {
@@ -101,7 +127,7 @@ fn run() {
     }
     let framing = proxy.share_of("proto::Session>::recv", 2);
     if let Ok(path) = std::env::var("KEEP_DUMPS") {
-        (1..5).for_each(|number| drop(fs::copy(proxy.file(number), format!("{path}.{number}"))));
+        (1..=BOUNDS.len()).for_each(|number| drop(fs::copy(proxy.file(number), format!("{path}.{number}"))));
     }
     println!("framing, of a MiB from the server: {framing:.2} %, at most {MOST_FRAMING} %");
     assert!(over.is_empty(), "over their bounds: {over:?}");
@@ -111,26 +137,43 @@ fn run() {
 /// A packetboat under callgrind.
 struct Counted {
     process: Process,
-    address: SocketAddr,
+    /// The listener of IMAP, which passes logins through.
+    reading: SocketAddr,
+    /// The listener of SMTP, which translates logins and rewrites senders.
+    sending: SocketAddr,
     output: std::path::PathBuf,
 }
 
 impl Counted {
-    fn start(directory: &Path, server: u16) -> Self {
-        let [port] = free_ports();
+    fn start(directory: &Path, server: &Upstream, endpoint: u16) -> Self {
+        let [reading, sending] = free_ports();
+        let (imap, smtp) = (server.ports[0], server.ports[SUBMISSION[0]]);
+        let roots = directory.join("ca.pem");
+        let secret = directory.join("client-secret");
+        state::write(&secret, b"anything", Access::Private).unwrap();
         let limits = ["handshake_timeout", "login_timeout", "upstream_handshake_timeout"];
         let text = packetboat::beginning(directory, "state")
             + &format!("[limits]\n{}", limits.map(|limit| format!("{limit} = \"5m\"\n")).concat())
-            + &upstream("u", [server; 2], directory, "")
-            + &packetboat::at(port, &listener("imap", "imap", "implicit", ""));
+            + "[submission]\nmessages_per_minute = 10000\n"
+            + &upstream("u", [imap; 2], directory, "")
+            + &format!(
+                "[upstream.u.smtp]\nport = {smtp}\nsecurity = \"implicit\"\n\
+                 [identity.i]\ntenant = \"contoso.example\"\nclient_id = \"1\"\nclient_secret_file = {secret:?}\n\
+                 token_endpoint = \"https://localhost:{endpoint}/token\"\nroots = {roots:?}\n"
+            )
+            + &account_of("a", "scans@contoso.example", "u", "i")
+            + &translated::device(SENDER, "a", DEVICE_PASSWORD, "")
+            + &packetboat::at(reading, &listener("imap", "imap", "implicit", ""))
+            + &packetboat::at(sending, &translating_listener("smtp", "smtp", "implicit", ""));
         let output = directory.join("callgrind.out");
         // One worker makes the count independent of the choice among workers.
         let mut command = Command::new("taskset");
         command.args(["-c", "0", "valgrind", "--tool=callgrind", "--quiet"]);
         command.arg(format!("--callgrind-out-file={}", output.display())).arg(env!("CARGO_BIN_EXE_packetboat"));
         // make bench-instructions installs valgrind.
-        let (process, [address]) = packetboat::start(command, directory, "packetboat", &text, [port]);
-        Self { process, address, output }
+        let (process, [reading, sending]) =
+            packetboat::start(command, directory, "packetboat", &text, [reading, sending]);
+        Self { process, reading, sending, output }
     }
 
     /// Starts the count anew.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a target of the Makefile needs and this machine lacks, as Debian packages, by apt:  tests/install.sh TARGET
 # tests/install.sh --dry-run TARGET prints all the packages that the target needs, one a line, and installs nothing.
-# For the tests Postfix is unpacked as well, below target/.
+# For the tests and the bench Postfix is unpacked as well, below target/.
 set -eu
 
 # The program: its C libraries, and OpenSSL's source from Debian (config/release/openssl.sh).
@@ -33,7 +33,7 @@ test-packages) packages="$build $system $arm64 python3-venv rpmlint" ;;
 scan) packages="$build openssl curl sslscan testssl.sh" ;;
 soak) packages="$build openssl curl dovecot-imapd dovecot-pop3d bindfs" ;;
 fuzz) packages="$build g++" ;;
-bench) packages="$build python3-venv stunnel4 haproxy nginx libnginx-mod-stream" ;;
+bench) packages="$build python3-venv stunnel4 haproxy nginx libnginx-mod-stream libsasl2-modules" ;;
 bench-login) packages="$build python3-venv dovecot-imapd dovecot-pop3d" ;;
 bench-latency) packages="$build python3 iproute2" ;;
 bench-instructions) packages="$build valgrind" ;;
@@ -69,7 +69,7 @@ if ! command -v cargo >/dev/null; then
 fi
 # Postfix conflicts with Exim, so its package is unpacked rather than installed.
 postfix=$(dirname "$0")/../target/debian/postfix
-[ "$1" = test ] && [ ! -d "$postfix" ] || postfix=""
+case "$1" in test | bench) [ ! -d "$postfix" ] || postfix="" ;; *) postfix="" ;; esac
 [ -n "$missing$postfix" ] || exit 0
 
 if [ "$(id -u)" -eq 0 ]; then

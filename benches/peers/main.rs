@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod measure;
+mod messages;
+mod postfix;
 mod proxies;
 mod report;
 mod translated;
@@ -18,7 +20,7 @@ use std::path::Path;
 use measure::Row;
 use proxies::{Proxy, Setting};
 use support::bench::device::{Kind, SUITE};
-use support::bench::upstream::Upstream;
+use support::bench::upstream::{MANNERS, Manner, SUBMISSION, Upstream};
 use support::bench::{self, emailproxy};
 use support::certificates::Certificates;
 
@@ -45,15 +47,22 @@ fn run(filter: &[&str]) {
     let mut notes = notes();
 
     let old = Kind::old(SUITE);
-    for (manner, tls) in [(0, "1.3"), (3, "1.2")] {
-        for resumes in [false, true] {
-            if wanted("session") {
+    for (measure, manners) in [("session", [0, 3]), ("sending", SUBMISSION)] {
+        for (manner, resumes) in manners.into_iter().flat_map(|manner| [(manner, false), (manner, true)]) {
+            if wanted(measure) {
                 upstream.handshakes();
-                rows.add(measure::whole_sessions(&proxies, &old, manner, tls, resumes));
+                rows.add(measure::whole_sessions(&proxies, &old, manner, resumes));
                 let (all, resumed) = upstream.handshakes();
-                notes.push(format!("TLS {tls} out: {resumed} of {all} handshakes with the server were resumed"));
+                let Manner { protocol, tls, .. } = MANNERS[manner];
+                notes.push(format!("{protocol}, TLS {tls} out: {resumed} of {all} handshakes with the server resumed"));
             }
         }
+    }
+    if wanted("instead") {
+        rows.add(messages::measure(directory.path(), &certificates, &mut upstream));
+    }
+    if wanted("message") {
+        rows.add(SUBMISSION.map(|manner| measure::large_message(&proxies, &old, manner)));
     }
     if wanted("bulk") {
         let aes_128 = Kind::old("ECDHE-RSA-AES128-SHA");
@@ -87,7 +96,8 @@ fn run(filter: &[&str]) {
         let stages = [10, 100, 1000, most / 2];
         rows.add(measure::growth(&proxies, &old, most, &stages));
     }
-    let versions: Vec<String> = proxies.iter().map(|proxy| proxy.version.clone()).collect();
+    let mut versions: Vec<String> = proxies.iter().map(|proxy| proxy.version.clone()).collect();
+    versions.extend(postfix::version());
     drop(proxies);
     if wanted("translated")
         && let Some([packetboat, emailproxy, without_key]) = emailproxy::measure()

@@ -1,7 +1,7 @@
 //! The measures give every proxy the same work, in turns.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use openssl::ssl::SslSession;
@@ -11,7 +11,8 @@ use crate::proxies::Proxy;
 use crate::tree::Tree;
 use support::bench::device::Kind;
 use support::bench::figures::Figures;
-use support::bench::upstream::{MESSAGES, PUSHING};
+use support::bench::submitter::{self, Submitter};
+use support::bench::upstream::{MANNERS, MESSAGES, Manner, PUSHING};
 
 /// A row of the table.
 pub struct Row {
@@ -21,8 +22,11 @@ pub struct Row {
     pub figures: Vec<Option<Figures>>,
 }
 
+/// The work of one session: a device of this kind, the proxy's address, and the TLS session to resume.
+pub type Session = fn(&Kind, SocketAddr, Option<&SslSession>);
+
 /// Measures the CPU time of work that runs `count` times in each round, for each proxy in turn.
-fn cpu(
+pub fn cpu(
     proxies: &[Proxy],
     (name, unit, per_second): (String, &'static str, f64),
     (rounds, count): (usize, f64),
@@ -46,7 +50,7 @@ fn cpu(
 }
 
 /// Connect, log in, select, fetch 16 KiB, log out.
-fn session(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+pub fn reading(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
     let mut device = kind.connect(address, resumed);
     device.login("u", "p");
     device.ok("SELECT INBOX");
@@ -54,15 +58,29 @@ fn session(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
     device.log_out();
 }
 
+/// Connect, log in, send a message of 16 KiB, leave.
+pub fn sending(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+    let mut device = kind.connect_submitter(address, resumed);
+    device.login("u", "p");
+    assert_eq!(device.submit(&SMALL_CONTENT), submitter::taken(MESSAGES[0]));
+    device.quit();
+}
+
 /// A TLS session to resume with each proxy.
-fn sessions(kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
+fn sessions(work: Session, kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
     let session = |proxy: &Proxy| {
         // The first session logs in, because packetboat keeps the TLS sessions of known devices in a cache of their
         // own.
-        session(kind, proxy.addresses[manner], None);
+        work(kind, proxy.addresses[manner], None);
+        if MANNERS[manner].protocol == "smtp" {
+            let device = kind.connect_submitter(proxy.addresses[manner], None);
+            let session = support::bench::device::session(device.device());
+            device.quit();
+            return session;
+        }
         let mut device = kind.connect(proxy.addresses[manner], None);
         device.ok("NOOP");
-        let session = support::bench::device::session(&device);
+        let session = support::bench::device::session(&device.device);
         device.log_out();
         session
     };
@@ -70,10 +88,10 @@ fn sessions(kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
 }
 
 /// Runs [`CROWD`] devices at a time, with [`SESSIONS`] sessions each.
-fn crowd(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+fn crowd(work: Session, kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
     std::thread::scope(|scope| {
         for _ in 0..CROWD {
-            scope.spawn(|| (0..SESSIONS).for_each(|_| session(kind, address, resumed)));
+            scope.spawn(|| (0..SESSIONS).for_each(|_| work(kind, address, resumed)));
         }
     });
 }
@@ -85,7 +103,7 @@ pub fn in_turns(process: u32, ways: &[SocketAddr; 2], kind: &Kind) -> [Figures; 
     for round in 0..=3 * ROUNDS {
         for place in [round % 2, (round + 1) % 2] {
             let before = tree.cpu();
-            crowd(kind, ways[place], None);
+            crowd(reading, kind, ways[place], None);
             if round > 0 {
                 figures[place].0.push((tree.cpu() - before).as_secs_f64() * 1e6 / (CROWD * SESSIONS) as f64);
             }
@@ -94,18 +112,21 @@ pub fn in_turns(process: u32, ways: &[SocketAddr; 2], kind: &Kind) -> [Figures; 
     figures
 }
 
-/// Measures 1 and 2: one device at a time, and a crowd.
-pub fn whole_sessions(proxies: &[Proxy], kind: &Kind, manner: usize, tls: &str, resumes: bool) -> Vec<Row> {
+/// Measures 1 and 2: one device at a time, and a crowd. They read or send, as the manner's protocol has it.
+pub fn whole_sessions(proxies: &[Proxy], kind: &Kind, manner: usize, resumes: bool) -> Vec<Row> {
+    let Manner { protocol, tls, .. } = MANNERS[manner];
+    let (session, work): (_, Session) =
+        if protocol == "smtp" { ("session that sends", sending) } else { ("session", reading) };
     let what = if resumes { "device resumes" } else { "full handshake" };
-    let resumed = if resumes { sessions(kind, proxies, manner) } else { Vec::new() };
-    let named = |how: &str| (format!("session, {what}, {how}, TLS {tls} out"), "µs", 1e6);
+    let resumed = if resumes { sessions(work, kind, proxies, manner) } else { Vec::new() };
+    let named = |how: &str| (format!("{session}, {what}, {how}, TLS {tls} out"), "µs", 1e6);
     let at_a_time = format!("{CROWD} devices at a time");
     vec![
         cpu(proxies, named(&at_a_time), (ROUNDS, (CROWD * SESSIONS) as f64), |place, proxy| {
-            crowd(kind, proxy.addresses[manner], resumed.get(place));
+            crowd(work, kind, proxy.addresses[manner], resumed.get(place));
         }),
         cpu(proxies, named("one at a time"), (ROUNDS, 100.0), |place, proxy| {
-            (0..100).for_each(|_| session(kind, proxy.addresses[manner], resumed.get(place)));
+            (0..100).for_each(|_| work(kind, proxy.addresses[manner], resumed.get(place)));
         }),
     ]
 }
@@ -126,6 +147,21 @@ pub fn upload(proxies: &[Proxy], kind: &Kind) -> Row {
     cpu(proxies, ("upload".to_owned(), "ms/MiB", 1e3), (ROUNDS, 64.0), |place, _| {
         for _ in 0..4 {
             devices[place].append(MESSAGES[1]);
+        }
+    })
+}
+
+/// CPU time per MiB of a message as large as Exchange Online takes by default.
+pub fn large_message(proxies: &[Proxy], kind: &Kind, manner: usize) -> Row {
+    let mut devices: Vec<Submitter> =
+        proxies.iter().map(|proxy| kind.connect_submitter(proxy.addresses[manner], None)).collect();
+    devices.iter_mut().for_each(|device| device.login("u", "p"));
+    let content = submitter::content(LARGE);
+    let name = format!("message of 35 MB, TLS {} out", MANNERS[manner].tls);
+    let mebibytes = LARGE as f64 / f64::from(1 << 20);
+    cpu(proxies, (name, "ms/MiB", 1e3), (ROUNDS, 2.0 * mebibytes), |place, _| {
+        for _ in 0..2 {
+            assert_eq!(devices[place].submit(&content), submitter::taken(LARGE));
         }
     })
 }
@@ -169,7 +205,7 @@ pub fn rate(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
         let (mut by_cpu, mut by_clock) = (Figures::default(), Figures::default());
         for _ in 0..ROUNDS {
             let (began, before) = (Instant::now(), tree.cpu());
-            crowd(kind, proxy.addresses[0], None);
+            crowd(reading, kind, proxy.addresses[0], None);
             let count = (CROWD * SESSIONS) as f64;
             by_clock.0.push(count / began.elapsed().as_secs_f64());
             by_cpu.0.push(CORES * count / (tree.cpu() - before).as_secs_f64());
@@ -192,7 +228,7 @@ pub fn rate(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
                         }
                         let due = began + interval * number;
                         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                        session(kind, proxy.addresses[0], None);
+                        reading(kind, proxy.addresses[0], None);
                         taken.lock().unwrap().0.push(due.elapsed().as_secs_f64() * 1e3);
                     }
                 });
@@ -239,7 +275,7 @@ pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> 
                     });
                     Figures(each.collect())
                 };
-                let sessions = repeat(CROWD * SESSIONS, &mut || crowd(kind, proxy.addresses[0], None));
+                let sessions = repeat(CROWD * SESSIONS, &mut || crowd(reading, kind, proxy.addresses[0], None));
                 let noop = repeat(500, &mut || (0..500).for_each(|_| drop(at_work.ok("NOOP"))));
                 [Figures(vec![memory]), Figures(vec![resting]), sessions, noop]
             });
@@ -277,6 +313,8 @@ fn one_logged_in(kind: &Kind, proxy: &Proxy, manner: usize) -> Imap {
     device
 }
 
+static SMALL_CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| submitter::content(MESSAGES[0]));
+const LARGE: usize = 35_000_000;
 /// Devices at a time, and sessions of each in a round.
 const CROWD: usize = 16;
 const SESSIONS: usize = 20;

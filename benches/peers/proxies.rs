@@ -73,10 +73,13 @@ fn own(setting: &Setting<'_>) -> Option<Proxy> {
     let ports = free_ports();
     let mut text = packetboat::beginning(directory, "state");
     text += &format!("[limits]\nconnections = {connections}\nconnections_per_source = {connections}\n");
-    for (number, (port, server)) in ports.iter().zip(upstream).enumerate() {
+    for (number, ((port, server), manner)) in ports.iter().zip(upstream).zip(MANNERS).enumerate() {
         let name = format!("u{number}");
-        text += &proxy::upstream(&name, [*server; 2], directory, "");
-        let listener = proxy::listener(&name, "imap", "implicit", &format!("upstream = \"{name}\""));
+        text += &match manner.protocol {
+            "smtp" => submission(&name, *server, directory),
+            _ => proxy::upstream(&name, [*server; 2], directory, ""),
+        };
+        let listener = proxy::listener(&name, manner.protocol, "implicit", &format!("upstream = \"{name}\""));
         text += &packetboat::at(*port, &listener);
     }
     let file = directory.join("packetboat.toml");
@@ -85,6 +88,15 @@ fn own(setting: &Setting<'_>) -> Option<Proxy> {
     let mut command = Command::new(&program);
     command.args(["run", "--config"]).env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").arg(file);
     Some(Proxy::start("packetboat", first_line(&program, "--version")?, setting, command, ports))
+}
+
+/// `[upstream.NAME]` for submission alone, with TLS from the start.
+pub fn submission(name: &str, port: u16, directory: &Path) -> String {
+    let roots = directory.join("ca.pem");
+    format!(
+        "[upstream.{name}]\nroots = {roots:?}\n[upstream.{name}.smtp]\nhost = \"127.0.0.1\"\nserver_name = \"localhost\"\n\
+         port = {port}\nsecurity = \"implicit\"\n"
+    )
 }
 
 fn nginx(setting: &Setting<'_>) -> Option<Proxy> {
@@ -172,7 +184,7 @@ fn stunnel(setting: &Setting<'_>) -> Option<Proxy> {
 }
 
 /// The first line of a program's output, its version; `None` where the program is not installed.
-fn first_line(program: &str, flag: &str) -> Option<String> {
+pub fn first_line(program: &str, flag: &str) -> Option<String> {
     let output = Command::new(program).arg(flag).output().ok()?;
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said).into_owned();

@@ -1,11 +1,12 @@
-//! The benches share these parts: the old device, the fast server, CPU time, figures, and email-oauth2-proxy to compare
-//! with.
+//! The benches share these parts: the old devices, the fast server, CPU time, figures, and email-oauth2-proxy to
+//! compare with.
 
 pub mod cost;
 pub mod device;
 pub mod emailproxy;
 pub mod figures;
 pub mod packetboat;
+pub mod submitter;
 pub mod upstream;
 
 /// Runs a bench with the words of its command line, or the mail server where [`upstream::Upstream`] has started this

@@ -1,7 +1,8 @@
-//! The device of the bench is an IMAP client over TLS 1.0, as old as the devices that packetboat serves.
+//! The device of the bench is a client over TLS 1.0, as old as the devices that packetboat serves.
 
 use std::net::{SocketAddr, TcpStream};
 
+use crate::bench::submitter::Submitter;
 use crate::connection::{Connection, resume};
 use crate::device::Device;
 use crate::imap::Imap;
@@ -39,6 +40,15 @@ impl Kind {
 
     /// Connects, shakes hands, and reads the greeting. A given session must be resumed.
     pub fn connect(&self, address: SocketAddr, session: Option<&SslSession>) -> Imap {
+        Imap::greeted(self.secure(address, session))
+    }
+
+    /// The same for a device that submits mail.
+    pub fn connect_submitter(&self, address: SocketAddr, session: Option<&SslSession>) -> Submitter {
+        Submitter::greeted(self.secure(address, session))
+    }
+
+    fn secure(&self, address: SocketAddr, session: Option<&SslSession>) -> Device {
         let mut ssl = Ssl::new(&self.context).unwrap();
         if let Some(session) = session {
             resume(&mut ssl, session).unwrap();
@@ -46,11 +56,11 @@ impl Kind {
         let mut connection = Connection::over(TcpStream::connect(address).unwrap()).unwrap();
         connection.connect_with(ssl).unwrap();
         assert_eq!(connection.ssl().unwrap().session_reused(), session.is_some(), "at {address}");
-        Imap::greeted(Device(connection))
+        Device(connection)
     }
 }
 
 /// The TLS session that the next connection resumes.
-pub fn session(device: &Imap) -> SslSession {
-    device.device.0.ssl().unwrap().session().unwrap().to_owned()
+pub fn session(device: &Device) -> SslSession {
+    device.0.ssl().unwrap().session().unwrap().to_owned()
 }

@@ -148,11 +148,11 @@ fn start(python: &Path, script: &str, simulator: &Simulator, certificates: &Cert
 }
 
 /// A script that starts email-oauth2-proxy as its own program does.
-const PROGRAM: &str = "import emailproxy; emailproxy.App()";
+pub const PROGRAM: &str = "import emailproxy; emailproxy.App()";
 /// A script that removes the cost of the key derivation. At every login email-oauth2-proxy derives its token store's
 /// key from the device's password by PBKDF2. It does so once for its present count of iterations and once for its
 /// oldest; here both are one.
-const PROGRAM_WITHOUT_KEY: &str = "import emailproxy
+pub const PROGRAM_WITHOUT_KEY: &str = "import emailproxy
 emailproxy.Cryptographer.ITERATIONS = emailproxy.Cryptographer.LEGACY_ITERATIONS = 1
 emailproxy.App()";
 const TENANT: &str = "contoso.example";

@@ -1,7 +1,9 @@
-//! The mail server of the bench speaks scripted IMAP over TLS, in a process of its own.
+//! The mail server of the bench speaks scripted IMAP and SMTP over TLS, in a process of its own.
 //!
 //! It resumes TLS sessions, takes every login (a password, or XOAUTH2 with any token), and has messages as large as one
-//! likes. Each of its ports speaks one version of TLS in records of one size.
+//! likes. Each of its ports speaks one protocol and one version of TLS, in records of one size.
+
+mod submission;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -13,15 +15,17 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::process::Process;
 
-/// The TLS of one port of the server.
+/// The protocol and the TLS of one port of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manner {
+    /// The mail protocol, in the form `imap`.
+    pub protocol: &'static str,
     /// The version, in the form `1.3`.
     pub tls: &'static str,
     /// Octets of plaintext in a record.
@@ -29,12 +33,16 @@ pub struct Manner {
 }
 
 /// The servers' ports. TLS 1.3 in full records comes first, because every measure without a manner of its own uses it.
-pub const MANNERS: [Manner; 4] = [
-    Manner { tls: "1.3", record: 16 * 1024 },
-    Manner { tls: "1.3", record: 4 * 1024 },
-    Manner { tls: "1.3", record: 1400 },
-    Manner { tls: "1.2", record: 16 * 1024 },
+pub const MANNERS: [Manner; 6] = [
+    Manner { protocol: "imap", tls: "1.3", record: 16 * 1024 },
+    Manner { protocol: "imap", tls: "1.3", record: 4 * 1024 },
+    Manner { protocol: "imap", tls: "1.3", record: 1400 },
+    Manner { protocol: "imap", tls: "1.2", record: 16 * 1024 },
+    Manner { protocol: "smtp", tls: "1.3", record: 16 * 1024 },
+    Manner { protocol: "smtp", tls: "1.2", record: 16 * 1024 },
 ];
+/// The numbers of the ports that take submitted mail: TLS 1.3, and TLS 1.2.
+pub const SUBMISSION: [usize; 2] = [4, 5];
 
 /// Sizes of the messages in octets; `FETCH n BODY[]` returns message n.
 pub const MESSAGES: [usize; 2] = [16 * 1024, 16 * 1024 * 1024];
@@ -70,11 +78,21 @@ impl Upstream {
 
     /// Handshakes since the last call: all, and those that resumed a session.
     pub fn handshakes(&mut self) -> (u64, u64) {
-        writeln!(self.input).unwrap();
+        let line = self.ask("handshakes");
+        let (all, resumed) = line.split_once(' ').unwrap();
+        (all.parse().unwrap(), resumed.parse().unwrap())
+    }
+
+    /// Sessions of submission that have ended with a QUIT so far.
+    pub fn submissions(&mut self) -> u64 {
+        self.ask("submissions").parse().unwrap()
+    }
+
+    fn ask(&mut self, what: &str) -> String {
+        writeln!(self.input, "{what}").unwrap();
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
-        let (all, resumed) = line.trim().split_once(' ').unwrap();
-        (all.parse().unwrap(), resumed.parse().unwrap())
+        line.trim().to_owned()
     }
 }
 
@@ -88,8 +106,11 @@ static RESUMED: AtomicU64 = AtomicU64::new(0);
 pub fn serve(address: &str, directory: PathBuf) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::spawn(move || {
-        for _ in io::stdin().lines().map_while(Result::ok) {
-            println!("{} {}", HANDSHAKES.swap(0, Ordering::Relaxed), RESUMED.swap(0, Ordering::Relaxed));
+        for line in io::stdin().lines().map_while(Result::ok) {
+            match line.as_str() {
+                "submissions" => println!("{}", submission::ENDED.load(Ordering::Relaxed)),
+                _ => println!("{} {}", HANDSHAKES.swap(0, Ordering::Relaxed), RESUMED.swap(0, Ordering::Relaxed)),
+            }
         }
         std::process::exit(0);
     });
@@ -98,7 +119,7 @@ pub fn serve(address: &str, directory: PathBuf) {
         for manner in MANNERS {
             let listener = TcpListener::bind((address, 0)).await.unwrap();
             ports.push(listener.local_addr().unwrap().port().to_string());
-            tokio::spawn(accept(listener, acceptor(&directory, manner)));
+            tokio::spawn(accept(listener, acceptor(&directory, manner), manner.protocol));
         }
         println!("{}", ports.join(" "));
         std::future::pending::<()>().await;
@@ -122,18 +143,18 @@ fn acceptor(directory: &Path, manner: Manner) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, protocol: &'static str) {
     loop {
         let (tcp, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             // A proxy that leaves early is no error of the server; the device reports it.
-            let _ = converse(tcp, &acceptor).await;
+            let _ = converse(tcp, &acceptor, protocol).await;
         });
     }
 }
 
-async fn converse(tcp: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
+async fn converse(tcp: TcpStream, acceptor: &TlsAcceptor, protocol: &str) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let tls = acceptor.accept(tcp).await?;
     HANDSHAKES.fetch_add(1, Ordering::Relaxed);
@@ -141,7 +162,14 @@ async fn converse(tcp: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
         RESUMED.fetch_add(1, Ordering::Relaxed);
     }
     let mut stream = tokio::io::BufReader::with_capacity(4096, tls);
-    say(&mut stream, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR IDLE LITERAL+] ready\r\n").await?;
+    match protocol {
+        "smtp" => submission::converse(&mut stream).await,
+        _ => imap(&mut stream).await,
+    }
+}
+
+async fn imap(stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    say(stream, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR IDLE LITERAL+] ready\r\n").await?;
     let mut line = String::new();
     let mut pushed = 0;
     loop {
@@ -161,21 +189,22 @@ async fn converse(tcp: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
             "STATUS" => "* STATUS INBOX (MESSAGES 2)\r\n",
             "FETCH" => {
                 let size = MESSAGES[argument.parse::<usize>().unwrap() - 1];
-                fetch(&mut stream, argument, size).await?;
+                fetch(stream, argument, size).await?;
                 ""
             }
             "APPEND" => {
                 let size = line.trim_end().rsplit_once('{').unwrap().1.trim_end_matches('}').parse::<u64>().unwrap();
-                say(&mut stream, "+ go ahead\r\n").await?;
-                let read = tokio::io::copy(&mut (&mut stream).take(size + 2), &mut tokio::io::sink()).await?;
+                say(stream, "+ go ahead\r\n").await?;
+                let read =
+                    tokio::io::copy(&mut AsyncReadExt::take(&mut *stream, size + 2), &mut tokio::io::sink()).await?;
                 assert_eq!(read, size + 2);
                 ""
             }
             "IDLE" => {
-                say(&mut stream, "+ idling\r\n").await?;
+                say(stream, "+ idling\r\n").await?;
                 for number in 0..pushed {
                     tokio::time::sleep(Duration::from_millis(1)).await;
-                    say(&mut stream, &format!("* {} EXISTS\r\n", number + 3)).await?;
+                    say(stream, &format!("* {} EXISTS\r\n", number + 3)).await?;
                 }
                 let mut done = String::new();
                 stream.read_line(&mut done).await?;
@@ -184,7 +213,7 @@ async fn converse(tcp: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
             "LOGOUT" => "* BYE bye\r\n",
             _ => "",
         };
-        say(&mut stream, &format!("{answer}{tag} OK {verb} completed\r\n")).await?;
+        say(stream, &format!("{answer}{tag} OK {verb} completed\r\n")).await?;
         if verb == "LOGOUT" {
             return stream.shutdown().await;
         }
