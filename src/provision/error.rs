@@ -160,16 +160,7 @@ impl fmt::Display for Error {
                 f,
                 "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
             ),
-            Self::NoUpstream { known } if known.is_empty() => f.write_str(
-                "the mail server for the account's token is not known: write an [upstream.NAME] with its host, and run \
-                 this again",
-            ),
-            Self::NoUpstream { known } => write!(
-                f,
-                "the mail server for the account's token has to be named: packetboat account add NAME --mailbox ADDRESS \
-                 --upstream UPSTREAM; the configuration has {}",
-                known.join(", ")
-            ),
+            Self::NoUpstream { known } => no_upstream(known, f),
             Self::OnlyDevice { login } => write!(
                 f,
                 "it is the only device, and listeners need one. To keep it out at once, give it a password that nobody \
@@ -201,6 +192,21 @@ impl fmt::Display for Error {
             Self::Write(error) => write!(f, "{error}"),
         }
     }
+}
+
+fn no_upstream(known: &[String], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if known.is_empty() {
+        return f.write_str(
+            "the mail server for the account's token is not known: write an [upstream.NAME] with its host, and run \
+             this again",
+        );
+    }
+    write!(
+        f,
+        "the mail server for the account's token has to be named: packetboat account add NAME --mailbox ADDRESS \
+         --upstream UPSTREAM; the configuration has {}",
+        known.join(", ")
+    )
 }
 
 impl StdError for Error {
