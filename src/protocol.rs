@@ -48,6 +48,14 @@ impl Protocol {
     /// needs a permission of its own, and many hosts have a mail server at its ports.
     pub const MAILBOX: [Protocol; 2] = [Protocol::Imap, Protocol::Pop3];
 
+    /// The protocol in which devices send mail.
+    pub const SUBMISSION: Protocol = Protocol::Smtp;
+
+    /// Returns whether devices send mail by the protocol, rather than read a mailbox.
+    pub fn submits(self) -> bool {
+        !Self::MAILBOX.contains(&self)
+    }
+
     /// The word for the protocol in the configuration.
     pub fn key(self) -> &'static str {
         match self {
@@ -207,6 +215,13 @@ mod tests {
             (Protocol::Smtp, b"554 no service\r\n"),
         ] {
             assert!(!protocol.is_greeting(line), "{protocol:?} {line:?}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_reads_or_submits() {
+        for protocol in Protocol::ALL {
+            assert_eq!(protocol.submits(), protocol == Protocol::SUBMISSION, "{protocol:?}");
         }
     }
 

@@ -78,7 +78,7 @@ pub(super) fn can_send(config: &Config, accounts: &[String], to: &str) -> Result
     if !submission::is_entry(to) || to.starts_with('*') {
         return Err(Exit::Usage.because(format_args!("--send: \"{to}\" is no e-mail address")));
     }
-    if !config.protocols_of(account).contains(&Protocol::Smtp) {
+    if !config.protocols_of(account).contains(&Protocol::SUBMISSION) {
         let why =
             "no device of the account sends: that needs a [[listener]] with protocol = \"smtp\"; see docs/send.md";
         return Err(Exit::Usage.because(why));

@@ -35,7 +35,7 @@ pub struct Listener {
     pub certificate: String,
     /// The treatment of a login.
     pub logins: Logins,
-    /// The answer to EHLO, in SMTP.
+    /// The answer to EHLO, in submission.
     pub submission: Announcement,
 }
 

@@ -135,7 +135,7 @@ impl Sheet {
         let kept = "as it was given; packetboat keeps only its hash";
         row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));
         row(Self::MAILBOX, self.mailbox.clone());
-        if self.connections.iter().any(|one| one.protocol == Protocol::Smtp) {
+        if self.connections.iter().any(|one| one.protocol.submits()) {
             row("sender", format!("{} (the device's own address, or From)", self.mailbox));
         }
         if let Some(authority) = &self.authority {

@@ -93,7 +93,7 @@ impl LoginChecks {
         let name = protocol.name();
         let mut step = match self.login(account, protocol, connected).await {
             Ok(facts) => {
-                let done = if protocol == Protocol::Smtp { "sender accepted" } else { "mailbox opened" };
+                let done = if protocol.submits() { "sender accepted" } else { "mailbox opened" };
                 let text = format!("ok: {server}, {}, certificate verified, logged in, {done}", tls(&facts));
                 TriedStep::ended(name, StepState::Ok, text)
             }
@@ -112,7 +112,7 @@ impl LoginChecks {
 
     /// Sends a message from an account's mailbox, as its devices do.
     pub async fn try_message(&self, account: &str, recipient: &str) -> TriedStep {
-        let server = self.server_name(account, Protocol::Smtp);
+        let server = self.server_name(account, Protocol::SUBMISSION);
         let known = self.config().accounts.get(account);
         let mailbox = known.map(|known| known.mailbox.as_str()).unwrap_or_default();
         let is_trial = known.is_some_and(|known| known.submission.deliver == Delivery::Mailbox);
@@ -207,7 +207,7 @@ fn lack(identity: &Identity, protocol: Protocol, claims: &Claims) -> Option<Stri
     let wanted = protocol.permission(identity.grant.actor());
     let has = claims.roles.iter().any(|role| role == wanted)
         || claims.scp.as_deref().is_some_and(|scopes| scopes.split(' ').any(|scope| scope == wanted));
-    if protocol == Protocol::Smtp && identity.grant.actor() == Actor::Application {
+    if protocol.submits() && identity.grant.actor() == Actor::Application {
         // RBAC for Applications needs no permission in the token.
         return (!has).then(|| {
             format!(

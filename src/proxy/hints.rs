@@ -104,7 +104,7 @@ fn of_protocol(config: &Config, listener: &Listener) -> String {
     let here = listener.protocol.name();
     let other = match listener.protocol {
         Protocol::Imap => Protocol::Pop3,
-        Protocol::Pop3 | Protocol::Smtp => Protocol::Imap,
+        _ => Protocol::Imap,
     };
     let others = || config.listeners.iter().filter(|one| one.protocol == other);
     let alike = others().find(|one| one.entry == listener.entry).or_else(|| others().next());

@@ -109,7 +109,7 @@ impl LoginChecks {
     /// # Errors
     /// The failure that a device would have met.
     pub async fn send(&self, account: &str, recipient: &str) -> Result<String, Failure> {
-        let checked = self.checked(account, Protocol::Smtp, Some(recipient), |_| {}).await?;
+        let checked = self.checked(account, Protocol::SUBMISSION, Some(recipient), |_| {}).await?;
         Ok(checked.answer)
     }
 
@@ -162,7 +162,7 @@ async fn check(
         Terms::translated(protocol, AccessSettings { probe: true, delete: true, submission: mailbox.submission() });
     let login = UpstreamLogin { credentials: mailbox.credentials(token), security: server.security, terms };
     let session = proto::login(protocol);
-    let (mut stream, answer) = if protocol == Protocol::Smtp {
+    let (mut stream, answer) = if protocol.submits() {
         let (near, far) = duplex(DEVICE_BUFFER);
         let mut driver = Driver::new(session, far);
         driver.connect(server.stream, login);

@@ -34,7 +34,7 @@ impl Telemetry {
         quota: &Arc<LogQuota>,
     ) -> Self {
         let counters = metrics.listener(&listener.name);
-        if listener.protocol == Protocol::Smtp {
+        if listener.protocol.submits() {
             counters.takes_submissions();
         }
         Self {

@@ -95,7 +95,7 @@ impl Mailboxes {
                 .map(|submits| Arc::new(Mutex::new(known(submits).map(|one| *one.history.lock()).unwrap_or_default())));
             let by_protocol = ByProtocol::new(|protocol| {
                 let server = servers.of(protocol)?;
-                let submits = protocol == Protocol::Smtp;
+                let submits = protocol.submits();
                 let key = (account.mailbox.to_lowercase(), account.upstream.as_str(), submits);
                 let before = || known(submits).map(|known| known.sessions.as_ref());
                 let sessions = sessions.entry(key).or_insert_with(|| Sessions::new(config, submits, before()));
@@ -281,7 +281,7 @@ impl Mailbox {
 
     /// Returns whether devices send mail here rather than read it.
     fn submits(&self) -> bool {
-        self.server.protocol() == Protocol::Smtp
+        self.server.protocol().submits()
     }
 
     /// The settings of a device's access to the mailbox.
@@ -293,10 +293,8 @@ impl Mailbox {
     /// The credentials for the mail server, in place of the device's. With a person's token, IMAP and POP3 name the
     /// mailbox, and SMTP the person, who then sends as the mailbox.
     pub(in crate::proxy) fn credentials(&self, token: &AccessToken) -> Credentials {
-        let user = match self.server.protocol() {
-            Protocol::Smtp if self.identity.grant.is_of_a_person() => &self.account.user,
-            Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => &self.account.mailbox,
-        };
+        let names_person = self.submits() && self.identity.grant.is_of_a_person();
+        let user = if names_person { &self.account.user } else { &self.account.mailbox };
         Credentials {
             method: Method::Sasl(Mechanism::Xoauth2),
             login: user.clone().into_bytes(),
@@ -332,7 +330,7 @@ impl Mailbox {
     }
 
     fn advice(&self) -> &'static str {
-        if self.server.protocol() == Protocol::Smtp && self.identity.cloud.is_microsoft() {
+        if self.submits() && self.identity.cloud.is_microsoft() {
             self.submission_advice()
         } else if !self.identity.tokens_are_of_cloud {
             "does the mail server know this mailbox, and does it take tokens of this token endpoint?"

@@ -124,7 +124,7 @@ impl Proof<'_> {
         keys: &Keys<'_>,
         defaults: &Defaults,
     ) -> Option<Endpoint> {
-        if protocol == Protocol::Smtp && !keys.has_section {
+        if protocol.submits() && !keys.has_section {
             return defaults.beside(protocol);
         }
         let section = keys.section;

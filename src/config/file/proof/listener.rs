@@ -63,7 +63,7 @@ impl Proof<'_> {
             self.problem(
                 Some(span.clone()),
                 "listener.protocol",
-                "is missing; write protocol = \"imap\", \"pop3\" or \"smtp\"",
+                &format!("is missing; write protocol = {}", keys_of_protocols()),
             );
         }
         let protocol = self.choice("listener.protocol", raw.protocol.take(), &protocols);
@@ -112,10 +112,14 @@ impl Proof<'_> {
         const SIZE: &str = "listener.max_message_size";
         const AUTH: &str = "listener.auth_equals";
         let (size, auth) = (raw.max_message_size.take(), raw.auth_equals.take());
-        if protocol.is_some_and(|protocol| protocol != Protocol::Smtp) {
+        if protocol.is_some_and(|protocol| !protocol.submits()) {
             let spans = [(SIZE, size.as_ref().map(Spanned::span)), (AUTH, auth.as_ref().map(Spanned::span))];
             for (key, span) in spans.into_iter().filter(|(_, span)| span.is_some()) {
-                self.problem(span, key, "has a meaning with protocol = \"smtp\" alone; remove it");
+                self.problem(
+                    span,
+                    key,
+                    &format!("has a meaning with protocol = \"{}\" alone; remove it", Protocol::SUBMISSION.key()),
+                );
             }
         }
         let Announcement { max_message_size, auth_equals } = Announcement::DEFAULT;
@@ -365,4 +369,11 @@ pub(super) fn protocols(raw: Option<&[Spanned<ListenerSection>]>) -> Vec<Protoco
     let keys: Vec<&str> =
         raw.iter().filter_map(|one| Some(one.get_ref().protocol.as_ref()?.get_ref().as_str())).collect();
     Protocol::ALL.into_iter().filter(|protocol| keys.contains(&protocol.key())).collect()
+}
+
+/// The keys of all protocols, as an operator writes them.
+fn keys_of_protocols() -> String {
+    let keys = Protocol::ALL.map(|protocol| format!("\"{}\"", protocol.key()));
+    let [others @ .., last] = keys.as_slice() else { return String::new() };
+    format!("{} or {last}", others.join(", "))
 }
