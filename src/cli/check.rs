@@ -78,7 +78,7 @@ pub(super) fn check(config: &ConfigFile, proven: &Proven, arguments: &Arguments)
         None => online::check(file, proven, &arguments.accounts, arguments.send.as_deref()),
     };
     if arguments.online && !arguments.tell_refusal {
-        paused::tell(config, &proven.config, &arguments.accounts, arguments.identity.as_deref());
+        paused::print_pauses(config, &proven.config, &arguments.accounts, arguments.identity.as_deref());
     }
     match checked? {
         None => Ok(()),

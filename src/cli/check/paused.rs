@@ -12,7 +12,7 @@ use crate::config::{Config, Grant};
 
 /// Prints the pauses of the running proxy for these accounts, or those of the identity, or all; and what ends them.
 /// Prints nothing where no proxy answers at the control socket.
-pub(super) fn tell(file: &ConfigFile, config: &Config, accounts: &[String], identity: Option<&str>) {
+pub(super) fn print_pauses(file: &ConfigFile, config: &Config, accounts: &[String], identity: Option<&str>) {
     let Ok(runtime) = runtime() else { return };
     let asked = request_at_socket(&config.state_directory, "/pauses", PATIENCE, LONGEST);
     let Some(answer) = runtime.block_on(asked).filter(|answer| answer.status == 200) else { return };
