@@ -1,6 +1,9 @@
 //! These tests prove that devices with TLS 1.0 and a password submit to Postfix and Exim, which take TLS 1.2 and a token.
 //! Dovecot judges the tokens for Postfix, the issuer itself for Exim.
 
+use std::path::Path;
+use std::process::Command;
+
 use support::delivered::Delivered;
 use support::dovecot::{Dovecot, PASSWORD};
 use support::exim::Exim;
@@ -14,6 +17,9 @@ use support::translated::{DEVICE_PASSWORD, account, device};
 
 pub const MAILBOX: &str = "scans@contoso.example";
 pub const RECIPIENT: &str = "office@example.test";
+const DEVICE: &str = "scanner@example.test";
+/// OpenSSL's words for a device of 2005.
+const OLD: &str = "AES128-SHA:@SECLEVEL=0";
 
 /// A mail server, by each kind of security.
 pub struct Server<'a> {
@@ -135,4 +141,53 @@ fn postfix_takes_passwords() {
     }
     let log = postfix.log();
     assert!(log.contains("sasl_method=PLAIN, sasl_username=scanner"), "{log}");
+}
+
+/// A mail program's command, for a port with STARTTLS and a message in a file.
+fn programs(port: u16, file: &Path) -> Vec<Command> {
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--insecure", "--tlsv1.0", "--tls-max", "1.0", "--ciphers", OLD, "--ssl-reqd"]);
+    curl.args(["--user", &format!("starttls:{DEVICE_PASSWORD}"), "--mail-from", DEVICE, "--mail-rcpt", RECIPIENT]);
+    curl.arg("--upload-file").arg(file).arg(format!("smtp://127.0.0.1:{port}/MFP"));
+    let mut swaks = Command::new("swaks");
+    swaks.args(["--server", &format!("127.0.0.1:{port}"), "--tls", "--tls-protocol", "tlsv1", "--tls-cipher", OLD]);
+    swaks.args(["--auth", "LOGIN", "--auth-user", "starttls", "--auth-password", DEVICE_PASSWORD]);
+    swaks.args(["--from", DEVICE, "--to", RECIPIENT, "--data"]).arg(format!("@{}", file.display()));
+    let mut msmtp = Command::new("msmtp");
+    msmtp.args(["--file=/dev/null", "--host=127.0.0.1", "--tls=on", "--tls-certcheck=off", "--auth=login"]);
+    msmtp.arg("--tls-priorities=NORMAL:-VERS-ALL:+VERS-TLS1.0:+RSA:+AES-128-CBC:+SHA1:%NO_EXTENSIONS");
+    msmtp.arg(format!("--port={port}")).arg("--user=starttls").arg(format!("--passwordeval=echo {DEVICE_PASSWORD}"));
+    msmtp.arg(format!("--from={DEVICE}")).arg(RECIPIENT);
+    vec![curl, swaks, msmtp]
+}
+
+/// What mail programs send through a token arrives as they sent it, but for the sender.
+#[test]
+fn mail_programs_send_by_token() {
+    let issuer = Issuer::start();
+    let judge = Dovecot::start_as_judge(&issuer);
+    let postfix = Postfix::start(&judge);
+    let (roots, submission, submissions) = (&postfix.roots(), postfix.submission, postfix.submissions);
+    let listeners = translating_listener("smtp", "smtp", "starttls", "");
+    let proxy = Server { roots, submission, submissions }.proxy_with(&issuer, &listeners);
+    let content = b"From: scanner@example.test\r\nTo: office@example.test\r\nSubject: page\r\n\
+        Date: Sat, 21 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@example.test>\r\n\r\n.\r\n..\r\nhello\r\n.last\r\n";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("message");
+    for mut program in programs(proxy.address("smtp").port(), &file) {
+        let text = String::from_utf8_lossy(content).into_owned();
+        let text = match program.get_program().to_str() {
+            Some("curl") => text,
+            // swaks puts a line end behind the file.
+            Some("swaks") => text.replace("\r\n", "\n").trim_end().to_owned(),
+            _ => text.replace("\r\n", "\n"),
+        };
+        std::fs::write(&file, text).unwrap();
+        let output = program.stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{program:?}: {said}");
+        assert_eq!(postfix.take(), changed(content), "{program:?}");
+        let line = proxy.session_of("listener", "smtp").to_string();
+        assert!(line.contains("\"device_tls\":\"TLSv1 "), "{line}");
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,7 +18,7 @@ use crate::ports::free_ports;
 use crate::process::Process;
 
 pub struct Postfix {
-    _process: Process,
+    process: Process,
     directory: TempDir,
     pub submission: u16,
     pub submissions: u16,
@@ -38,10 +39,12 @@ impl Postfix {
         let mut command = Command::new(package().join("usr/lib/postfix/sbin/master"));
         command.arg("-c").arg(path.join("etc")).arg("-d").env("LD_LIBRARY_PATH", libraries());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // The master ends its process group with itself.
+        command.process_group(0);
         let mut process = Process::start(&mut command);
         let ports = [submission, submissions].map(|port| ([127, 0, 0, 1], port).into());
         process.until_open(&ports, || log(path));
-        Self { _process: process, directory, submission, submissions }
+        Self { process, directory, submission, submissions }
     }
 
     /// The CA that clients have to trust.
@@ -61,6 +64,15 @@ impl Postfix {
 
     pub fn log(&self) -> String {
         log(self.directory.path())
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        // A killed master leaves its processes to find out by themselves.
+        let id = self.process.0.id().to_string();
+        let _ = Command::new("kill").arg(&id).stderr(Stdio::null()).status();
+        let _ = self.process.0.wait();
     }
 }
 
