@@ -1,5 +1,5 @@
-//! These tests prove that devices with TLS 1.0 and a password submit to Postfix and Exim, which take TLS 1.2 and a token.
-//! Dovecot judges the tokens for Postfix, the issuer itself for Exim.
+//! These tests prove that devices with TLS 1.0 and a password submit to Postfix and Exim, which take a token over
+//! TLS 1.2. Dovecot judges the tokens for Postfix, the issuer itself for Exim.
 
 use std::path::Path;
 use std::process::Command;
