@@ -9,10 +9,10 @@ mod hours;
 mod record;
 mod report;
 mod saved;
+mod visit;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +20,6 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::Config;
-use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use connections::Connections;
 pub use connections::{Connection, KEPT, Owner};
@@ -28,6 +27,7 @@ use record::{Record, Rules};
 pub(super) use report::take_failures;
 pub use report::{Report, State};
 pub use saved::{RecordsError, read_saved};
+pub use visit::{Proof, Visit};
 
 /// The records of all configured devices.
 pub struct Activities {
@@ -61,23 +61,6 @@ struct Entry {
     open: AtomicUsize,
     record: Mutex<Record>,
     connections: Connections,
-}
-
-/// The session of a configured device. Dropping it notes that the device has left.
-pub struct Visit {
-    entry: Arc<Entry>,
-    /// The number of its connection.
-    number: u64,
-    changed: Arc<AtomicBool>,
-}
-
-/// The proof that a login was a device's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// The password was right.
-    Verified,
-    /// Somebody has used the device's name.
-    Claimed,
 }
 
 /// A change that the log tells once.
@@ -126,26 +109,6 @@ impl Activities {
         }
     }
 
-    /// Notes a login that succeeded, on the connection of this number.
-    pub fn login_succeeded(&self, login: &str, source: IpAddr, number: u64) -> Option<Visit> {
-        let entry = self.find(login)?;
-        entry.record.lock().logged_in(source, now());
-        entry.open.fetch_add(1, Ordering::Relaxed);
-        self.changed.store(true, Ordering::Relaxed);
-        Some(Visit { entry, number, changed: Arc::clone(&self.changed) })
-    }
-
-    /// Notes a login that failed. A claimed name counts for a device only from the address that it comes from itself,
-    /// or before its first login: strangers who guess say nothing about it.
-    pub fn login_failed(&self, login: &str, source: IpAddr, failure: &Failure, proof: Proof) {
-        let Some(entry) = self.find(login) else { return };
-        let mut record = entry.record.lock();
-        if proof == Proof::Verified || record.may_be_at(source) {
-            record.failed(source, failure, now());
-            self.changed.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// All configured devices, those with a problem first.
     pub fn reports(&self) -> Vec<Report> {
         let now = now();
@@ -178,52 +141,6 @@ impl Activities {
             Some(Change { report: entry.report(section, rules, now), is_silent })
         };
         table.devices.iter().filter_map(changed).collect()
-    }
-
-    /// Notes a login that an earlier version has recorded in the inventory.
-    pub fn seed(&self, login: &str, source: IpAddr, logged_in: u64) {
-        if let Some(entry) = self.find(login) {
-            entry.record.lock().seed(source, logged_in);
-        }
-    }
-
-    /// The path of the file.
-    pub fn path(state_directory: &Path) -> PathBuf {
-        state_directory.join("device-activity.json")
-    }
-
-    /// Loads the file of an earlier run; returns whether there was one. Call it after [`Self::configure`].
-    ///
-    /// # Errors
-    /// The file cannot be read, or is damaged; the error names it.
-    pub fn load(&self, path: &Path) -> Result<bool, RecordsError> {
-        let Some(records) = saved::load(path)? else { return Ok(false) };
-        let (count, configured) = (records.len(), self.table.read().devices.len());
-        let entries: Vec<_> =
-            records.into_iter().filter_map(|record| Some((self.find(record.login())?, record))).collect();
-        let is_same = (count, entries.len()) == (configured, configured);
-        for (entry, record) in entries {
-            *entry.record.lock() = record;
-        }
-        self.changed.store(!is_same, Ordering::Relaxed);
-        Ok(true)
-    }
-
-    /// Returns whether anything has changed since the last save.
-    pub fn has_changed(&self) -> bool {
-        self.changed.load(Ordering::Relaxed)
-    }
-
-    /// The records to save, as JSON; from here on nothing has changed.
-    pub fn to_save(&self) -> Vec<u8> {
-        self.changed.store(false, Ordering::Relaxed);
-        let (devices, _) = self.snapshot();
-        saved::to_json(devices.iter().map(|(_, entry)| entry.record.lock().clone()).collect(), now())
-    }
-
-    /// Notes that the records are to be saved again, because saving failed.
-    pub fn mark_changed(&self) {
-        self.changed.store(true, Ordering::Relaxed);
     }
 
     fn find(&self, login: &str) -> Option<Arc<Entry>> {
@@ -260,31 +177,11 @@ impl Entry {
     }
 }
 
-impl Visit {
-    /// Notes a failure of the session.
-    pub fn failed(&self, source: IpAddr, failure: &Failure) {
-        self.entry.record.lock().failed(source, failure, now());
-    }
-
-    /// Notes the end of the session: the messages that the device has fetched, and the octets that it was sent.
-    pub fn ended(self, messages: u64, octets: u64) {
-        self.entry.record.lock().session_ended(messages, octets, now());
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        self.entry.open.fetch_sub(1, Ordering::Relaxed);
-        self.entry.record.lock().left(now());
-        self.entry.connections.abandon(self.number, now());
-        self.changed.store(true, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Kind;
+    use crate::failure::{Failure, Kind};
+    use std::path::Path;
 
     const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g";
 

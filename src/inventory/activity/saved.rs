@@ -1,12 +1,14 @@
 //! The file of device records in the state directory, as JSON with a version.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::Report;
 use super::record::{Record, Rules};
+use super::{Activities, Report};
 use crate::lifecycle::unix_time;
 use crate::state;
 
@@ -70,8 +72,56 @@ impl std::error::Error for RecordsError {
     }
 }
 
+impl Activities {
+    /// Notes a login that an earlier version has recorded in the inventory.
+    pub fn seed(&self, login: &str, source: IpAddr, logged_in: u64) {
+        if let Some(entry) = self.find(login) {
+            entry.record.lock().seed(source, logged_in);
+        }
+    }
+
+    /// The path of the file.
+    pub fn path(state_directory: &Path) -> PathBuf {
+        state_directory.join("device-activity.json")
+    }
+
+    /// Loads the file of an earlier run; returns whether there was one. Call it after [`Self::configure`].
+    ///
+    /// # Errors
+    /// The file cannot be read, or is damaged; the error names it.
+    pub fn load(&self, path: &Path) -> Result<bool, RecordsError> {
+        let Some(records) = load(path)? else { return Ok(false) };
+        let (count, configured) = (records.len(), self.table.read().devices.len());
+        let entries: Vec<_> =
+            records.into_iter().filter_map(|record| Some((self.find(record.login())?, record))).collect();
+        let is_same = (count, entries.len()) == (configured, configured);
+        for (entry, record) in entries {
+            *entry.record.lock() = record;
+        }
+        self.changed.store(!is_same, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Returns whether anything has changed since the last save.
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// The records to save, as JSON; from here on nothing has changed.
+    pub fn to_save(&self) -> Vec<u8> {
+        self.changed.store(false, Ordering::Relaxed);
+        let (devices, _) = self.snapshot();
+        to_json(devices.iter().map(|(_, entry)| entry.record.lock().clone()).collect(), unix_time())
+    }
+
+    /// Notes that the records are to be saved again, because saving failed.
+    pub fn mark_changed(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The records as JSON.
-pub(super) fn to_json(devices: Vec<Record>, now: u64) -> Vec<u8> {
+fn to_json(devices: Vec<Record>, now: u64) -> Vec<u8> {
     serde_json::to_vec(&Saved { version: VERSION, saved: now, devices }).unwrap_or_default()
 }
 
@@ -79,7 +129,7 @@ pub(super) fn to_json(devices: Vec<Record>, now: u64) -> Vec<u8> {
 ///
 /// # Errors
 /// The file cannot be read, or is damaged; the error names it.
-pub(super) fn load(path: &Path) -> Result<Option<Vec<Record>>, RecordsError> {
+fn load(path: &Path) -> Result<Option<Vec<Record>>, RecordsError> {
     if !state::is_there(path) {
         return Ok(None);
     }
