@@ -22,6 +22,7 @@ mod sign_in_status;
 mod sign_ins;
 mod status;
 mod technician;
+mod way_in;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};

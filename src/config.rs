@@ -13,6 +13,7 @@ mod reach;
 pub mod suite;
 mod upstream;
 pub mod url;
+mod way_in;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +33,7 @@ pub use listener::{DefaultListener, Entry, Listener, Logins};
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};
 pub use upstream::{Endpoint, Roots, Upstream};
+pub use way_in::{NewListener, WayIn};
 
 /// Everything that the file decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

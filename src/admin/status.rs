@@ -12,6 +12,7 @@ use super::handler::{JSON, render};
 use super::listener_status::{described, listeners};
 use super::role::Role;
 use super::sign_in_status;
+use super::way_in::WaysIn;
 use crate::config::Config;
 use crate::inventory::{self, Inventory, SeenDevice};
 use crate::lifecycle::unix_time;
@@ -118,13 +119,19 @@ impl Admin {
             },
         });
         let inventory = Arc::clone(&self.common.inventory);
+        let ways_in = WaysIn::of(self.serving.read().await.config());
         render(move || {
             // Text at once: as values, a full inventory takes five times as much memory.
             let (status, seen) = (status.to_string(), names.devices(&inventory));
             let devices = inventory::to_json(&seen);
+            let ways = json!(ways_in.for_devices(&seen));
             let configured = inventory::reports_to_json(&inventory.reports(&seen));
             let others = status.trim_start_matches('{');
-            Response::of(200, JSON, format!("{{\"devices\":{devices},\"configured\":{configured},{others}"))
+            Response::of(
+                200,
+                JSON,
+                format!("{{\"devices\":{devices},\"configured\":{configured},\"ways_in\":{ways},{others}"),
+            )
         })
         .await
     }

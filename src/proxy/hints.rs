@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{CertificateSource, Config, Entry, Listener, Logins, Profile};
-use crate::protocol::{Protocol, Security};
+use crate::config::{CertificateSource, Config, Listener, Profile, WayIn};
+use crate::protocol::Protocol;
 use crate::transport::downstream::certificate::Loaded;
 
 /// Advice that fits one listener, in plain words for its log lines.
@@ -17,20 +17,8 @@ pub(super) struct Hints {
     pub(super) ancient: Option<AncientHint>,
 }
 
-/// The listener that lets one device in with ancient TLS, and leaves the others as they are.
-pub(super) enum AncientHint {
-    /// The file has such a listener.
-    Present(Listener),
-    /// The file has none: these are the keys of a new one.
-    New {
-        /// The heading and the keys that do not depend on the device.
-        keys: String,
-        /// The addresses of the listener that the device has tried.
-        addresses: Vec<IpAddr>,
-        /// A port that no listener of the file has.
-        port: u16,
-    },
-}
+/// The listener that lets one device in with ancient TLS, in words.
+pub(super) struct AncientHint(WayIn);
 
 impl Hints {
     /// Makes the hints of a listener, which may have a certificate.
@@ -43,38 +31,14 @@ impl Hints {
 
 impl AncientHint {
     fn new(config: &Config, listener: &Listener) -> Option<Self> {
-        let translates = listener.logins == Logins::Translate;
-        if !translates || listener.tls.profile == Profile::Ancient || !listener.proxy_protocol.0.is_empty() {
-            return None;
-        }
-        let is_ancient = |other: &&Listener| {
-            let is_alike = other.protocol == listener.protocol && other.logins == listener.logins;
-            is_alike && other.tls.profile == Profile::Ancient && other.entry != Entry::Plaintext
-        };
-        if let Some(present) = config.listeners.iter().find(is_ancient) {
-            return Some(Self::Present(present.clone()));
-        }
-        let protocol = listener.protocol.key();
-        let is_free = |name: &String| config.listeners.iter().all(|other| other.name != *name);
-        let names =
-            std::iter::once(format!("{protocol}-ancient")).chain((2..).map(|n| format!("{protocol}-ancient-{n}")));
-        let name = names.into_iter().find(is_free)?;
-        let mut keys = format!(
-            "[[listener]], name = \"{name}\", protocol = \"{protocol}\", entry = \"implicit\", profile = \"ancient\""
-        );
-        if listener.certificate != DEFAULT {
-            keys.push_str(&format!(", certificate = \"{}\"", listener.certificate));
-        }
-        let first = listener.protocol.port(Security::Implicit).checked_add(1000)?;
-        let is_taken = |port: u16| config.listeners.iter().flat_map(|one| &one.listen).any(|at| at.port() == port);
-        let port = (first..).find(|port| !is_taken(*port))?;
-        Some(Self::New { keys, addresses: listener.listen.iter().map(SocketAddr::ip).collect(), port })
+        WayIn::new(config, listener, Profile::Ancient).map(Self)
     }
 
     /// The advice for a device at this address.
     pub(super) fn advice(&self, source: IpAddr) -> String {
-        match self {
-            Self::Present(Listener { name, listen, allowed_networks, .. }) => {
+        match &self.0 {
+            WayIn::Present(present) => {
+                let Listener { name, listen, allowed_networks, .. } = present.as_ref();
                 let port = listen.first().map(SocketAddr::port).filter(|port| *port != 0);
                 let port = port.map(|port| format!(", port {port}")).unwrap_or_default();
                 let more = if allowed_networks.contain(source) {
@@ -84,17 +48,13 @@ impl AncientHint {
                 };
                 format!("to accept that from this device alone, set it to listener {name}{port}{more}")
             }
-            Self::New { keys, addresses, port } => {
-                let of_family = addresses.iter().find(|address| address.is_ipv4() == source.is_ipv4());
-                let listen = of_family.or(addresses.first()).map(|address| SocketAddr::new(*address, *port));
-                let listen = listen.map(|listen| format!(", listen = [\"{listen}\"]")).unwrap_or_default();
-                let length = if source.is_ipv4() { 32 } else { 128 };
-                format!(
-                    "to accept that from this device alone, write a listener of its own, each key on its own line: \
-                     {keys}{listen}, allowed_networks = [\"{source}/{length}\"]; then run packetboat reload, and set the \
-                     device to port {port} with SSL/TLS"
-                )
-            }
+            WayIn::New(listener) => format!(
+                "to accept that from this device alone, write a listener of its own, each key on its own line: {}; then \
+                 run packetboat reload, and set the device to port {} with {}",
+                listener.lines(source).join(", "),
+                listener.port,
+                listener.encryption
+            ),
         }
     }
 }

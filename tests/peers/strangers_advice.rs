@@ -105,6 +105,13 @@ fn the_line_lets_another_network_in() {
     exchange::imap(&proxy).login(LOGIN, exchange::PASSWORD);
 }
 
+/// The address of a listener that a reload has opened.
+fn address_of(proxy: &Proxy, name: &str) -> SocketAddr {
+    let status = proxy.status();
+    let listener = status["listeners"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+    listener["addresses"][0].as_str().unwrap().parse().unwrap()
+}
+
 /// A stranger that knows only RC4: the lines open a port for it alone. A person forgets another one.
 #[test]
 fn the_lines_open_a_port_for_ancient_tls() {
@@ -116,17 +123,17 @@ fn the_lines_open_a_port_for_ancient_tls() {
     }
     let browser = open(&proxy);
     let texts = pasted(&browser, "127.0.0.73");
-    let lines = "[[listener]]\nname = \"imap-1993\"\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1993\"]\nprofile = \"ancient\"\n\
-                 allowed_networks = [\"127.0.0.73/32\"]";
+    let lines = "[[listener]]\nname = \"imap-ancient\"\nprotocol = \"imap\"\nentry = \"implicit\"\nprofile = \"ancient\"\n\
+                 listen = [\"127.0.0.1:1993\"]\nallowed_networks = [\"127.0.0.73/32\"]";
     assert_eq!(texts, [lines, "packetboat reload"]);
+    // The log proposes the same.
+    proxy.log.wait_for("log", |line| line.contains(&lines.replace('\n', ", ").replace('"', "\\\"")));
     // The port may be another program's here.
-    proxy.configure(&(configuration + &texts[0].replace("0.0.0.0:1993", "127.0.0.1:0") + "\n"));
+    proxy.configure(&(configuration + &texts[0].replace("127.0.0.1:1993", "127.0.0.1:0") + "\n"));
     assert_eq!(proxy.reload().0, 0);
     // The status may be a second old.
-    browser.wait_for("listener", "document.querySelector('#listeners').textContent.includes('imap-1993')");
-    let status = proxy.status();
-    let listener = status["listeners"].as_array().unwrap().iter().find(|one| one["name"] == "imap-1993").unwrap();
-    let opened = listener["addresses"][0].as_str().unwrap().parse().unwrap();
+    browser.wait_for("listener", "document.querySelector('#listeners').textContent.includes('imap-ancient')");
+    let opened = address_of(&proxy, "imap-ancient");
     let stream = tls_from(73, opened, rc4).unwrap();
     Imap::greeted(Device::over(stream)).login(LOGIN, exchange::PASSWORD);
     assert!(tls_from(74, opened, rc4).is_none(), "for this device alone");
@@ -138,6 +145,48 @@ fn the_lines_open_a_port_for_ancient_tls() {
     browser.wait_for("forgotten", &format!("!document.querySelector(\"{other}\")"));
     proxy.logs(1, "device forgotten: somebody asked for it on the page");
     assert_eq!(browser.evaluate("document.querySelector('#forget-problem').textContent"), "");
+    let console = browser.console();
+    assert!(console.is_empty(), "{console:?}");
+}
+
+/// A stranger that sends, and knows only RC4: the lines open a port for SMTP, with either kind of encryption. Once the
+/// file has that listener, the page names it, with the network that it lacks.
+#[test]
+fn the_lines_open_a_port_for_a_device_that_sends() {
+    let exchange = Exchange::new();
+    let configuration =
+        exchange.submission_frame() + &exchange.identity(BY_SECRET) + &exchange::account("scans", exchange::SCAN, "");
+    let proxy = exchange.proxy(&configuration);
+    assert!(tls_from(76, proxy.address("smtp"), rc4).is_none());
+    let browser = open(&proxy);
+    let texts = pasted(&browser, "127.0.0.76");
+    let lines = "[[listener]]\nname = \"smtp-ancient\"\nprotocol = \"smtp\"\nentry = \"auto\"\nprofile = \"ancient\"\n\
+                 listen = [\"127.0.0.1:1465\"]\nallowed_networks = [\"127.0.0.76/32\"]";
+    assert_eq!(texts, [lines, "packetboat reload"]);
+    proxy.log.wait_for("log", |line| line.contains(&lines.replace('\n', ", ").replace('"', "\\\"")));
+    // The port may be another program's here.
+    let pasted_lines = texts[0].replace("127.0.0.1:1465", "127.0.0.1:0");
+    proxy.configure(&(configuration.clone() + &pasted_lines + "\n"));
+    assert_eq!(proxy.reload().0, 0);
+    browser.wait_for("listener", "document.querySelector('#listeners').textContent.includes('smtp-ancient')");
+    let opened = address_of(&proxy, "smtp-ancient");
+    let greeting = |host: u8, address| Device::over(tls_from(host, address, rc4).unwrap()).line();
+    assert!(greeting(76, opened).starts_with("220 "));
+    assert!(tls_from(77, opened, rc4).is_none(), "for this device alone");
+
+    assert!(tls_from(77, proxy.address("smtp"), rc4).is_none());
+    let texts = pasted(&browser, "127.0.0.77");
+    let line = "allowed_networks = [\"127.0.0.76/32\", \"127.0.0.77/32\"]";
+    assert_eq!(texts, [line, "packetboat reload"]);
+    let both = pasted_lines.replace("allowed_networks = [\"127.0.0.76/32\"]", line);
+    proxy.configure(&(configuration + &both + "\n"));
+    assert_eq!(proxy.reload().0, 0);
+    assert!(greeting(77, address_of(&proxy, "smtp-ancient")).starts_with("220 "));
+    // There is nothing more to write: the device is to be set to that listener.
+    assert!(tls_from(77, proxy.address("smtp"), rc4).is_none());
+    let words =
+        "document.querySelector(\"#devices tbody tr[data-source='127.0.0.77'] .admission .words\")?.textContent";
+    browser.wait_for("the listener", &format!("{words}?.includes('set the device to listener smtp-ancient')"));
     let console = browser.console();
     assert!(console.is_empty(), "{console:?}");
 }

@@ -7,7 +7,6 @@ const RELOAD = "packetboat reload";
 const FILE = "/etc/packetboat/packetboat.toml";
 // A name with other octets stands in the inventory with question marks in their place, and cannot be repeated.
 const REPEATABLE = /^[ -~]{1,200}$/;
-const OF_PROTOCOL = { IMAP: ["imap", 1993], POP3: ["pop3", 1995] };
 
 const network = (source) => `${source}/${source.includes(":") ? 128 : 32}`;
 // One argument of a shell. A stranger has chosen it.
@@ -17,11 +16,11 @@ const toml = (text) => JSON.stringify(text);
 const list = (texts) => `[${texts.map(toml).join(", ")}]`;
 
 // The steps for one device that was seen: each has words, and text to paste. None if there is nothing to paste.
-export function admission(device, { role, configured, logins = [], listeners = [], accounts = [] }) {
+export function admission(device, { role, configured, logins = [], listeners = [], accounts = [], ways_in: ways = [] }) {
   if (role !== "administrator" || !device.attention) return [];
   const listener = listeners.find((one) => one.name === device.listener);
   if (device.reason === "not_allowed" && listener) return byNetwork(device, listener);
-  if (device.reason === "handshake" && device.profile && listener) return byListener(device, listener, listeners);
+  if (device.reason === "handshake" && device.profile) return byListener(device, ways);
   const [login] = device.logins;
   const name = login?.toLowerCase();
   const isKnown = logins.includes(name) || configured.some((one) => one.mailbox?.toLowerCase() === name);
@@ -37,21 +36,19 @@ function byNetwork({ source }, { name, allowed_networks: allowed }) {
     + "allowed_networks.", text: line }, { words: "Then reload.", text: RELOAD }];
 }
 
-// A listener of its own, so that old TLS is open to this device alone.
-function byListener({ source, protocol, profile }, like, listeners) {
-  if (like.mode !== "translate") return [];
-  const [key, first] = OF_PROTOCOL[protocol] ?? [];
-  if (!key) return [];
-  const taken = new Set(listeners.flatMap(({ addresses }) => addresses.map((one) => Number(one.split(":").pop()))));
-  let port = first;
-  while (taken.has(port)) port += 1;
-  const address = source.includes(":") ? `[::]:${port}` : `0.0.0.0:${port}`;
-  const certificate = like.certificate?.name;
-  const lines = ["[[listener]]", `name = ${toml(`${key}-${port}`)}`, `protocol = ${toml(key)}`, `listen = ${list([address])}`,
-    `profile = ${toml(profile)}`, `allowed_networks = ${list([network(source)])}`];
-  if (certificate && certificate !== "default") lines.push(`certificate = ${toml(certificate)}`);
-  return [{ words: `If it is yours: write these lines at the end of ${FILE}. They open a port for this device alone.`,
-    text: lines.join("\n") }, { words: `Then reload, and set port ${port} in the device.`, text: RELOAD }];
+// A listener that takes old TLS from this device alone: packetboat knows it, and the log proposes the same one.
+function byListener({ source, profile, listener: refusedBy }, ways) {
+  const way = ways.find((one) => one.source === source && one.refused_by === refusedBy && one.profile === profile);
+  if (!way) return [];
+  const { listener, port, lines, encryption } = way;
+  if (!listener) {
+    return [{ words: `If it is yours: write these lines at the end of ${FILE}. They open a port for this device alone.`,
+      text: lines }, { words: `Then reload, and set port ${port} with ${encryption} in the device.`, text: RELOAD }];
+  }
+  const place = `listener ${listener}${port ? `, port ${port}` : ""}`;
+  if (!lines) return [{ words: `If it is yours: set the device to ${place}, which takes its TLS.` }];
+  return [{ words: `If it is yours: write this line into the section of listener ${listener} in ${FILE}, in the place of its `
+    + "allowed_networks.", text: lines }, { words: `Then reload, and set the device to ${place}.`, text: RELOAD }];
 }
 
 function byDevice(login, source, accounts) {
@@ -68,5 +65,5 @@ export function letIn(device, status) {
   if (steps.length === 0) return null;
   return h("details", "more admission", [h("summary", "", "Let it in"),
     ...steps.flatMap(({ words, text }, i) => [h("span", "words", words, { key: `${i}` }),
-      h("pre", "paste", text, { key: `${i}`, fixed: { tabindex: 0 } })])]);
+      text && h("pre", "paste", text, { key: `${i}`, fixed: { tabindex: 0 } })])]);
 }
