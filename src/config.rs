@@ -200,6 +200,10 @@ pub struct SubmissionLimits {
     pub connections_per_mailbox: usize,
     /// Messages a minute from one mailbox, after a minute's worth at once.
     pub messages_per_minute: u32,
+    /// Recipients in 24 hours from one mailbox.
+    pub recipients_per_day: u32,
+    /// A device hears a temporary refusal before that number is exceeded. Otherwise the recipients are only counted.
+    pub refuse_over_recipients_per_day: bool,
 }
 
 /// The treatment of an open session whose permission a reload withdraws.

@@ -160,6 +160,26 @@ impl Kind {
         self.row().counter
     }
 
+    /// Returns whether a message, or one of its recipients, has failed rather than a login or a connection.
+    pub fn is_of_message(self) -> bool {
+        use Kind::{
+            MailboxFull, MailboxThrottled, MessageDeferred, MessageRefused, MessageTooBig, OutcomeUnknown,
+            RecipientRefused, SenderRefused, SubmissionQuota,
+        };
+        matches!(
+            self,
+            SenderRefused
+                | RecipientRefused
+                | MessageTooBig
+                | MailboxFull
+                | MailboxThrottled
+                | SubmissionQuota
+                | MessageRefused
+                | MessageDeferred
+                | OutcomeUnknown
+        )
+    }
+
     /// Returns a short stable word for machines: metric labels, JSON logs.
     pub fn label(self) -> &'static str {
         self.row().label

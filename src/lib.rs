@@ -24,7 +24,7 @@
 //! | 2 | [`lifecycle`] | states of the process: running, draining, ended |
 //! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
 //! | 3 | [`device`] | device logins: passwords, delays after failures, and the account that a login opens |
-//! | 3 | [`inventory`] | devices seen on the network and their TLS; whether configured devices get their mail |
+//! | 3 | [`inventory`] | devices seen on the network and their TLS; whether configured devices get and send their mail |
 //! | 3 | [`metrics`] | counters for Prometheus, and history for the page's charts |
 //! | 3 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
 //! | 4 | [`provision`] | changes to the configuration file: accounts, devices, identities, and a sheet for each device |

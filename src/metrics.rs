@@ -239,7 +239,7 @@ impl Metrics {
         self.accounts.device_trouble.reset();
         for (device, last_login, state) in devices {
             self.accounts.device_login.with_label_values(&[device]).set(last_login as f64);
-            for trouble in ["failing", "silent", "never"] {
+            for trouble in ["failing", "refused", "silent", "never"] {
                 self.accounts.device_trouble.with_label_values(&[device, trouble]).set(i64::from(state == trouble));
             }
         }

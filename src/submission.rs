@@ -108,6 +108,35 @@ impl fmt::Debug for Stamps {
     }
 }
 
+/// The right of a mailbox to send to one more recipient, beside this number of the present message.
+#[derive(Clone)]
+pub struct RecipientQuota(Arc<dyn Fn(u32) -> bool + Send + Sync>);
+
+impl RecipientQuota {
+    /// Makes a quota. `allows` gets the number of recipients that the present message has already.
+    pub fn new(allows: impl Fn(u32) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(allows))
+    }
+
+    /// Returns whether the present message, which has this number of recipients, may have another one.
+    pub fn allows(&self, recipients: u32) -> bool {
+        (self.0)(recipients)
+    }
+}
+
+impl Default for RecipientQuota {
+    /// No quota.
+    fn default() -> Self {
+        Self::new(|_| true)
+    }
+}
+
+impl fmt::Debug for RecipientQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecipientQuota")
+    }
+}
+
 impl SenderPolicy {
     /// The policies by their names in the file.
     pub const ALL: [(&'static str, SenderPolicy); 4] = [

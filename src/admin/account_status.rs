@@ -1,8 +1,12 @@
 //! The status of accounts and identities: who has an access token, and what keeps the others from one.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::certificate_facts::Expiry;
+use crate::config::{Config, Listener, Logins};
+use crate::inventory::Activities;
 use crate::metrics::ExpiryKind;
 use crate::token::TokenStatus;
 
@@ -24,9 +28,26 @@ pub(super) fn pauses(statuses: &[TokenStatus]) -> String {
     paused.map(|(name, left)| format!("{name} {}\n", left.as_secs() + 1)).collect()
 }
 
-/// The accounts, for the page.
-pub(super) fn accounts(statuses: &[TokenStatus]) -> Vec<Value> {
-    statuses.iter().map(account).collect()
+/// The accounts whose devices may send, each with its mailbox; and the recipients that the mail server takes in a day.
+pub(super) fn senders(config: &Config) -> (BTreeMap<String, String>, u32) {
+    let sends = |listener: &Listener| listener.protocol.submits() && listener.logins == Logins::Translate;
+    let accounts = config.accounts.iter().filter(|_| config.listeners.iter().any(sends));
+    let senders = accounts.map(|(name, account)| (name.clone(), account.mailbox.clone())).collect();
+    (senders, config.limits.submission.recipients_per_day)
+}
+
+/// The accounts, for the page. Those that may send have their recipients of the last 24 hours.
+pub(super) fn accounts(statuses: &[TokenStatus], config: &Config, activities: &Activities) -> Vec<Value> {
+    let (senders, bound) = senders(config);
+    let status = |status: &TokenStatus| {
+        let mut account = account(status);
+        if let (Value::Object(fields), true) = (&mut account, senders.contains_key(&status.account)) {
+            fields.insert("recipients_day".to_owned(), activities.recipients_of(&status.mailbox).into());
+            fields.insert("recipients_bound".to_owned(), bound.into());
+        }
+        account
+    };
+    statuses.iter().map(status).collect()
 }
 
 fn account(status: &TokenStatus) -> Value {

@@ -30,10 +30,14 @@ pub(super) fn what_to_do(kind: Kind) -> &'static str {
         Kind::TooManySessions | Kind::InUse => {
             "Wait until other sessions with this mailbox have ended. A device that never logs out may be the cause."
         }
+        Kind::SmtpAuthDisabled => {
+            "There is nothing to do at the device. The administrator has to switch SMTP AUTH on for the mailbox."
+        }
         Kind::Observed => "Tell the administrator: the listener observes, and lets nobody in yet.",
         Kind::NotAuthorized | Kind::LoginRefused | Kind::ContactAdmin | Kind::TokenRefused => {
             "There is nothing to do at the device. The administrator has to act: packetboat may not open the mailbox."
         }
+        kind if kind.is_of_message() => about_a_message(kind),
         kind if kind.side() == Some(Side::Upstream) => {
             "There is nothing to do at the device: it will try again. If it lasts for an hour, tell the administrator."
         }
@@ -41,6 +45,36 @@ pub(super) fn what_to_do(kind: Kind) -> &'static str {
             "See whether the device and its network work, and compare its settings with the sheet."
         }
         _ => "There is nothing to do at the device: it will try again.",
+    }
+}
+
+/// Returns the advice about a message that was not sent.
+fn about_a_message(kind: Kind) -> &'static str {
+    match kind {
+        Kind::SenderRefused => {
+            "Enter the sender of its printed sheet into the device. If it has that sender, the administrator has to act: the mailbox may not send as it."
+        }
+        Kind::RecipientRefused => {
+            "Correct the recipient's address in the device. If it is right, the administrator has to allow it."
+        }
+        Kind::MessageTooBig => "Scan fewer pages at once, or with a lower resolution or in black and white.",
+        Kind::MailboxFull => {
+            "There is nothing to do at the device. The administrator has to empty the mailbox, above all its Sent Items."
+        }
+        Kind::MailboxThrottled => {
+            "Wait, and send nothing meanwhile. The administrator has to mend the error that came before."
+        }
+        Kind::SubmissionQuota => {
+            "Send again tomorrow, or to fewer recipients. The mailbox has sent to as many as it may in a day."
+        }
+        Kind::MessageRefused => {
+            "Do not send the same message again. The administrator's page has the words of the mail server."
+        }
+        Kind::MessageDeferred => "Send the message again in a few minutes.",
+        Kind::OutcomeUnknown => {
+            "Ask the recipient before you send the message again: nobody knows whether it was sent. Sent Items of the mailbox has it if it was."
+        }
+        _ => "Send the message again later. If it fails again, tell the administrator what the reason says.",
     }
 }
 

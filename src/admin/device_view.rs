@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Admin;
+use super::account_status::senders;
 use super::advice::what_to_do;
 use super::certificate_facts::Facts;
 use super::handler::JSON;
@@ -29,23 +30,27 @@ impl Admin {
     /// The view; none where the configuration has no device of this name.
     pub(super) async fn device_view(&self, name: &str, role: Role) -> Option<Value> {
         let facts = self.facts().await;
-        let sheet = {
+        let (sheet, (senders, bound)) = {
             let serving = self.serving.read().await;
             let config = serving.config();
             let device =
                 config.devices.iter().find(|device| device.logins.first().is_some_and(|login| login == name))?;
-            sheet(config, device, &facts, role)
+            (sheet(config, device, &facts, role), senders(config))
         };
         let activities = self.common.inventory.activities();
         let report = activities.report(name)?;
         let connections = activities.connections(name)?;
         let mut view = state(&report, &connections, role);
+        let mailbox = report.account.as_ref().and_then(|account| senders.get(account));
+        let mailbox = mailbox.filter(|_| role == Role::Administrator);
+        let recipients = mailbox.map(|mailbox| json!({ "count": activities.recipients_of(mailbox), "bound": bound }));
         let listed: Vec<Value> = connections.iter().map(|one| connection(one, role)).collect();
         let more = json!({
             "role": role.name(),
             "version": env!("CARGO_PKG_VERSION"),
             "now": unix_time(),
             "connections": listed,
+            "mailbox_recipients": recipients,
             "sheet": sheet,
             "names": self.names(&facts).await,
             "ca": facts.authority.as_ref().map(|one| described("ca", one)),
@@ -81,7 +86,10 @@ fn state(report: &Report, connections: &[Connection], role: Role) -> Value {
 /// The last failure since the last login: of the last connections, which know of those before the login as well, or of
 /// an earlier run.
 fn last_failure<'a>(report: &'a Report, connections: &'a [Connection]) -> Option<(Option<Kind>, &'a str, Option<u64>)> {
+    // A refused message is in the report, whatever the end of its connection.
+    let is_refused = report.reason.is_some_and(Kind::is_of_message);
     let newest = connections.iter().find(|one| one.reason.is_some()).filter(|one| one.ended >= report.failed);
+    let newest = newest.filter(|_| !is_refused);
     match (newest, &report.failure) {
         (Some(one), _) => Some((one.reason, &one.text, one.ended)),
         (None, Some(text)) => Some((report.reason, text, report.failed)),
@@ -104,6 +112,12 @@ fn connection(one: &Connection, role: Role) -> Value {
         "failed": one.reason.is_some(),
         "messages": one.messages,
         "octets": one.octets,
+        "sent": one.sent.messages,
+        "recipients": one.sent.recipients,
+        "sent_octets": one.sent.octets,
+        "refused": one.sent.refused,
+        "refusal": one.sent.refusal.as_ref().map(|(kind, text)| words(Some(*kind), text, role)),
+        "submits": one.protocol.submits(),
         "text": text,
     })
 }
@@ -111,7 +125,8 @@ fn connection(one: &Connection, role: Role) -> Value {
 /// Returns the rows of the device's sheet: the settings to type in, as `packetboat device sheet` prints them.
 fn sheet(config: &Config, device: &Device, facts: &Facts, role: Role) -> Value {
     let sheet = Sheet::new(config, device, &server_identity(config, facts), &[]);
-    let is_shown = |key: &str| role == Role::Administrator || key != Sheet::MAILBOX;
+    // The printed sheet has the sender. With sender = "rewrite" any address will do.
+    let is_shown = |key: &str| role == Role::Administrator || ![Sheet::MAILBOX, Sheet::SENDER].contains(&key);
     let rows: Vec<(String, String)> = sheet.rows().into_iter().filter(|(key, _)| is_shown(key)).collect();
     json!(rows)
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Admin;
-use super::account_status::{has_no_token, pauses};
+use super::account_status::{has_no_token, pauses, senders};
 use super::cache::Cache;
 use super::role::{Client, Role};
 use crate::inventory::{self, Inventory, SeenDevice};
@@ -104,6 +104,7 @@ impl Admin {
     async fn metrics(&self) -> Response {
         let serving = self.serving.read().await;
         let tokens = serving.token_statuses();
+        let (senders, limit) = senders(serving.config());
         drop(serving);
         let expiries = self.facts().await.expiries(&tokens);
         let unsaved = self.unsaved(&tokens);
@@ -115,6 +116,10 @@ impl Admin {
             metrics.device_states(
                 reports.iter().map(|one| (one.device.as_str(), one.last_login.unwrap_or_default(), one.state.label())),
             );
+            let activities = common.inventory.activities();
+            let recipients =
+                senders.iter().map(|(account, mailbox)| (account.as_str(), activities.recipients_of(mailbox)));
+            metrics.mailboxes(recipients, limit);
             metrics.set_state_written(unsaved.is_none());
             metrics.tokens(tokens.iter().map(|one| {
                 (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::account_status::{accounts, counts, has_no_token, identities};
+use super::certificate_facts::Expiry;
 use super::handler::{JSON, render};
 use super::listener_status::{described, listeners};
 use super::role::Role;
@@ -77,6 +78,7 @@ impl Admin {
         let names = Descriptions::of(serving.config());
         let tokens = serving.token_statuses();
         let may_edit = serving.config().admin.edit;
+        let accounts = accounts(&tokens, serving.config(), self.common.inventory.activities());
         drop(serving);
         let problem = not_ready.or_else(|| self.unsaved(&tokens));
         let facts = self.facts().await;
@@ -96,20 +98,14 @@ impl Admin {
             "problem": problem,
             "config": { "loaded": loaded, "problem": refused },
             "listeners": listeners,
-            "accounts": accounts(&tokens),
+            "accounts": accounts,
             "logins": names.by_login.keys().collect::<Vec<_>>(),
             "edit": { "on": may_edit, "problem": self.access.problem() },
             "sign_ins": sign_in_status::sign_ins(&tokens),
             "identities": identities(&tokens, &expiries),
             "no_token": has_no_token(&tokens),
             "ca": facts.authority.as_ref().map(|one| described("ca", one)),
-            "expiries": expiries
-                .iter()
-                .map(|one| {
-                    let (kind, name) = (kind(one.kind), &one.name);
-                    json!({ "what": format!("{kind} \"{name}\""), "kind": kind, "until": one.until, "advice": one.advice })
-                })
-                .collect::<Vec<_>>(),
+            "expiries": expiries.iter().map(described_end).collect::<Vec<_>>(),
             "history": self.history(),
             "totals": {
                 "sessions": counted.sessions,
@@ -157,6 +153,12 @@ impl Admin {
             })
         })
     }
+}
+
+/// The end of a certificate, a secret or a sign-in.
+fn described_end(one: &Expiry) -> Value {
+    let (kind, name) = (kind(one.kind), &one.name);
+    json!({ "what": format!("{kind} \"{name}\""), "kind": kind, "until": one.until, "advice": one.advice })
 }
 
 fn kind(kind: ExpiryKind) -> &'static str {

@@ -7,12 +7,12 @@
 use serde_json::{Map, Value, json};
 
 use super::Admin;
-use super::advice::tells_of_device;
+use super::advice::{tells_of_device, what_to_do};
 use super::handler::{JSON, render};
 use super::listener_status::described;
 use super::role::Role;
 use crate::failure::Kind;
-use crate::inventory::{Report, SeenDevice};
+use crate::inventory::{Report, SeenDevice, SendingReport};
 use crate::lifecycle::unix_time;
 use crate::transport::http::server::Response;
 
@@ -85,9 +85,22 @@ pub(super) fn configured(report: &Report, role: Role) -> Map<String, Value> {
         "octets": report.octets,
         "usual_interval": report.usual_interval,
         "silent_after": report.silent_after,
+        "reading": report.reading,
+        "sending": report.sending.as_ref().map(|one| sending(one, role)),
     });
     let Value::Object(fields) = fields else { return Map::new() };
     fields
+}
+
+/// The sending side of a configured device. Words of the mail server may name mailboxes and recipients.
+fn sending(report: &SendingReport, role: Role) -> Value {
+    let shown = |text: &str| words(report.reason, text, role);
+    let mut value = json!(SendingReport { failure: report.failure.as_deref().map(shown), ..report.clone() });
+    // The list of devices has the state; the device's own page has this as well.
+    if let Value::Object(fields) = &mut value {
+        fields.insert("advice".to_owned(), json!(report.reason.map(what_to_do)));
+    }
+    value
 }
 
 /// A device that was seen.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::inventory::{Report, SeenDevice, State};
+use crate::inventory::{Report, SeenDevice, SendingReport, State};
 use crate::lifecycle::unix_time;
 use crate::text::{Printable, excerpt};
 
@@ -17,21 +17,32 @@ pub(super) fn tables(devices: &[SeenDevice], reports: &[Report]) -> String {
     parts.join("\n")
 }
 
-/// The answer to "does everybody get mail?", as `11 of 12 devices get their mail; fax2 has been silent for 3 h`.
+/// The answer to "does everybody get and send mail?", as `11 of 12 devices get their mail; fax2 has been silent for 3 h`.
 fn answer(reports: &[Report]) -> String {
     let ok = reports.iter().filter(|report| report.state == State::Ok).count();
+    let (one_does, all_do) = what_they_do(reports);
     let mut text = match (ok, reports.len()) {
-        (1, 1) => "the one device gets its mail".to_owned(),
-        (ok, all) if ok == all => format!("all {all} devices get their mail"),
-        (ok, all) => format!("{ok} of {all} devices get their mail"),
+        (1, 1) => ["the one device ", one_does].concat(),
+        (ok, all) if ok == all => format!("all {all} devices {all_do}"),
+        (ok, all) => format!("{ok} of {all} devices {all_do}"),
     };
-    for state in [State::Failing, State::Silent, State::Never] {
+    for state in [State::Failing, State::Refused, State::Silent, State::Never] {
         let those: Vec<&Report> = reports.iter().filter(|report| report.state == state).collect();
         if !those.is_empty() {
             let _ = write!(text, "; {}", problem(state, &those));
         }
     }
     text
+}
+
+/// The verb for one device, and for several: by whether they read, send, or both.
+fn what_they_do(reports: &[Report]) -> (&'static str, &'static str) {
+    let all_send = reports.iter().all(|report| report.sends_alone());
+    match (all_send, reports.iter().any(|report| report.sending.is_some())) {
+        (true, _) => ("sends its mail", "send their mail"),
+        (false, true) => ("gets and sends its mail", "get and send their mail"),
+        (false, false) => ("gets its mail", "get their mail"),
+    }
 }
 
 fn problem(state: State, those: &[&Report]) -> String {
@@ -45,6 +56,7 @@ fn problem(state: State, those: &[&Report]) -> String {
     let (has, is) = if those.len() == 1 { ("has", "is") } else { ("have", "are") };
     match (state, those) {
         (State::Failing, _) => format!("logins of {names} fail"),
+        (State::Refused, _) => format!("every message of {names} is refused"),
         (State::Silent, [one]) => format!("{names} has been silent for {}", age(one.since.unwrap_or_default())),
         (State::Silent, _) => format!("{names} {is} silent"),
         (State::Never | State::Ok, _) => format!("{names} {has} never logged in"),
@@ -52,31 +64,55 @@ fn problem(state: State, those: &[&Report]) -> String {
 }
 
 fn configured(reports: &[Report]) -> String {
-    let heads = ["", "DEVICE", "NAME", "STATE", "LAST LOGIN", "LAST MAIL", "LAST 24 HOURS", "ADDRESS"];
+    let send = reports.iter().any(|report| report.sending.is_some());
+    let mut heads = vec!["", "DEVICE", "NAME", "STATE", "LAST LOGIN", "LAST MAIL", "LAST 24 HOURS", "ADDRESS"];
+    if send {
+        heads.insert(SENT, "LAST SENT");
+    }
     let rows = reports.iter().map(|report| {
         let time = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), ago);
-        let cells = vec![
+        let mut cells = vec![
             if report.state == State::Ok { "" } else { "!" }.to_owned(),
             excerpt(report.device.as_bytes()),
             printed(report.description.as_deref()),
             state(report),
             time(report.last_login),
             time(report.last_mail),
-            format!("{} logins, {} messages", report.sessions, report.messages),
+            day(report),
             report.source.map_or_else(|| "-".to_owned(), |source| source.to_string()),
         ];
+        if send {
+            cells.insert(SENT, time(report.sending.as_ref().and_then(|sending| sending.last_sent)));
+        }
         let failure = report.failure.as_deref().filter(|_| report.state != State::Ok);
         (cells, failure)
     });
     aligned(&heads, rows)
 }
 
+/// The logins and messages of the last 24 hours: `3 logins, 2 sent to 5, 1 refused`.
+fn day(report: &Report) -> String {
+    let mut text = format!("{} logins", report.sessions);
+    if !report.sends_alone() {
+        let _ = write!(text, ", {} messages", report.messages);
+    }
+    if let Some(SendingReport { messages, recipients, refused, .. }) = &report.sending {
+        let _ = write!(text, ", {messages} sent to {recipients}");
+        if *refused > 0 {
+            let _ = write!(text, ", {refused} refused");
+        }
+    }
+    text
+}
+
 fn state(report: &Report) -> String {
     let since = || age(report.since.unwrap_or_default());
     match report.state {
         State::Failing => format!("fails for {}", since()),
+        State::Refused => format!("messages refused for {}", since()),
         State::Silent => format!("silent for {}", since()),
         State::Never => "never logged in".to_owned(),
+        State::Ok if report.sends_nothing() => "sends nothing".to_owned(),
         State::Ok if report.open > 0 => "ok, connected".to_owned(),
         State::Ok => "ok".to_owned(),
     }
@@ -143,6 +179,8 @@ fn age(seconds: u64) -> String {
     }
 }
 
+/// The place of the column of the last sent message, which is there if a device sends.
+const SENT: usize = 6;
 /// The most devices that the answer names for each problem.
 const NAMED: usize = 3;
 
@@ -172,6 +210,8 @@ mod tests {
             failure: (state == State::Failing).then(|| "password is wrong".to_owned()),
             reason: None,
             failed: None,
+            reading: None,
+            sending: None,
         }
     }
 

@@ -122,6 +122,8 @@ struct SubmissionSection {
     answer_timeout: Written<String>,
     connections_per_mailbox: Written<i64>,
     messages_per_minute: Written<i64>,
+    recipients_per_day: Written<i64>,
+    refuse_over_recipients_per_day: Written<bool>,
 }
 
 #[derive(Default, Deserialize)]

@@ -6,9 +6,11 @@
 
 mod connections;
 mod hours;
+mod mailboxes;
 mod record;
 mod report;
 mod saved;
+mod sending;
 mod visit;
 
 use std::collections::HashMap;
@@ -20,18 +22,22 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::Config;
+use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use connections::Connections;
-pub use connections::{Connection, KEPT, Owner};
+pub use connections::{Connection, KEPT, Owner, SentMessages};
+use mailboxes::Mailboxes;
 use record::{Record, Rules};
 pub(super) use report::take_failures;
-pub use report::{Report, State};
+pub use report::{ReadingReport, Report, State};
 pub use saved::{RecordsError, read_saved};
-pub use visit::{Proof, Visit};
+pub use sending::{SendingReport, SendingState};
+pub use visit::{Proof, Visit, VisitAt};
 
 /// The records of all configured devices.
 pub struct Activities {
     table: RwLock<Table>,
+    mailboxes: Mailboxes,
     changed: Arc<AtomicBool>,
     /// The start of this process, in seconds since 1970: before it nobody could see a login.
     started: u64,
@@ -73,7 +79,7 @@ pub struct Change {
 
 impl Default for Activities {
     fn default() -> Self {
-        Self { table: RwLock::default(), changed: Arc::default(), started: now() }
+        Self { table: RwLock::default(), mailboxes: Mailboxes::default(), changed: Arc::default(), started: now() }
     }
 }
 
@@ -177,10 +183,19 @@ impl Entry {
     }
 }
 
+/// A failure in words that are short enough for a record.
+fn shorten(failure: &Failure) -> String {
+    failure.to_string().chars().take(LONGEST_FAILURE).collect()
+}
+
+/// In characters.
+const LONGEST_FAILURE: usize = 500;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::{Failure, Kind};
+    use crate::failure::Kind;
+    use crate::protocol::Protocol;
     use std::path::Path;
 
     const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g";
@@ -208,6 +223,16 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
+    /// A device reads by IMAP from this address.
+    fn reading(last: u8) -> VisitAt {
+        VisitAt { protocol: Protocol::Imap, source: source(last) }
+    }
+
+    /// A device sends from this address.
+    fn sending(last: u8) -> VisitAt {
+        VisitAt { protocol: Protocol::Smtp, source: source(last) }
+    }
+
     fn states(activities: &Activities) -> Vec<(String, State)> {
         activities.reports().into_iter().map(|report| (report.device, report.state)).collect()
     }
@@ -215,9 +240,9 @@ mod tests {
     #[test]
     fn each_configured_device_has_a_state_and_problems_come_first() {
         let activities = activities(&["copier", "fax", "printer"]);
-        let visit = activities.login_succeeded("Copier@contoso.example ", source(1), 1).unwrap();
-        activities.login_failed("printer", source(2), &Failure::new(Kind::WrongPassword, "x"), Proof::Claimed);
-        assert!(activities.login_succeeded("stranger", source(3), 1).is_none());
+        let visit = activities.login_succeeded("Copier@contoso.example ", reading(1), 1).unwrap();
+        activities.login_failed("printer", reading(2), &Failure::new(Kind::WrongPassword, "x"), Proof::Claimed);
+        assert!(activities.login_succeeded("stranger", reading(3), 1).is_none());
         let expected = [("printer", State::Failing), ("fax", State::Never), ("copier", State::Ok)];
         assert_eq!(states(&activities), expected.map(|(name, state)| (name.to_owned(), state)));
         visit.ended(2, 5000);
@@ -226,7 +251,7 @@ mod tests {
         assert_eq!((copier.open, copier.sessions, copier.messages, copier.octets), (0, 1, 2, 5000));
         assert!(copier.last_login.is_some() && copier.last_mail.is_some() && copier.mailbox.is_some());
         assert_eq!(reports[0].failure.as_deref(), Some("user name or password is wrong: x"));
-        drop(activities.login_succeeded("printer", source(2), 1).unwrap());
+        drop(activities.login_succeeded("printer", reading(2), 1).unwrap());
         assert_eq!(activities.reports()[1].state, State::Ok, "a login ends the failure");
     }
 
@@ -234,14 +259,14 @@ mod tests {
     #[test]
     fn guesses_from_elsewhere_say_nothing_about_a_device() {
         let activities = activities(&["copier"]);
-        drop(activities.login_succeeded("copier", source(1), 1));
+        drop(activities.login_succeeded("copier", reading(1), 1));
         let wrong = Failure::new(Kind::WrongPassword, "");
-        activities.login_failed("copier", source(9), &wrong, Proof::Claimed);
+        activities.login_failed("copier", reading(9), &wrong, Proof::Claimed);
         assert_eq!(activities.reports()[0].state, State::Ok);
-        activities.login_failed("copier", source(1), &wrong, Proof::Claimed);
+        activities.login_failed("copier", reading(1), &wrong, Proof::Claimed);
         assert_eq!(activities.reports()[0].state, State::Failing);
-        drop(activities.login_succeeded("copier", source(1), 1));
-        activities.login_failed("copier", source(9), &Failure::new(Kind::Connect, ""), Proof::Verified);
+        drop(activities.login_succeeded("copier", reading(1), 1));
+        activities.login_failed("copier", reading(9), &Failure::new(Kind::Connect, ""), Proof::Verified);
         assert_eq!(activities.reports()[0].state, State::Failing);
     }
 
@@ -251,7 +276,7 @@ mod tests {
         let path = Activities::path(directory.path());
         let one = activities(&["copier", "fax"]);
         assert!(!one.load(&path).unwrap());
-        one.login_succeeded("copier", source(1), 1).unwrap().ended(1, 100);
+        one.login_succeeded("copier", reading(1), 1).unwrap().ended(1, 100);
         one.configure(&config(&["copier", "new"]));
         assert_eq!(states(&one), [("new".to_owned(), State::Never), ("copier".to_owned(), State::Ok)]);
         assert!(one.has_changed());
@@ -272,6 +297,82 @@ mod tests {
         assert!(matches!(other.load(&path), Err(RecordsError::Later(_))));
     }
 
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "the version before needs each of these fields")]
+    struct Before {
+        version: u64,
+        saved: u64,
+        devices: Vec<RecordBefore>,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "the version before needs each of these fields")]
+    struct RecordBefore {
+        login: String,
+        known_since: u64,
+        last_login: Option<u64>,
+        visit: Option<u64>,
+        last_seen: Option<u64>,
+        last_mail: Option<u64>,
+        gaps: Vec<u64>,
+        hours: Vec<HourBefore>,
+        source: Option<IpAddr>,
+        failure: Option<String>,
+        reason: Option<String>,
+        failed: Option<u64>,
+        failing_since: Option<u64>,
+        is_silent: bool,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "the version before needs each of these fields")]
+    struct HourBefore {
+        hour: u64,
+        sessions: u64,
+        messages: u64,
+        octets: u64,
+    }
+
+    /// The file as the version before has written it is read, and that version reads the file of this one.
+    #[test]
+    fn the_file_is_read_by_the_version_before_and_from_it() {
+        let (hour, now) = (now() / 3600, now());
+        let before = format!(
+            "{{\"version\":1,\"saved\":{now},\"devices\":[{{\"login\":\"copier\",\"known_since\":5,\"last_login\":{now},\
+             \"visit\":{now},\"last_seen\":{now},\"last_mail\":{now},\"gaps\":[300,300,300],\"hours\":[{{\"hour\":{hour},\
+             \"sessions\":4,\"messages\":2,\"octets\":900}}],\"source\":\"192.0.2.1\",\"failure\":null,\"reason\":null,\
+             \"failed\":null,\"failing_since\":null,\"is_silent\":false}}]}}"
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let path = Activities::path(directory.path());
+        std::fs::write(&path, before).unwrap();
+        let activities = activities(&["copier"]);
+        assert!(activities.load(&path).unwrap());
+        let report = activities.reports().remove(0);
+        assert_eq!((report.state, report.sessions, report.messages, report.octets), (State::Ok, 4, 2, 900));
+        assert!(report.reading.is_some() && report.sending.is_none());
+
+        let mut visit = activities.login_succeeded("copier", sending(1), 1).unwrap();
+        visit.sent(3, 5000);
+        visit.refused(&Failure::new(Kind::MailboxFull, "x"));
+        visit.ended(0, 300);
+        activities.mailbox_sent("scans@contoso.example", 3);
+        let saved = activities.to_save();
+        let read: Before = serde_json::from_slice(&saved).unwrap();
+        let record = &read.devices[0];
+        assert_eq!((record.login.as_str(), record.hours[0].octets), ("copier", 900));
+        assert_eq!((record.reason.as_deref(), record.failing_since), (Some("mailbox_full"), None));
+
+        // A restart keeps everything.
+        std::fs::write(&path, saved).unwrap();
+        let after = self::activities(&["copier"]);
+        assert!(after.load(&path).unwrap());
+        assert_eq!(after.reports(), activities.reports());
+        let sent = after.reports().remove(0).sending.unwrap();
+        assert_eq!((sent.state, sent.messages, sent.recipients, sent.octets), (SendingState::Refused, 1, 3, 5000));
+        assert_eq!(after.recipients_of("scans@contoso.example"), 3);
+    }
+
     #[test]
     fn an_inventory_of_an_earlier_version_is_used() {
         let activities = activities(&["copier", "fax"]);
@@ -289,7 +390,7 @@ mod tests {
         let changes = activities.changes();
         assert!(matches!(changes.as_slice(), [change] if change.is_silent && change.report.state == State::Silent));
         assert!(activities.changes().is_empty());
-        let visit = activities.login_succeeded("copier", source(1), 1);
+        let visit = activities.login_succeeded("copier", reading(1), 1);
         assert!(matches!(activities.changes().as_slice(), [change] if !change.is_silent));
         drop(visit);
         assert!(activities.changes().is_empty());

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Report, SeenDevice};
+use super::{Report, SeenDevice, SendingReport};
 
 /// The devices as a table for spreadsheets: first configured ones that were never seen, then all that were seen. A text
 /// that a spreadsheet would take for a formula gets an apostrophe before it, because names come from devices.
@@ -59,6 +59,8 @@ fn seen(device: &SeenDevice) -> [String; SEEN] {
 }
 
 fn configured(report: &Report) -> [String; COLUMNS.len() - SEEN] {
+    let sending = report.sending.as_ref();
+    let count = |of: fn(&SendingReport) -> u64| sending.map(|sending| of(sending).to_string()).unwrap_or_default();
     [
         report.device.clone(),
         report.state.label().to_owned(),
@@ -68,6 +70,12 @@ fn configured(report: &Report) -> [String; COLUMNS.len() - SEEN] {
         report.sessions.to_string(),
         report.messages.to_string(),
         report.octets.to_string(),
+        sending.map(|sending| sending.state.label().to_owned()).unwrap_or_default(),
+        sending.and_then(|sending| sending.last_sent).map(time).unwrap_or_default(),
+        count(|sending| sending.messages),
+        count(|sending| sending.recipients),
+        count(|sending| sending.octets),
+        count(|sending| sending.refused),
     ]
 }
 
@@ -88,7 +96,7 @@ fn quoted(cell: &str) -> String {
 }
 
 /// The columns: those of devices that were seen, then those of configured ones.
-const COLUMNS: [&str; 26] = [
+const COLUMNS: [&str; 32] = [
     "source",
     "name",
     "logins",
@@ -115,6 +123,12 @@ const COLUMNS: [&str; 26] = [
     "sessions_24h",
     "messages_24h",
     "octets_24h",
+    "sending",
+    "last_sent",
+    "sent_24h",
+    "recipients_24h",
+    "sent_octets_24h",
+    "refused_24h",
 ];
 /// The number of columns of devices that were seen.
 const SEEN: usize = 18;

@@ -40,8 +40,16 @@ pub(super) struct AccountMetrics {
     pub(super) device_trouble: IntGaugeVec,
     pub(super) token_expiry: GaugeVec,
     pub(super) token_trouble: IntGaugeVec,
+    pub(super) mailboxes: MailboxMetrics,
     /// The expiries by [`super::ExpiryKind`].
     pub(super) expiries: [GaugeVec; 4],
+}
+
+/// The metrics of mailboxes that devices send from.
+pub(super) struct MailboxMetrics {
+    pub(super) recipients: IntGaugeVec,
+    pub(super) recipients_limit: IntGaugeVec,
+    pub(super) messages: IntCounterVec,
 }
 
 /// The metrics of the process as a whole.
@@ -183,8 +191,8 @@ impl AccountMetrics {
         )?,
         device_trouble: to.gauges(
             "packetboat_device_trouble",
-            "1 if a configured device gets no mail: its logins are failing, it is silent for much longer than usual, or it \
-             never logged in.",
+            "1 if a configured device gets or sends no mail: its logins are failing, its messages are refused, it is silent \
+             for much longer than usual, or it never logged in.",
             &["device", "reason"],
         )?,
         token_expiry: to.times(
@@ -198,6 +206,7 @@ impl AccountMetrics {
              operator.",
             &["account", "reason"],
         )?,
+        mailboxes: MailboxMetrics::register(&to)?,
         expiries: [
             to.times(
                 "packetboat_certificate_expiry_timestamp_seconds",
@@ -220,6 +229,29 @@ impl AccountMetrics {
                 &["account"],
             )?,
         ],
+        })
+    }
+}
+
+impl MailboxMetrics {
+    fn register(to: &Registrar<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            recipients: to.gauges(
+                "packetboat_mailbox_recipients_day",
+                "Recipients that an account's mailbox has sent to in the last 24 hours.",
+                &["account"],
+            )?,
+            recipients_limit: to.gauges(
+                "packetboat_mailbox_recipients_day_limit",
+                "submission.recipients_per_day: the recipients in 24 hours that the mail server takes from a mailbox.",
+                &["account"],
+            )?,
+            messages: to.counters(
+                "packetboat_mailbox_messages_total",
+                "Messages that devices submit from an account's mailbox, by result and reason as in \
+                 packetboat_submitted_messages_total.",
+                &["account", "result", "reason"],
+            )?,
         })
     }
 }

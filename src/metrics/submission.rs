@@ -1,11 +1,13 @@
 //! The counters of messages that devices submit through a listener.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use prometheus::IntCounter;
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec};
 
-use super::ListenerCounters;
 use super::definitions::SubmissionMetrics;
+use super::{ListenerCounters, Metrics};
 use crate::failure::{Failure, Kind, Refuser};
 
 /// The results of a message that a device has submitted.
@@ -46,15 +48,46 @@ impl SubmissionResult {
     }
 }
 
+impl Metrics {
+    /// Sets the recipients of each account's mailbox in the last 24 hours, with their limit; and makes the counters of its
+    /// messages, at nought.
+    pub fn mailboxes<'a>(&self, mailboxes: impl Iterator<Item = (&'a str, u64)>, limit: u32) {
+        self.accounts.mailboxes.recipients.reset();
+        self.accounts.mailboxes.recipients_limit.reset();
+        let mailboxes: HashMap<&str, u64> = mailboxes.collect();
+        remove_others(&self.accounts.mailboxes.messages, &mailboxes);
+        for (account, recipients) in mailboxes {
+            let recipients = i64::try_from(recipients).unwrap_or(i64::MAX);
+            self.accounts.mailboxes.recipients.with_label_values(&[account]).set(recipients);
+            self.accounts.mailboxes.recipients_limit.with_label_values(&[account]).set(limit.into());
+            for (result, reason) in outcomes() {
+                self.mailbox_messages(account, result, reason);
+            }
+        }
+    }
+
+    /// Counts a message from an account's mailbox that the mail server has accepted.
+    pub fn mailbox_accepted(&self, account: &str) {
+        self.mailbox_messages(account, SubmissionResult::Accepted, NO_REASON).inc();
+    }
+
+    /// Counts a message from an account's mailbox that was not accepted, if the failure is one.
+    pub fn mailbox_refused(&self, account: &str, failure: &Failure) {
+        if let Some(result) = SubmissionResult::of(failure) {
+            self.mailbox_messages(account, result, failure.kind.label()).inc();
+        }
+    }
+
+    fn mailbox_messages(&self, account: &str, result: SubmissionResult, reason: &str) -> IntCounter {
+        self.accounts.mailboxes.messages.with_label_values(&[account, result.label(), reason])
+    }
+}
+
 impl ListenerCounters {
     /// Makes the counters of submission, at nought: Prometheus would not see the first message as a rise otherwise.
     pub fn takes_submissions(&self) {
-        use SubmissionResult::{Accepted, Deferred, Refused, RefusedByRules, Unknown};
-        self.messages(Accepted, NO_REASON);
-        self.messages(Unknown, Kind::OutcomeUnknown.label());
-        PASSING.iter().for_each(|kind| drop(self.messages(Deferred, kind.label())));
-        FINAL.iter().for_each(|kind| drop(self.messages(Refused, kind.label())));
-        BY_RULES.iter().for_each(|kind| drop(self.messages(RefusedByRules, kind.label())));
+        use SubmissionResult::{Accepted, Refused};
+        outcomes().for_each(|(result, reason)| drop(self.messages(result, reason)));
         let SubmissionMetrics { octets, recipients, answer_seconds, .. } = self.submission();
         octets.with_label_values(&[&self.name]);
         for result in [Accepted, Refused] {
@@ -93,6 +126,28 @@ impl ListenerCounters {
 
     fn submission(&self) -> &SubmissionMetrics {
         &self.metrics.by_listener.submission
+    }
+}
+
+/// Every result with each of its reasons.
+fn outcomes() -> impl Iterator<Item = (SubmissionResult, &'static str)> {
+    use SubmissionResult::{Accepted, Deferred, Refused, RefusedByRules, Unknown};
+    let of = |result, kinds: &'static [Kind]| kinds.iter().map(move |kind| (result, kind.label()));
+    let failed = of(Deferred, &PASSING).chain(of(Refused, &FINAL)).chain(of(RefusedByRules, &BY_RULES));
+    [(Accepted, NO_REASON), (Unknown, Kind::OutcomeUnknown.label())].into_iter().chain(failed)
+}
+
+/// Removes the values of accounts that are no longer there.
+fn remove_others(messages: &IntCounterVec, accounts: &HashMap<&str, u64>) {
+    for family in messages.collect() {
+        for one in family.get_metric() {
+            let labels: HashMap<&str, &str> =
+                one.get_label().iter().map(|label| (label.name(), label.value())).collect();
+            if labels.get("account").is_some_and(|account| !accounts.contains_key(account)) {
+                // Another request has removed it already.
+                let _ = messages.remove(&labels);
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sasl::Credentials;
 use crate::protocol::{Protocol, Security};
-use crate::submission::{Stamps, SubmissionRules};
+use crate::submission::{RecipientQuota, Stamps, SubmissionRules};
 
 /// A login at a mail server whose connection stands.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct SubmissionTerms {
     pub rules: SubmissionRules,
     /// The source of stamps for messages that lack a Date or a Message-ID.
     pub stamps: Stamps,
+    /// The quota of recipients.
+    pub quota: RecipientQuota,
 }
 
 /// The terms of a session in a mailbox.

@@ -51,6 +51,8 @@ pub struct Fingerprints {
 impl Sheet {
     /// The key of the row with the mailbox.
     pub const MAILBOX: &str = "mailbox";
+    /// The key of the row with the sender of a device that sends: the mailbox.
+    pub const SENDER: &str = "sender";
 
     /// The sheet of a device. `protocols` leaves out the ports of the others; none of them means all.
     pub fn new(config: &Config, device: &Device, server: &ServerIdentity, protocols: &[Protocol]) -> Self {
@@ -136,7 +138,7 @@ impl Sheet {
         row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));
         row(Self::MAILBOX, self.mailbox.clone());
         if self.connections.iter().any(|one| one.protocol.submits()) {
-            row("sender", format!("{} (the device's own address, or From)", self.mailbox));
+            row(Self::SENDER, format!("{} (the device's own address, or From)", self.mailbox));
         }
         if let Some(authority) = &self.authority {
             row("certificate", "import ca.der (from the administrator), or switch verification off".to_owned());

@@ -54,7 +54,7 @@ impl LoginChecks {
     /// The checks of a running proxy: its servers and tokens, and mailboxes of their own. A check takes no session from
     /// a device, and a mailbox's history does not show it.
     pub(super) fn with(config: Config, tokens: Arc<Tokens>, servers: &Servers) -> Self {
-        let mailboxes = Mailboxes::new(&config, &tokens, servers, None);
+        let mailboxes = Mailboxes::new(&config, &tokens, servers, None, None);
         let answer_timeout = config.limits.upstream_login_timeout;
         Self { config, mailboxes, tokens, answer_timeout }
     }

@@ -125,7 +125,7 @@ impl<'a> Opening<'a> {
         match (devices, tokens) {
             (Ok(devices), Ok(tokens)) => {
                 let before = before.map(|before| &before.mailboxes);
-                let mailboxes = Mailboxes::new(self.config, &tokens, servers, before);
+                let mailboxes = Mailboxes::new(self.config, &tokens, servers, before, Some(&self.process.inventory));
                 Some(Arc::new(Directory { devices: Arc::new(devices), mailboxes, tokens: Arc::new(tokens) }))
             }
             (devices, tokens) => {

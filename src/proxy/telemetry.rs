@@ -11,7 +11,7 @@ use super::limits::Peer;
 use super::limits::log_quota::{Audience, LineKind, LogLine, LogQuota};
 use crate::config::Listener;
 use crate::failure::{Failure, Kind};
-use crate::inventory::{Connection, Inventory, Observation};
+use crate::inventory::{Connection, Inventory, Observation, SentMessages};
 use crate::lifecycle::unix_time;
 use crate::metrics::{ListenerCounters, Metrics};
 use crate::protocol::Protocol;
@@ -79,9 +79,15 @@ impl Telemetry {
             is_in: false,
             messages: 0,
             octets: 0,
+            sent: SentMessages::default(),
             reason,
             text: "".into(),
         }
+    }
+
+    /// The protocol of the listener.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Counts and logs a pause in accepting connections.

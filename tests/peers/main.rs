@@ -46,6 +46,7 @@ mod renewal;
 mod revoked;
 mod scan;
 mod secrets;
+mod sending_devices;
 mod setup_again;
 mod short;
 mod short_password;

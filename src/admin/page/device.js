@@ -2,7 +2,7 @@
 
 import { ask, guard, isLocked } from "./access.js";
 import {
-  h, patch, write, at, within, number, count, exact, span, when, none, cell, row, since, octets, reach,
+  h, patch, write, at, within, number, count, exact, span, when, none, cell, row, since, octets, reach, reads, stateOf, sentTo,
 } from "./tree.js";
 
 const [AGAIN, SILENCE] = [5000, 30000]; // milliseconds
@@ -11,29 +11,38 @@ const query = `name=${encodeURIComponent(name)}`;
 
 // --- The state, in one sentence
 
-const STATES = {
-  ok: ["could", "Gets its mail"],
-  failing: ["refused", "Logins fail"],
-  silent: ["soon", "Silent"],
-  never: ["soon", "Never logged in"],
-};
-
-function sentence({ state, since: from, last_mail: mail, last_login: login, silent_after: longest, now }) {
-  if (state === "ok") {
-    return mail ? `It gets its mail. It fetched the last message at ${since(mail, now)}.`
-      : `It logs in, last at ${since(login, now)}, and has fetched no message yet.`;
-  }
-  if (state === "failing") return `It gets no mail: its logins have failed since ${since(from, now)}.`;
+function sentence(device) {
+  const { state, since: from, silent_after: longest, last_login: login, sending, now } = device;
   if (state === "silent") {
     return `Nothing was heard of it since ${since(from, now)}, for longer than ${span(longest)}. `
       + "See whether it is switched on, and whether its network reaches packetboat.";
   }
-  return "It has never logged in. Enter the mail settings below into the device.";
+  if (!login && !sending?.failed) {
+    return state === "never" ? "It has never logged in. Enter the mail settings below into the device." : reading(device);
+  }
+  return [reads(device) && reading(device), sending && sends(sending, now)].filter(Boolean).join(" ");
+}
+
+function reading({ reading: side, since: from, last_mail: mail, last_login: login, now }) {
+  const [failing, came] = side ? [side.failing_since, side.last_login] : [from, login];
+  if (failing) return `It gets no mail: its logins have failed since ${since(failing, now)}.`;
+  if (mail) return `It gets its mail. It fetched the last message at ${since(mail, now)}.`;
+  return came ? `It logs in, last at ${since(came, now)}, and has fetched no message yet.` : "";
+}
+
+function sends({ state, since: from, last_sent: sent, last_login: login }, now) {
+  if (state === "failing") return `It sends no mail: its logins to send have failed since ${since(from, now)}.`;
+  if (state === "refused") return `It sends no mail: every message has been refused since ${since(from, now)}.`;
+  if (state === "sends") return `It sends its mail. The mail server accepted the last message at ${since(sent, now)}.`;
+  const nothing = sent ? `nothing since ${since(sent, now)}` : "no message yet";
+  return `It logs in to send, last at ${since(login, now)}, and has sent ${nothing}. Send a test message from the device: `
+    + "one that only tests its settings logs in as well.";
 }
 
 function showState(device) {
   const { state, reason, failed, advice, description, now } = device;
-  const [color, words] = STATES[state] ?? ["unknown", state];
+  const { sending } = device;
+  const [color, words] = stateOf(device);
   document.title = `${state === "ok" ? "" : "(!) "}${device.device} - packetboat`;
   write(at("version"), device.version);
   write(at("name"), device.device);
@@ -42,6 +51,11 @@ function showState(device) {
   write(at("sentence"), sentence(device));
   patch(at("reason"), reason ? [h("b", "", "Reason: "), h("bdi", "reason", reason), failed && when(failed, now, " ")] : []);
   patch(at("advice"), advice ? [h("b", "", "What to do: "), h("span", "", advice)] : []);
+  // A device that reads as well may have failed in that later.
+  const hasOwn = state !== "silent" && ["failing", "refused"].includes(sending?.state) && sending.failure !== reason;
+  patch(at("sending-reason"), hasOwn ? [h("b", "", "Why it does not send: "), h("bdi", "reason", sending.failure),
+    when(sending.failed, now, " ")] : []);
+  patch(at("sending-advice"), hasOwn ? [h("b", "", "What to do: "), h("span", "", sending.advice ?? "")] : []);
 }
 
 const fact = (label, content) => [h("dt", "", label, { key: label }), h("dd", "", content, { key: label })];
@@ -49,30 +63,45 @@ const fact = (label, content) => [h("dt", "", label, { key: label }), h("dd", ""
 function showFacts(device) {
   const { last_mail: mail, last_login: login, source, open, sessions, messages, octets: size, mailbox, account, now } = device;
   const usual = device.usual_interval;
+  const { sending, mailbox_recipients: day } = device;
   patch(at("facts"), [
-    ...fact("Last mail", [mail ? when(mail, now) : none("none yet")]),
+    ...(reads(device) ? fact("Last mail", [mail ? when(mail, now) : none("none yet")]) : []),
+    ...(sending ? fact("Last sent", [sending.last_sent ? when(sending.last_sent, now) : none("none yet")]) : []),
     ...fact("Last login", [login ? when(login, now) : none("none yet"), login && source && h("bdi", "", ` from ${source}`)]),
-    ...fact("Last 24 hours", [h("span", "", `${count(messages, "message")}, ${count(sessions, "login")}`),
-      size > 0 && h("span", "octets", `, ${octets(size)}`)]),
+    ...fact("Last 24 hours", [
+      h("span", "", `${reads(device) ? `${count(messages, "message")}, ` : ""}${count(sessions, "login")}`),
+      size > 0 && h("span", "octets", `, ${octets(size)}`),
+      sending && h("span", "sent", `, ${sent(sending)}`)]),
     ...fact("Open now", [h("span", "", count(open, "session"))]),
     ...(usual ? fact("Usually comes", [h("span", "", `every ${span(usual)}`)]) : []),
-    ...(mailbox ? fact("Mailbox", [h("bdi", "", mailbox), h("span", "account", `, account ${account}`)]) : []),
+    ...(mailbox ? fact("Mailbox", [h("bdi", "", mailbox), h("span", "account", `, account ${account}`),
+      day && h("span", "day", `, ${number(day.count)} of ${number(day.bound)} recipients in 24 hours`)]) : []),
   ]);
 }
 
+const sent = ({ messages, recipients, octets: size, refused }) => [sentTo(messages, recipients), size > 0 && octets(size),
+  refused > 0 && `${number(refused)} refused`].filter(Boolean).join(", ");
+
 // --- Its last connections
 
-function happened({ logged_in: isIn, failed, ended, messages, octets: size, text }) {
+function happened(one) {
+  const { logged_in: isIn, failed, ended, messages, octets: size, text, submits } = one;
   if (!isIn) return failed ? `Not let in: ${text}` : `Did not log in: ${text}`;
+  const end = ended === null ? "the session is open" : text || "the session ended";
+  if (submits) {
+    const { sent: accepted, recipients, sent_octets: long, refused, refusal } = one;
+    const went = sent({ messages: accepted, recipients, octets: long, refused });
+    return `Logged in; ${went}${refusal ? `: ${refusal}` : ""}${refusal === text ? "" : `; ${end}`}`;
+  }
   if (ended === null) return "Logged in; the session is open";
   const fetched = messages ? `${count(messages, "message")} fetched, ${octets(size)}` : "no message fetched";
   return `Logged in; ${fetched}; ${text || "the session ended"}`;
 }
 
 function showConnections({ connections, now }) {
-  patch(within("#connections tbody"), connections.map((one) => row(one.number, one.failed ? "attention" : "", [
+  patch(within("#connections tbody"), connections.map((one) => row(one.number, one.failed || one.refusal ? "attention" : "", [
     cell("began", "Time", [h("time", "exact", exact(one.began)), when(one.began, now)]),
-    cell("event", "What happened", [h("bdi", one.failed ? "failed" : "", happened(one))]),
+    cell("event", "What happened", [h("bdi", one.failed || one.refusal ? "failed" : "", happened(one))]),
     cell("from", "From", [h("bdi", "listener", one.source)]),
     cell("by", "By", [h("span", "", `${one.protocol}, ${one.tls ?? "no TLS agreed"}`), h("bdi", "name", `listener ${one.listener}`)]),
     cell("lasted", "Length", [h("span", "", one.ended === null ? "open" : lasted(one.ended - one.began))]),

@@ -1,18 +1,13 @@
 // The devices on the page: configured ones, with the answer to "does everybody get mail?", and all that were seen.
 
 import {
-  h, patch, write, at, within, number, count, sum, exact, span, relative, when, none, cell, row, first, since, octets,
+  h, patch, write, at, within, number, count, sum, exact, span, relative, when, none, cell, row, first, since, octets, reads,
+  stateOf, sentTo,
 } from "./tree.js";
 import { admission, letIn } from "./strangers.js";
 
-// --- Configured devices: does everybody get mail?
+// --- Configured devices: does everybody get mail, and send it?
 
-const MAIL = {
-  ok: ["could", "Gets its mail"],
-  failing: ["refused", "Logins fail"],
-  silent: ["soon", "Silent"],
-  never: ["soon", "Never logged in"],
-};
 const NAMED = 3; // devices that the answer names for each problem
 
 // The names of some devices: "fax1, fax2 and 4 more".
@@ -23,14 +18,23 @@ function named(devices) {
   return names.length ? `${names.join(", ")} and ${last}` : last;
 }
 
+// The verb for one device, and for several: by whether they read, send, or both.
+function verbs(configured) {
+  if (!configured.some(({ sending }) => sending)) return ["gets its mail", "get their mail"];
+  return configured.some(reads) ? ["gets and sends its mail", "get and send their mail"] : ["sends its mail", "send their mail"];
+}
+
 export function answer(configured, now) {
   const of = (state) => configured.filter((device) => device.state === state);
   const [ok, all] = [of("ok").length, configured.length];
-  const known = all === 1 ? "The one device gets its mail" : `All ${number(all)} devices get their mail`;
-  const parts = [ok === all ? known : `${number(ok)} of ${count(all, "device gets its", "devices get their")} mail`];
+  const [does, allDo] = verbs(configured);
+  const known = all === 1 ? `The one device ${does}` : `All ${number(all)} devices ${allDo}`;
+  const parts = [ok === all ? known : `${number(ok)} of ${count(all, `device ${does}`, `devices ${allDo}`)}`];
   const problem = (state, words) => of(state).length && parts.push(words(of(state), of(state).length === 1));
   problem("failing", (those, one) => (
     `logins of ${named(those)} ${one ? `have failed since ${since(those[0].since, now)}` : "fail"}`));
+  problem("refused", (those, one) => (
+    `every message of ${named(those)} ${one ? `has been refused since ${since(those[0].since, now)}` : "is refused"}`));
   problem("silent", (those, one) => (
     `${named(those)} ${one ? `has been silent since ${since(those[0].since, now)}` : "are silent"}`));
   problem("never", (those, one) => `${named(those)} ${one ? "has" : "have"} never logged in`);
@@ -54,8 +58,9 @@ const link = (name) => (
   h("a", "own", [h("bdi", "source", name)], { fixed: { href: `device?name=${encodeURIComponent(name)}` } }));
 
 function configuredRow(device, now) {
-  const [color, words] = MAIL[device.state] ?? ["unknown", device.state];
-  const times = [device.since, device.last_login, device.last_mail, device.failed];
+  const [color, words] = stateOf(device);
+  const { sending } = device;
+  const times = [device.since, device.last_login, device.last_mail, device.failed, sending?.last_sent];
   const usual = device.usual_interval && `usually comes every ${span(device.usual_interval)}`;
   return row(device.device, device.state === "ok" ? "" : "attention", [
     first([link(device.device), device.description && h("bdi", "name", device.description)]),
@@ -65,7 +70,11 @@ function configuredRow(device, now) {
         : h("time", "when", `since ${since(device.since, now)}`, { title: exact(device.since) })),
       usual && h("span", "usual", usual),
     ]),
-    cell("mail", "Last mail", [device.last_mail ? when(device.last_mail, now) : none("none yet")]),
+    cell("mail", "Last mail", [
+      reads(device) && (device.last_mail ? when(device.last_mail, now) : none("none yet")),
+      sending && (sending.last_sent ? h("span", "sent", [h("span", "to", "sent "), when(sending.last_sent, now)])
+        : h("span", "none sent", "none sent yet")),
+    ]),
     cell("came", "Last login", [
       device.last_login ? when(device.last_login, now) : none("none yet"),
       device.source && h("span", "from", [h("span", "to", "from "), h("bdi", "", device.source)]),
@@ -73,8 +82,11 @@ function configuredRow(device, now) {
     ]),
     cell("day", "Last 24 hours", [
       h("span", "total", count(device.sessions, "login")),
-      h("span", "total", count(device.messages, "message")),
+      reads(device) && h("span", "total messages", count(device.messages, "message")),
       device.octets > 0 && h("span", "octets", octets(device.octets)),
+      sending && h("span", "total sent", sentTo(sending.messages, sending.recipients)),
+      sending?.octets > 0 && h("span", "octets up", octets(sending.octets)),
+      sending?.refused > 0 && h("span", "total refusals", `${number(sending.refused)} refused`),
     ]),
     cell("box", "Mailbox", device.mailbox === undefined ? [none("not shown")] : [h("bdi", "", device.mailbox ?? ""),
       h("span", "account", [h("span", "to", "account "), h("bdi", "", device.account ?? "")])]),

@@ -98,7 +98,7 @@ function showAccounts({ accounts, identities, now }) {
       ? h("a", "advice", `see identity ${account.identity}`, { fixed: { href: "#identities" } }) : advice(account.advice);
     return row(account.name, isIll(account) ? "attention" : "", [
       first([h("bdi", "source", account.name)]),
-      cell("box", "Mailbox", [h("bdi", "", account.mailbox)]),
+      cell("box", "Mailbox", [h("bdi", "", account.mailbox), recipients(account)]),
       cell("entry", "Signs in by", [h("span", "grant", account.grant),
         h("span", "identity", [h("span", "to", "identity "), h("bdi", "", account.identity)]),
         account.user && h("span", "user", [h("span", "to", "as "), h("bdi", "", account.user)])]),
@@ -107,6 +107,13 @@ function showAccounts({ accounts, identities, now }) {
       cell("advice", "What to do", [next || none("nothing"), attempt(account.name)]),
     ]);
   }));
+}
+
+// What a mailbox has sent; the mail server takes no more than its bound in a day.
+function recipients({ recipients_day: sent, recipients_bound: bound }) {
+  if (sent === undefined) return null;
+  const text = `${number(sent)} of ${number(bound)} recipients in 24 hours`;
+  return h("span", sent < 0.8 * bound ? "day" : "day badge soon", text);
 }
 
 function showExpiries({ expiries, now }) {

@@ -114,6 +114,29 @@ export function octets(value) {
 // A command of ours is shown as one, anything else as a sentence.
 export const advice = (text) => text && h(text.startsWith("packetboat ") ? "code" : "span", "advice", text);
 
+// A configured device reads, sends, or does both.
+export const reads = ({ reading, sending }) => Boolean(reading) || !sending;
+
+const STATES = {
+  failing: ["refused", "Logins fail"],
+  refused: ["refused", "Messages refused"],
+  silent: ["soon", "Silent"],
+  never: ["soon", "Never logged in"],
+};
+
+// The state of a configured device: a color, and words.
+export function stateOf(device) {
+  const { state, sending } = device;
+  if (state !== "ok") return STATES[state] ?? ["unknown", state];
+  if (!sending) return ["could", "Gets its mail"];
+  if (sending.state === "nothing") return reads(device) ? ["could", "Gets its mail"] : ["soon", "Sends nothing"];
+  return ["could", reads(device) ? "Gets and sends mail" : "Sends its mail"];
+}
+
+// Messages, and the recipients that they went to: "2 messages sent to 5 recipients".
+export const sentTo = (messages, recipients) => (
+  `${count(messages, "message")} sent${messages > 0 ? ` to ${count(recipients, "recipient")}` : ""}`);
+
 export const cell = (names, label, content) => h("td", names, content, { fixed: { role: "cell" }, data: { label } });
 export const row = (key, names, cells, more) => h("tr", names, cells, { key, fixed: { role: "row" }, ...more });
 export const first = (content) => h("th", "device", content, { fixed: { role: "rowheader", scope: "row" } });

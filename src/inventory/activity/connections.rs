@@ -37,10 +37,27 @@ pub struct Connection {
     pub messages: u64,
     /// Octets that it was sent after login.
     pub octets: u64,
+    /// Messages that the device has submitted.
+    pub sent: SentMessages,
     /// The kind of the failure, if it failed.
     pub reason: Option<Kind>,
     /// The end in plain words, as the log has it.
     pub text: Arc<str>,
+}
+
+/// The messages that a device has submitted on one connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentMessages {
+    /// Messages that the mail server has accepted.
+    pub messages: u64,
+    /// Recipients of those messages.
+    pub recipients: u64,
+    /// Octets of those messages.
+    pub octets: u64,
+    /// Messages that were refused.
+    pub refused: u64,
+    /// The last refusal of a message or of a recipient, in plain words.
+    pub refusal: Option<(Kind, Arc<str>)>,
 }
 
 /// The device that a connection belongs to.
@@ -68,7 +85,13 @@ impl Connections {
     /// Adds a connection, or replaces what is known of it.
     fn note(&self, mut connection: Connection) {
         let mut last = self.last.lock();
-        let text: String = connection.text.chars().take(LONGEST_TEXT).collect();
+        let shorten = |text: &str| text.chars().take(LONGEST_TEXT).collect::<String>();
+        if let Some((_, text)) = &mut connection.sent.refusal {
+            let known = last.iter().rev().filter_map(|one| one.sent.refusal.as_ref()).map(|(_, known)| known);
+            let short = shorten(text);
+            *text = known.into_iter().find(|known| ***known == *short).map_or_else(|| short.into(), Arc::clone);
+        }
+        let text = shorten(&connection.text);
         // A device that fails again and again for one reason costs the text once.
         connection.text = match last.back().filter(|one| *one.text == *text) {
             Some(one) => Arc::clone(&one.text),
@@ -157,6 +180,7 @@ mod tests {
             is_in: false,
             messages: 0,
             octets: 0,
+            sent: SentMessages::default(),
             reason: None,
             text: text.into(),
         }

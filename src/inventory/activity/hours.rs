@@ -1,4 +1,4 @@
-//! The sessions, messages and octets of a device in the last day, counted by the hour.
+//! The sessions, messages and octets of a device in the last day, fetched and sent, counted by the hour.
 
 use std::collections::VecDeque;
 
@@ -19,6 +19,18 @@ pub(super) struct Hour {
     pub(super) messages: u64,
     /// Octets that the device was sent after login.
     pub(super) octets: u64,
+    /// Messages of the device that the mail server has accepted. Earlier versions counted none.
+    #[serde(default)]
+    pub(super) sent: u64,
+    /// Recipients of those messages.
+    #[serde(default)]
+    pub(super) recipients: u64,
+    /// Octets of those messages.
+    #[serde(default)]
+    pub(super) sent_octets: u64,
+    /// Messages of the device that were refused.
+    #[serde(default)]
+    pub(super) refused: u64,
 }
 
 impl Hours {
@@ -37,6 +49,22 @@ impl Hours {
         }
     }
 
+    /// Counts a message that the mail server has accepted.
+    pub(super) fn add_sent(&mut self, recipients: u64, octets: u64, now: u64) {
+        if let Some(hour) = self.present(now) {
+            hour.sent = hour.sent.saturating_add(1);
+            hour.recipients = hour.recipients.saturating_add(recipients);
+            hour.sent_octets = hour.sent_octets.saturating_add(octets);
+        }
+    }
+
+    /// Counts a message that was refused.
+    pub(super) fn add_refused(&mut self, now: u64) {
+        if let Some(hour) = self.present(now) {
+            hour.refused = hour.refused.saturating_add(1);
+        }
+    }
+
     /// The sums of the present hour and the 23 before it.
     pub(super) fn last_day(&self, now: u64) -> Hour {
         let present = now / HOUR;
@@ -46,6 +74,10 @@ impl Hours {
             sessions: sum.sessions.saturating_add(one.sessions),
             messages: sum.messages.saturating_add(one.messages),
             octets: sum.octets.saturating_add(one.octets),
+            sent: sum.sent.saturating_add(one.sent),
+            recipients: sum.recipients.saturating_add(one.recipients),
+            sent_octets: sum.sent_octets.saturating_add(one.sent_octets),
+            refused: sum.refused.saturating_add(one.refused),
         })
     }
 
@@ -75,9 +107,12 @@ mod tests {
         for hour in 0..100 {
             hours.add_session(hour * HOUR + 5);
             hours.add_mail(2, 10, hour * HOUR + 3000);
+            hours.add_sent(3, 100, hour * HOUR + 3000);
+            hours.add_refused(hour * HOUR + 3001);
         }
         let day = hours.last_day(99 * HOUR);
         assert_eq!((day.sessions, day.messages, day.octets, hours.0.len()), (24, 48, 240, 24));
+        assert_eq!((day.sent, day.recipients, day.sent_octets, day.refused), (24, 72, 2400, 24));
         assert_eq!(hours.last_day(101 * HOUR).sessions, 22);
         assert_eq!(hours.last_day(1000 * HOUR), Hour { hour: 1000, ..Hour::default() });
     }

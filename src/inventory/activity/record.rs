@@ -6,9 +6,12 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::hours::Hours;
-use super::report::{Report, State};
+use super::report::{ReadingReport, Report, State};
+use super::sending::{Sending, WEEK, is_given_up};
+use super::shorten;
 use crate::failure::{Failure, Kind};
 use crate::inventory::serde_names::kind_label;
+use crate::protocol::Protocol;
 
 /// The facts of one device. Times are in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -18,6 +21,9 @@ pub(super) struct Record {
     /// The time at which packetboat first knew it.
     known_since: u64,
     last_login: Option<u64>,
+    /// Its last login that opened a mailbox to read. Earlier versions have written none.
+    #[serde(default)]
+    last_read: Option<u64>,
     /// The beginning of its last visit. Logins within a minute of it belong to the same visit.
     visit: Option<u64>,
     /// The last time at which a session was open.
@@ -34,8 +40,13 @@ pub(super) struct Record {
     #[serde(default, with = "kind_label")]
     reason: Option<Kind>,
     failed: Option<u64>,
-    /// The first failure since the last login.
+    /// The first failure in reading since the last login to read.
     failing_since: Option<u64>,
+    /// The last failure in reading.
+    #[serde(default)]
+    read_failed: Option<u64>,
+    #[serde(default)]
+    sending: Sending,
     /// The log has said that the device is silent, and not yet that it is back.
     is_silent: bool,
 }
@@ -55,6 +66,7 @@ impl Record {
             login: login.to_owned(),
             known_since: now,
             last_login: None,
+            last_read: None,
             visit: None,
             last_seen: None,
             last_mail: None,
@@ -65,6 +77,8 @@ impl Record {
             reason: None,
             failed: None,
             failing_since: None,
+            read_failed: None,
+            sending: Sending::default(),
             is_silent: false,
         }
     }
@@ -73,7 +87,7 @@ impl Record {
         &self.login
     }
 
-    pub(super) fn logged_in(&mut self, source: IpAddr, now: u64) {
+    pub(super) fn logged_in(&mut self, protocol: Protocol, source: IpAddr, now: u64) {
         match self.visit {
             // A device that opens several connections at once, or polls all the time, comes once a minute at most.
             Some(visit) if now.saturating_sub(visit) < SAME_VISIT && visit <= now => {}
@@ -89,8 +103,31 @@ impl Record {
         self.last_login = Some(now);
         self.last_seen = Some(now);
         self.source = Some(source);
-        self.failing_since = None;
+        if protocol.submits() {
+            self.sending.logged_in(now);
+        } else {
+            self.last_read = Some(now);
+            self.failing_since = None;
+        }
         self.hours.add_session(now);
+    }
+
+    pub(super) fn sent(&mut self, recipients: u64, octets: u64, now: u64) {
+        self.sending.sent(now);
+        self.hours.add_sent(recipients, octets, now);
+    }
+
+    /// Notes the refusal of a message, or of one of its recipients.
+    pub(super) fn refused(&mut self, failure: &Failure, now: u64) {
+        self.sending.refused(failure, now);
+        if failure.message_refused_by.is_some() || failure.kind == Kind::OutcomeUnknown {
+            self.hours.add_refused(now);
+        }
+        self.note(failure, now);
+    }
+
+    pub(super) fn left_without_message(&mut self) {
+        self.sending.left_without_message();
     }
 
     pub(super) fn session_ended(&mut self, messages: u64, octets: u64, now: u64) {
@@ -104,14 +141,23 @@ impl Record {
         self.last_seen = Some(now);
     }
 
-    pub(super) fn failed(&mut self, source: IpAddr, failure: &Failure, now: u64) {
-        self.failure = Some(failure.to_string().chars().take(LONGEST_FAILURE).collect());
-        self.reason = Some(failure.kind);
-        self.failed = Some(now);
-        self.failing_since = self.failing_since.or(Some(now));
+    pub(super) fn failed(&mut self, protocol: Protocol, source: IpAddr, failure: &Failure, now: u64) {
+        self.note(failure, now);
+        if protocol.submits() {
+            self.sending.login_failed(failure, now);
+        } else {
+            self.failing_since = self.failing_since.or(Some(now));
+            self.read_failed = Some(now);
+        }
         if self.last_login.is_none() {
             self.source = Some(source);
         }
+    }
+
+    fn note(&mut self, failure: &Failure, now: u64) {
+        self.failure = Some(shorten(failure));
+        self.reason = Some(failure.kind);
+        self.failed = Some(now);
     }
 
     /// Takes a login that an earlier version has recorded.
@@ -133,15 +179,35 @@ impl Record {
     /// Takes no time of the future: a clock that was wrong has written it.
     pub(super) fn correct_clock(&mut self, now: u64) {
         self.known_since = self.known_since.min(now);
-        let Self { last_login, visit, last_seen, last_mail, failed, failing_since, .. } = self;
-        for time in [last_login, visit, last_seen, last_mail, failed, failing_since] {
+        let Self { last_login, last_read, visit, last_seen, last_mail, failed, failing_since, read_failed, .. } = self;
+        for time in [last_login, last_read, visit, last_seen, last_mail, failed, failing_since, read_failed] {
             *time = time.map(|time| time.min(now));
         }
+        self.sending.correct_clock(now);
         self.gaps.truncate(GAPS);
     }
 
-    /// The median of the times between its last visits; none before a few are known.
+    /// Returns whether it reads a mailbox, as far as is known.
+    fn reads(&self) -> bool {
+        let has_read = self.last_read.is_some() || self.last_mail.is_some();
+        has_read || self.failing_since().is_some() || !self.sending.is_used()
+    }
+
+    /// The beginning of failures in reading. A device that was set to read by mistake is well once it sends; one that
+    /// has read before, a week after its last failure.
+    fn failing_since(&self) -> Option<u64> {
+        let last_sending = self.sending.last_login();
+        let failed = self.read_failed.or(self.failing_since);
+        let patience = if self.last_read.is_some() { WEEK } else { 0 };
+        self.failing_since.filter(|_| !is_given_up(failed, patience, last_sending))
+    }
+
+    /// The median of the times between its last visits; none before a few are known. A device that only sends comes when
+    /// somebody uses it.
     fn usual_interval(&self) -> Option<u64> {
+        if !self.reads() {
+            return None;
+        }
         let mut gaps: Vec<u64> = self.gaps.iter().copied().collect();
         gaps.sort_unstable();
         gaps.get(gaps.len() / 2).copied().filter(|_| gaps.len() >= FEWEST_GAPS)
@@ -149,6 +215,11 @@ impl Record {
 
     /// The silence after which it counts as silent.
     fn longest_silence(&self, rules: Rules) -> u64 {
+        if !self.reads() {
+            // Nobody may scan on holidays.
+            let longest = self.gaps.iter().max().copied().unwrap_or_default();
+            return longest.saturating_mul(LONGEST_PAUSES).max(WEEK).max(rules.silent_after);
+        }
         let usual = self.usual_interval().unwrap_or(UNKNOWN_INTERVAL);
         usual.saturating_mul(MISSED_VISITS).max(rules.silent_after)
     }
@@ -168,10 +239,13 @@ impl Record {
     }
 
     pub(super) fn report(&self, now: u64, open: usize, rules: Rules) -> Report {
+        let failing = self.failing_since().into_iter().chain(self.sending.failing_since(self.last_read)).min();
         let (state, since) = if self.is_silent(now, open, rules) {
             (State::Silent, self.last_seen)
-        } else if self.failing_since.is_some() {
-            (State::Failing, self.failing_since)
+        } else if failing.is_some() {
+            (State::Failing, failing)
+        } else if self.sending.refused_since().is_some() {
+            (State::Refused, self.sending.refused_since())
         } else if self.last_login.is_none() {
             (State::Never, Some(self.known_since))
         } else {
@@ -198,6 +272,11 @@ impl Record {
             failure: self.failure.clone(),
             reason: self.reason,
             failed: self.failed,
+            reading: self.reads().then(|| ReadingReport {
+                failing_since: self.failing_since(),
+                last_login: self.last_read.or(self.last_login.filter(|_| !self.sending.is_used())),
+            }),
+            sending: self.sending.report(self.last_read, &day),
         }
     }
 }
@@ -212,105 +291,8 @@ const FEWEST_GAPS: usize = 3;
 const UNKNOWN_INTERVAL: u64 = 2 * 60 * 60;
 /// The number of visits that a device misses before it is silent.
 const MISSED_VISITS: u64 = 12;
-/// In characters.
-const LONGEST_FAILURE: usize = 500;
+/// The number of its longest pauses after which a device that only sends is silent.
+const LONGEST_PAUSES: u64 = 3;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const START: u64 = 1_800_000_000;
-    const MINUTE: u64 = 60;
-    const HOUR: u64 = 60 * MINUTE;
-    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-    fn rules(started: u64) -> Rules {
-        Rules { started, silent_after: 2 * HOUR }
-    }
-
-    /// A device that comes so often; and the time of its last visit.
-    fn regular(interval: u64, visits: u64) -> (Record, u64) {
-        let mut record = Record::new("copier", START);
-        for visit in 0..visits {
-            record.logged_in(SOURCE, START + visit * interval);
-            record.left(START + visit * interval + 1);
-        }
-        (record, START + (visits - 1) * interval + 1)
-    }
-
-    fn is_silent_after(record: &Record, last: u64, silence: u64) -> bool {
-        record.is_silent(last + silence, 0, rules(START))
-    }
-
-    #[test]
-    fn the_usual_interval_decides_what_is_silence() {
-        for (interval, visits, longest) in [
-            (5 * MINUTE, 20, 2 * HOUR),
-            (30, 40, 2 * HOUR),
-            (HOUR, 10, 12 * HOUR),
-            (24 * HOUR, 10, 12 * 24 * HOUR),
-            // Not known yet.
-            (5 * MINUTE, 3, 24 * HOUR),
-            (5 * MINUTE, 1, 24 * HOUR),
-        ] {
-            let (record, last) = regular(interval, visits);
-            assert!(!is_silent_after(&record, last, longest), "{interval} {visits}");
-            assert!(is_silent_after(&record, last, longest + 1), "{interval} {visits}");
-            assert!(!record.is_silent(last + longest + 1, 1, rules(START)), "a session is open");
-        }
-    }
-
-    /// A device that opens ten connections once a day is not taken for one that comes every second.
-    #[test]
-    fn connections_at_once_are_one_visit() {
-        let mut record = Record::new("copier", START);
-        for day in 0..5 {
-            for second in 0..10 {
-                record.logged_in(SOURCE, START + day * 24 * HOUR + second);
-            }
-        }
-        assert_eq!(record.usual_interval(), Some(24 * HOUR));
-    }
-
-    /// One long outage does not teach it another interval.
-    #[test]
-    fn an_outage_does_not_change_the_interval() {
-        let (mut record, last) = regular(5 * MINUTE, 20);
-        record.logged_in(SOURCE, last + 72 * HOUR);
-        assert_eq!(record.usual_interval(), Some(5 * MINUTE));
-    }
-
-    #[test]
-    fn no_device_is_silent_because_packetboat_did_not_run() {
-        let (mut record, last) = regular(5 * MINUTE, 20);
-        let restarted = rules(last + 10 * HOUR);
-        assert!(!record.is_silent(last + 11 * HOUR, 0, restarted));
-        assert!(record.is_silent(last + 13 * HOUR, 0, restarted));
-        // One that was silent before stays so.
-        record.set_silent(true);
-        assert!(record.is_silent(last + 11 * HOUR, 0, restarted));
-    }
-
-    #[test]
-    fn a_device_whose_logins_fail_is_not_silent_but_failing() {
-        let (mut record, last) = regular(5 * MINUTE, 20);
-        for minute in (5..300).step_by(5) {
-            record.failed(SOURCE, &Failure::new(Kind::Connect, ""), last + minute * MINUTE);
-        }
-        let report = record.report(last + 300 * MINUTE, 0, rules(START));
-        assert_eq!((report.state, report.since), (State::Failing, Some(last + 5 * MINUTE)));
-        let later = record.report(last + 500 * MINUTE, 0, rules(START));
-        assert_eq!((later.state, later.since), (State::Silent, Some(last)));
-    }
-
-    #[test]
-    fn times_of_the_future_are_corrected() {
-        let (mut record, last) = regular(5 * MINUTE, 5);
-        record.correct_clock(START);
-        assert!(record.last_login == Some(START) && record.last_seen == Some(START));
-        // A clock that is set back takes no gap.
-        record.logged_in(SOURCE, START - HOUR);
-        assert_eq!(record.gaps.len(), 4);
-        assert!(last > START);
-    }
-}
+mod tests;

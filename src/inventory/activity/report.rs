@@ -1,10 +1,11 @@
-//! A report says of one configured device whether it gets its mail, for the page, the commands and the metrics.
+//! A report says of one configured device whether it gets its mail and sends its messages, for the page, the commands and the metrics.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::sending::{SendingReport, SendingState};
 use crate::failure::Kind;
 use crate::inventory::SeenDevice;
 use crate::inventory::serde_names::kind_label;
@@ -20,7 +21,7 @@ pub struct Report {
     pub account: Option<String>,
     /// The mailbox of that account.
     pub mailbox: Option<String>,
-    /// Whether it gets its mail.
+    /// Whether it gets its mail and sends its messages.
     pub state: State,
     /// The beginning of that state: the last sign of life, the first failure, or the time at which packetboat first
     /// knew the device.
@@ -52,6 +53,21 @@ pub struct Report {
     pub reason: Option<Kind>,
     /// The time of that.
     pub failed: Option<u64>,
+    /// Its reading side; none for a device that only sends.
+    #[serde(default)]
+    pub reading: Option<ReadingReport>,
+    /// Its sending side; none for a device that has never tried to send.
+    #[serde(default)]
+    pub sending: Option<SendingReport>,
+}
+
+/// The reading side of a device, by IMAP or POP3. Times are in seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ReadingReport {
+    /// The first failure since the last login, if there was one.
+    pub failing_since: Option<u64>,
+    /// The last login that opened the mailbox to read.
+    pub last_login: Option<u64>,
 }
 
 /// The states of a configured device, in the order in which people should look at them.
@@ -60,15 +76,27 @@ pub struct Report {
 pub enum State {
     /// Its last login or session has failed.
     Failing,
+    /// The mail server, or the account's rules, have refused every message since the last accepted one.
+    Refused,
     /// It has logged in before, and nothing was heard of it for much longer than usual.
     Silent,
     /// It has never logged in.
     Never,
-    /// It gets its mail.
+    /// It gets its mail, or sends.
     Ok,
 }
 
 impl Report {
+    /// Returns whether the device sends, and reads no mailbox.
+    pub fn sends_alone(&self) -> bool {
+        self.reading.is_none() && self.sending.is_some()
+    }
+
+    /// Returns whether the device logs in to send, and sends nothing.
+    pub fn sends_nothing(&self) -> bool {
+        self.sending.as_ref().is_some_and(|sending| sending.state == SendingState::Nothing)
+    }
+
     /// Takes the last failure of what was seen of the device, such as a TLS handshake, if it is newer than its own. A
     /// device that gets its mail keeps its own.
     fn take_failure(&mut self, seen: &SeenDevice) {
@@ -95,12 +123,13 @@ pub(in crate::inventory) fn take_failures(reports: &mut [Report], seen: &[SeenDe
 
 impl State {
     /// All states, in their order.
-    pub const ALL: [State; 4] = [State::Failing, State::Silent, State::Never, State::Ok];
+    pub const ALL: [State; 5] = [State::Failing, State::Refused, State::Silent, State::Never, State::Ok];
 
     /// The label in metrics, JSON and CSV.
     pub fn label(self) -> &'static str {
         match self {
             State::Failing => "failing",
+            State::Refused => "refused",
             State::Silent => "silent",
             State::Never => "never",
             State::Ok => "ok",

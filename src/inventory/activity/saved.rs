@@ -1,4 +1,4 @@
-//! The file of device records in the state directory, as JSON with a version.
+//! The file of device records and of mailboxes' recipients in the state directory, as JSON with a version.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::mailboxes::SavedMailbox;
 use super::record::{Record, Rules};
 use super::{Activities, Report};
 use crate::lifecycle::unix_time;
@@ -19,6 +20,9 @@ struct Saved {
     /// The time of writing, in seconds since 1970.
     saved: u64,
     devices: Vec<Record>,
+    /// The recipients of each mailbox. Earlier versions counted none, and leave them out.
+    #[serde(default)]
+    mailboxes: Vec<SavedMailbox>,
 }
 
 /// The version alone. A later version may have changed all else.
@@ -90,7 +94,8 @@ impl Activities {
     /// # Errors
     /// The file cannot be read, or is damaged; the error names it.
     pub fn load(&self, path: &Path) -> Result<bool, RecordsError> {
-        let Some(records) = load(path)? else { return Ok(false) };
+        let Some(Saved { devices: records, mailboxes, .. }) = load(path)? else { return Ok(false) };
+        self.mailboxes.load(mailboxes);
         let (count, configured) = (records.len(), self.table.read().devices.len());
         let entries: Vec<_> =
             records.into_iter().filter_map(|record| Some((self.find(record.login())?, record))).collect();
@@ -111,7 +116,9 @@ impl Activities {
     pub fn to_save(&self) -> Vec<u8> {
         self.changed.store(false, Ordering::Relaxed);
         let (devices, _) = self.snapshot();
-        to_json(devices.iter().map(|(_, entry)| entry.record.lock().clone()).collect(), unix_time())
+        let (now, records) = (unix_time(), devices.iter().map(|(_, entry)| entry.record.lock().clone()).collect());
+        let saved = Saved { version: VERSION, saved: now, devices: records, mailboxes: self.mailboxes.saved(now) };
+        serde_json::to_vec(&saved).unwrap_or_default()
     }
 
     /// Notes that the records are to be saved again, because saving failed.
@@ -120,23 +127,18 @@ impl Activities {
     }
 }
 
-/// The records as JSON.
-fn to_json(devices: Vec<Record>, now: u64) -> Vec<u8> {
-    serde_json::to_vec(&Saved { version: VERSION, saved: now, devices }).unwrap_or_default()
-}
-
-/// Loads the records of an earlier run. None if there is no file.
+/// Loads the records of an earlier run, of devices and of mailboxes. None if there is no file.
 ///
 /// # Errors
 /// The file cannot be read, or is damaged; the error names it.
-fn load(path: &Path) -> Result<Option<Vec<Record>>, RecordsError> {
+fn load(path: &Path) -> Result<Option<Saved>, RecordsError> {
     if !state::is_there(path) {
         return Ok(None);
     }
     let mut saved = read(path)?;
     let now = unix_time();
     saved.devices.iter_mut().for_each(|record| record.correct_clock(now));
-    Ok(Some(saved.devices))
+    Ok(Some(saved))
 }
 
 /// Reads the records of an earlier run as reports, as of the time at which they were written.

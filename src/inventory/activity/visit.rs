@@ -6,13 +6,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Activities, Entry, now};
 use crate::failure::Failure;
+use crate::protocol::Protocol;
 
 /// The session of a configured device. Dropping it notes that the device has left.
 pub struct Visit {
     entry: Arc<Entry>,
+    protocol: Protocol,
     /// The number of its connection.
     number: u64,
+    /// A message was sent or refused.
+    has_message: bool,
     changed: Arc<AtomicBool>,
+}
+
+/// The place at which a device logs in.
+#[derive(Clone, Copy, Debug)]
+pub struct VisitAt {
+    /// The protocol that it speaks.
+    pub protocol: Protocol,
+    /// The address that it comes from.
+    pub source: IpAddr,
 }
 
 /// The proof that a login was a device's own.
@@ -26,21 +39,22 @@ pub enum Proof {
 
 impl Activities {
     /// Notes a login that succeeded, on the connection of this number.
-    pub fn login_succeeded(&self, login: &str, source: IpAddr, number: u64) -> Option<Visit> {
+    pub fn login_succeeded(&self, login: &str, at: VisitAt, number: u64) -> Option<Visit> {
         let entry = self.find(login)?;
-        entry.record.lock().logged_in(source, now());
+        let VisitAt { protocol, source } = at;
+        entry.record.lock().logged_in(protocol, source, now());
         entry.open.fetch_add(1, Ordering::Relaxed);
         self.changed.store(true, Ordering::Relaxed);
-        Some(Visit { entry, number, changed: Arc::clone(&self.changed) })
+        Some(Visit { entry, protocol, number, has_message: false, changed: Arc::clone(&self.changed) })
     }
 
     /// Notes a login that failed. A claimed name counts for a device only from the address that it comes from itself,
     /// or before its first login: strangers who guess say nothing about it.
-    pub fn login_failed(&self, login: &str, source: IpAddr, failure: &Failure, proof: Proof) {
+    pub fn login_failed(&self, login: &str, at: VisitAt, failure: &Failure, proof: Proof) {
         let Some(entry) = self.find(login) else { return };
         let mut record = entry.record.lock();
-        if proof == Proof::Verified || record.may_be_at(source) {
-            record.failed(source, failure, now());
+        if proof == Proof::Verified || record.may_be_at(at.source) {
+            record.failed(at.protocol, at.source, failure, now());
             self.changed.store(true, Ordering::Relaxed);
         }
     }
@@ -49,12 +63,31 @@ impl Activities {
 impl Visit {
     /// Notes a failure of the session.
     pub fn failed(&self, source: IpAddr, failure: &Failure) {
-        self.entry.record.lock().failed(source, failure, now());
+        self.entry.record.lock().failed(self.protocol, source, failure, now());
+    }
+
+    /// Notes a message that the mail server has accepted.
+    pub fn sent(&mut self, recipients: u32, octets: u64) {
+        self.has_message = true;
+        self.entry.record.lock().sent(recipients.into(), octets, now());
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a message, or one of its recipients, was refused.
+    pub fn refused(&mut self, failure: &Failure) {
+        self.has_message = true;
+        self.entry.record.lock().refused(failure, now());
+        self.changed.store(true, Ordering::Relaxed);
     }
 
     /// Notes the end of the session: the messages that the device has fetched, and the octets that it was sent.
     pub fn ended(self, messages: u64, octets: u64) {
-        self.entry.record.lock().session_ended(messages, octets, now());
+        let mut record = self.entry.record.lock();
+        if !self.protocol.submits() {
+            record.session_ended(messages, octets, now());
+        } else if !self.has_message {
+            record.left_without_message();
+        }
     }
 }
 

@@ -111,8 +111,16 @@ pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, taken: u32, out: &mut
     if rules.delivered_to.is_some() && taken > 0 {
         return Err("250 2.1.5 recipient OK".into());
     }
+    if !rules.quota.allows(taken) {
+        let detail = "submission.recipients_per_day is reached, and submission.refuse_over_recipients_per_day is true; give \
+                      devices that send much a mailbox of their own";
+        return Err(Stopped { reply: OVER_QUOTA, failure: Some(Failure::new(Kind::SubmissionQuota, detail)) });
+    }
     out.extend_from_slice(b"RCPT TO:");
     out.extend_from_slice(rules.delivered_to.as_ref().unwrap_or(&address).path().as_bytes());
     out.extend_from_slice(b"\r\n");
     Ok(())
 }
+
+/// The reply to a recipient over the mailbox's quota (RFC 5321 §4.2.3: 452 passes by itself).
+const OVER_QUOTA: &str = "452 4.5.3 the mailbox has sent to as many recipients as it may in 24 hours, try again later";

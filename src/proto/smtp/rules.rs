@@ -6,7 +6,7 @@ use super::content::Rules;
 use super::path::{Address, AddressList};
 use super::sender::SenderRules;
 use crate::proto::SubmissionTerms;
-use crate::submission::{Delivery, Stamps};
+use crate::submission::{Delivery, RecipientQuota, Stamps};
 
 /// The rules of a session. The default passes every sender and recipient.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct SessionRules {
     /// The rules for the content, with those for the sender.
     pub(super) content: Arc<Rules>,
     pub(super) stamps: Stamps,
+    /// The quota of recipients.
+    pub(super) quota: RecipientQuota,
     /// The mailbox, where it gets every message in the place of the recipients.
     pub(super) delivered_to: Option<Address>,
 }
@@ -24,7 +26,7 @@ impl SessionRules {
     /// Reads an account's terms: the mailbox is the sender. None where its address or an entry of a list is not in
     /// ASCII.
     pub(super) fn read(terms: &SubmissionTerms) -> Option<Self> {
-        let SubmissionTerms { mailbox, rules, stamps } = terms;
+        let SubmissionTerms { mailbox, rules, stamps, quota } = terms;
         let list = |entries: &[String]| AddressList::parse(entries.iter().map(String::as_str)).ok();
         let (mailbox, senders) = (Address::parse(mailbox.as_bytes())?, list(&rules.senders)?);
         let delivered_to = (rules.deliver == Delivery::Mailbox).then(|| mailbox.clone());
@@ -32,6 +34,6 @@ impl SessionRules {
         let recipients = if rules.recipients.is_empty() { None } else { Some(list(&rules.recipients)?) };
         let (bare_line_ends, lf_end_of_data) = (rules.bare_line_ends, rules.lf_end_of_data);
         let content = Arc::new(Rules { bare_line_ends, lf_end_of_data, sender: Some(sender) });
-        Some(Self { recipients, content, stamps: stamps.clone(), delivered_to })
+        Some(Self { recipients, content, stamps: stamps.clone(), quota: quota.clone(), delivered_to })
     }
 }

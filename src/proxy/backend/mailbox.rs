@@ -14,11 +14,12 @@ use crate::config::{Account, Config, Identity};
 use crate::crypto;
 use crate::device::Device;
 use crate::failure::{Failure, Kind};
+use crate::inventory::Inventory;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::{AccessSettings, SubmissionTerms};
 use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
-use crate::submission::{Stamp, Stamps};
+use crate::submission::{RecipientQuota, Stamp, Stamps};
 use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawal::Withdrawn;
@@ -67,12 +68,14 @@ pub(in crate::proxy) struct Admission {
 }
 
 impl Mailboxes {
-    /// The mailboxes of this configuration. Open sessions and the history of a mailbox are taken over.
+    /// The mailboxes of this configuration. Open sessions and the history of a mailbox are taken over. `inventory` knows
+    /// the recipients of the last 24 hours.
     pub(in crate::proxy) fn new(
         config: &Config,
         tokens: &Tokens,
         servers: &BTreeMap<String, Arc<MailServer>>,
         before: Option<&Mailboxes>,
+        inventory: Option<&Arc<Inventory>>,
     ) -> Self {
         // Those that send are counted apart from those that read: the mail server has a limit of its own for each.
         let mut sessions: HashMap<(String, &str, bool), Arc<Sessions>> = HashMap::new();
@@ -102,7 +105,8 @@ impl Mailboxes {
                 let [reading, sending] = &histories;
                 let history = if submits { sending } else { reading };
                 let (mailbox, rules) = (account.mailbox.clone(), account.submission.clone());
-                let submission = SubmissionTerms { mailbox, rules, stamps: Stamps::new(stamp) };
+                let quota = quota(config, &mailbox, inventory);
+                let submission = SubmissionTerms { mailbox, rules, stamps: Stamps::new(stamp), quota };
                 Some(Arc::new(Mailbox {
                     account: account.clone(),
                     server: Arc::clone(server),
@@ -359,6 +363,19 @@ impl Mailbox {
              for its service principal; see packetboat setup"
         }
     }
+}
+
+/// The quota of a mailbox, where the file asks for refusals over it.
+fn quota(config: &Config, mailbox: &str, inventory: Option<&Arc<Inventory>>) -> RecipientQuota {
+    let limits = &config.limits.submission;
+    let Some(inventory) = inventory.filter(|_| limits.refuse_over_recipients_per_day) else {
+        return RecipientQuota::default();
+    };
+    let (most, mailbox, inventory) = (u64::from(limits.recipients_per_day), mailbox.to_owned(), Arc::clone(inventory));
+    RecipientQuota::new(move |recipients| {
+        let sent = inventory.activities().recipients_of(&mailbox);
+        sent.saturating_add(recipients.into()) < most
+    })
 }
 
 /// The present time, and a random number.

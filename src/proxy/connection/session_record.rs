@@ -12,7 +12,7 @@ use tracing::{debug, enabled, info, warn};
 
 use crate::device::Device;
 use crate::failure::{Counter, Failure, Kind, Level};
-use crate::inventory::{Observation, Presence, Proof, TlsMode, Visit};
+use crate::inventory::{Observation, Presence, Proof, SentMessages, TlsMode, Visit, VisitAt};
 use crate::metrics::SessionEnd;
 use crate::proxy::backend::mailbox::Mailbox;
 use crate::proxy::limits::log_quota::{Audience, LineKind};
@@ -33,6 +33,8 @@ pub(in crate::proxy) struct SessionRecord<'a> {
     pub(in crate::proxy) commands: u64,
     /// Messages that the device has fetched.
     pub(in crate::proxy) fetched: u64,
+    /// Messages that the device has submitted.
+    sent: SentMessages,
     /// Octets from the device to the server, and back.
     pub(in crate::proxy) passed: (u64, u64),
     /// The number of the server's notices.
@@ -84,6 +86,7 @@ impl<'a> SessionRecord<'a> {
             upstream_tls: None,
             commands: 0,
             fetched: 0,
+            sent: SentMessages::default(),
             passed: (0, 0),
             started: Instant::now(),
             tried: None,
@@ -140,7 +143,7 @@ impl<'a> SessionRecord<'a> {
         }
         if let Some(device) = &self.device {
             let activities = self.telemetry.inventory.activities();
-            self.visit = activities.login_succeeded(&device.name, self.source.ip(), self.id.number());
+            self.visit = activities.login_succeeded(&device.name, self.at(), self.id.number());
         }
         self.note(None);
     }
@@ -169,7 +172,7 @@ impl<'a> SessionRecord<'a> {
             Some(device) => (device.name.as_str(), Proof::Verified),
             None => (self.login.as_deref().unwrap_or_default(), Proof::Claimed),
         };
-        self.telemetry.inventory.activities().login_failed(name, self.source.ip(), failure, proof);
+        self.telemetry.inventory.activities().login_failed(name, self.at(), failure, proof);
     }
 
     /// Returns whether an observing listener has seen enough logins of this connection.
@@ -193,6 +196,10 @@ impl<'a> SessionRecord<'a> {
         }
     }
 
+    fn at(&self) -> VisitAt {
+        VisitAt { protocol: self.telemetry.protocol(), source: self.source.ip() }
+    }
+
     fn listener(&self) -> &'a str {
         &self.telemetry.listener
     }
@@ -208,6 +215,9 @@ impl<'a> SessionRecord<'a> {
     pub(in crate::proxy) fn close(&mut self, ending: &Ending) {
         let (level, end) = (ending.level(), ending.session_end());
         let reason = end.label();
+        if let Ending::Failed(failure) = ending {
+            self.message_failed(failure);
+        }
         if self.is_in || !self.has_failed_login {
             self.note(Some(ending));
         }
@@ -251,9 +261,6 @@ impl<'a> SessionRecord<'a> {
 impl SessionRecord<'_> {
     /// Counts the end of the connection in metrics and inventory.
     fn count_end(&mut self, ending: &Ending) {
-        if let Ending::Failed(failure) = ending {
-            self.telemetry.counters.message_failed(failure);
-        }
         match ending {
             Ending::Failed(failure) if is_of_clear(failure.kind) && self.presence.is_none() => {
                 self.observed_in_clear(Some(failure));
@@ -267,7 +274,8 @@ impl SessionRecord<'_> {
                 if let Some(presence) = &self.presence {
                     presence.failed(failure);
                 }
-                if let Some(visit) = &self.visit {
+                // A message that fails was noted already, and says nothing about logins.
+                if let Some(visit) = self.visit.as_ref().filter(|_| !failure.kind.is_of_message()) {
                     visit.failed(self.source.ip(), failure);
                 }
             }

@@ -74,6 +74,16 @@ impl Proof<'_> {
                 3,
             ),
             messages_per_minute: self.number("submission.messages_per_minute", raw.messages_per_minute, 1..=10_000, 30),
+            recipients_per_day: self.number(
+                "submission.recipients_per_day",
+                raw.recipients_per_day,
+                1..=10_000_000,
+                10_000,
+            ),
+            refuse_over_recipients_per_day: raw
+                .refuse_over_recipients_per_day
+                .map(toml::Spanned::into_inner)
+                .unwrap_or_default(),
         }
     }
 }

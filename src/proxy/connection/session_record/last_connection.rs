@@ -32,6 +32,7 @@ impl SessionRecord<'_> {
             is_in: self.is_in,
             messages: self.fetched,
             octets: if self.is_in { octets } else { 0 },
+            sent: self.sent.clone(),
             text: ending.map(ToString::to_string).unwrap_or_default().into(),
             ..self.telemetry.connection(Peer { id: self.id, source: self.source }, failed)
         }

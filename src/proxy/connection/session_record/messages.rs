@@ -6,13 +6,15 @@ use tracing::{enabled, info, warn};
 
 use super::SessionRecord;
 use crate::failure::Failure;
+use crate::metrics::SubmissionResult;
 use crate::proto::Submitted;
 use crate::proxy::limits::log_quota::LineKind;
 
 impl SessionRecord<'_> {
     /// Counts and logs a notice of the server in a running session. Only the first few of a session are logged.
     pub(in crate::proxy) fn noticed(&mut self, failure: &Failure) {
-        self.telemetry.counters.message_failed(failure);
+        self.message_failed(failure);
+        self.note(None);
         self.notices += 1;
         if self.notices > SHOWN_NOTICES {
             return;
@@ -28,6 +30,19 @@ impl SessionRecord<'_> {
     pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) {
         let Submitted { recipients, octets, is_trial, answer } = submitted;
         self.telemetry.counters.message_accepted(*recipients, *octets);
+        self.sent.messages += 1;
+        self.sent.recipients += u64::from(*recipients);
+        self.sent.octets += octets;
+        if let Some(visit) = &mut self.visit {
+            visit.sent(*recipients, *octets);
+        }
+        if let Some(device) = &self.device {
+            self.telemetry.metrics.mailbox_accepted(&device.account);
+        }
+        if let Some(mailbox) = &self.mailbox {
+            self.telemetry.inventory.activities().mailbox_sent(&mailbox.account.mailbox, *recipients);
+        }
+        self.note(None);
         if !enabled!(tracing::Level::INFO) || !self.may_write(LineKind::Session, SUBMITTED) {
             return;
         }
@@ -39,6 +54,22 @@ impl SessionRecord<'_> {
             connection, source = %self.source, listener, login, mailbox, recipients, octets,
             "message sent{whither}: the mail server said \"{answer}\""
         );
+    }
+
+    /// Counts a message that was refused, or one of its recipients, if the failure is one; and notes it at the device.
+    pub(super) fn message_failed(&mut self, failure: &Failure) {
+        self.telemetry.counters.message_failed(failure);
+        if !failure.kind.is_of_message() {
+            return;
+        }
+        self.sent.refused += u64::from(SubmissionResult::of(failure).is_some());
+        if let Some(device) = &self.device {
+            self.telemetry.metrics.mailbox_refused(&device.account, failure);
+        }
+        self.sent.refusal = Some((failure.kind, failure.to_string().into()));
+        if let Some(visit) = &mut self.visit {
+            visit.refused(failure);
+        }
     }
 
     /// Counts the time that the server has taken for its answer to a whole message.

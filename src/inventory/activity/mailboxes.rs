@@ -1,0 +1,141 @@
+//! The recipients that each mailbox has sent to in the last 24 hours: a mail server has a bound on them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::{Activities, now};
+
+/// The counts by mailbox, in lower case. Mailboxes of accounts alone are counted, so that their number is bounded.
+#[derive(Default)]
+pub(super) struct Mailboxes(Mutex<BTreeMap<String, Day>>);
+
+/// The counts of one mailbox, as they are saved.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) struct SavedMailbox {
+    mailbox: String,
+    day: Day,
+}
+
+/// The counts of the last spans with messages, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+struct Day(VecDeque<Span>);
+
+/// The recipients of ten minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+struct Span {
+    /// The number of the span, counted from 1970.
+    span: u64,
+    recipients: u64,
+}
+
+impl Activities {
+    /// Counts the recipients of a message that the mail server has accepted from a mailbox.
+    pub fn mailbox_sent(&self, mailbox: &str, recipients: u32) {
+        self.mailboxes.add(mailbox, recipients.into(), now());
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// The number of recipients that a mailbox has sent to in the last 24 hours.
+    pub fn recipients_of(&self, mailbox: &str) -> u64 {
+        self.mailboxes.recipients(mailbox, now())
+    }
+}
+
+impl Mailboxes {
+    fn add(&self, mailbox: &str, recipients: u64, now: u64) {
+        let mut days = self.0.lock();
+        days.retain(|_, day| day.recipients(now) > 0);
+        days.entry(mailbox.to_lowercase()).or_default().add(recipients, now);
+    }
+
+    fn recipients(&self, mailbox: &str, now: u64) -> u64 {
+        self.0.lock().get(&mailbox.to_lowercase()).map_or(0, |day| day.recipients(now))
+    }
+
+    /// The counts to save.
+    pub(super) fn saved(&self, now: u64) -> Vec<SavedMailbox> {
+        let days = self.0.lock();
+        let lately = days.iter().filter(|(_, day)| day.recipients(now) > 0);
+        lately.map(|(mailbox, day)| SavedMailbox { mailbox: mailbox.clone(), day: day.clone() }).collect()
+    }
+
+    /// Takes the counts of an earlier run.
+    pub(super) fn load(&self, saved: Vec<SavedMailbox>) {
+        *self.0.lock() = saved.into_iter().map(|one| (one.mailbox, one.day)).collect();
+    }
+}
+
+impl Day {
+    /// A clock that was set back drops the spans that have not come yet.
+    fn add(&mut self, recipients: u64, now: u64) {
+        let present = now / SPAN;
+        self.0.retain(|one| one.is_of_day(present));
+        match self.0.back_mut().filter(|last| last.span == present) {
+            Some(last) => last.recipients = last.recipients.saturating_add(recipients),
+            None => self.0.push_back(Span { span: present, recipients }),
+        }
+    }
+
+    fn recipients(&self, now: u64) -> u64 {
+        let of_day = self.0.iter().filter(|one| one.is_of_day(now / SPAN));
+        of_day.fold(0, |sum: u64, one| sum.saturating_add(one.recipients))
+    }
+}
+
+impl Span {
+    /// A day ago a span may have been half over: it counts, so that the sum is never too small.
+    fn is_of_day(self, present: u64) -> bool {
+        self.span <= present && present - self.span <= OF_DAY
+    }
+}
+
+/// In seconds.
+const SPAN: u64 = 10 * 60;
+/// The number of spans of a day.
+const OF_DAY: u64 = 24 * 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_800_000_000;
+    const HOUR: u64 = 3600;
+
+    #[test]
+    fn recipients_count_for_24_hours() {
+        let mailboxes = Mailboxes::default();
+        for hour in 0..30 {
+            mailboxes.add("Scans@contoso.example", 10, START + hour * HOUR);
+            mailboxes.add("fax@contoso.example", 1, START + hour * HOUR);
+        }
+        let last = START + 29 * HOUR;
+        assert_eq!(mailboxes.recipients("scans@CONTOSO.example", last), 250, "25 spans touch the last 24 hours");
+        assert_eq!(mailboxes.recipients("scans@contoso.example", last + SPAN), 240);
+        assert_eq!(mailboxes.recipients("scans@contoso.example", last + 25 * HOUR), 0);
+        assert_eq!(mailboxes.recipients("nobody@contoso.example", last), 0);
+        assert!(mailboxes.0.lock().values().all(|day| day.0.len() <= 25));
+    }
+
+    #[test]
+    fn a_mailbox_that_no_longer_sends_is_forgotten() {
+        let mailboxes = Mailboxes::default();
+        mailboxes.add("old@contoso.example", 10, START);
+        mailboxes.add("new@contoso.example", 10, START + 30 * HOUR);
+        assert_eq!(mailboxes.saved(START + 30 * HOUR).len(), 1);
+        assert_eq!(mailboxes.0.lock().len(), 1);
+    }
+
+    #[test]
+    fn counts_survive_a_restart_and_a_wrong_clock() {
+        let one = Mailboxes::default();
+        one.add("scans@contoso.example", 7, START + 48 * HOUR);
+        one.add("scans@contoso.example", 5, START);
+        let json = serde_json::to_vec(&one.saved(START)).unwrap();
+        let other = Mailboxes::default();
+        other.load(serde_json::from_slice(&json).unwrap());
+        assert_eq!(other.recipients("scans@contoso.example", START + HOUR), 5);
+    }
+}
