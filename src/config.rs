@@ -196,6 +196,8 @@ pub struct SubmissionLimits {
     pub reply_timeout: Duration,
     /// The time for the mail server's answer to a whole message.
     pub answer_timeout: Duration,
+    /// The silence between two messages after which packetboat leaves the mail server. The device stays.
+    pub idle_server_timeout: Duration,
     /// Connections at a time that send from one mailbox.
     pub connections_per_mailbox: usize,
     /// Messages a minute from one mailbox, after a minute's worth at once.

@@ -76,6 +76,9 @@ pub fn logout(protocol: Protocol) -> &'static [u8] {
 ///    [`login_failed`](Session::login_failed), which tells the device and takes the session back to where it was before
 ///    the login; or go on as after `Authenticate`, with another connection.
 ///
+/// 7. After [`Action::Connect`] go on as after `Authenticate`: find the server, and dial it. The device is logged in and
+///    stays so, whatever comes of that; the phase is [`Phase::LoggingIn`] meanwhile.
+///
 /// # The laws
 ///
 /// 1. Cutting the input anywhere gives the same output.
@@ -92,13 +95,15 @@ pub trait Session: Send {
     /// close.
     fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure>;
 
-    /// Starts the login at the mail server. Its connection stands, with TLS where that is implicit.
+    /// Starts the login at the mail server. Its connection stands, with TLS where that is implicit. After login it
+    /// answers [`Action::Connect`].
     fn upstream_connected(&mut self, login: UpstreamLogin);
 
     /// Goes on behind the TLS handshake on `side`.
     fn tls_started(&mut self, side: Side, out: &mut Outbox);
 
-    /// Tells the device that its login failed, with the reply that `failure` calls for.
+    /// Tells the device that its login failed, with the reply that `failure` calls for; or, after login, that the
+    /// server asked for with [`Action::Connect`] was not reached.
     fn login_failed(&mut self, failure: &Failure, out: &mut Outbox);
 
     /// Writes the last response to the device, where its protocol allows one at this point.
@@ -113,6 +118,10 @@ pub trait Session: Send {
     /// Returns what submission waits for, after login; none in another protocol. If the server is lost while its answer
     /// to a message is awaited, nobody knows whether it sends the message.
     fn awaited(&self) -> Option<Awaited>;
+
+    /// Goes on without the server after login, if the session can: its connection is lost, or was given up. Drop the
+    /// connection first. Returns whether the session goes on.
+    fn upstream_lost(&mut self, out: &mut Outbox) -> bool;
 
     /// Decides what becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed
     /// after login. The session sends nothing behind octets that are forwarded: they are half a line.
@@ -148,6 +157,11 @@ pub enum Action {
     Submitted(Submitted),
     /// Drop the upstream connection at once, for this reason: half a message there must not become a whole one.
     DropServer(Failure),
+    /// Drop the upstream connection, if there is one, and make another: the server was lost, or is not needed all the
+    /// time.
+    Connect,
+    /// Drop the upstream connection: the server closes it. The session goes on without it.
+    LeaveServer,
     /// Send what is in the outbox, then close.
     Close,
     /// Flush, then shake hands on the side that the input came from. Plaintext left behind it is an attack.
@@ -172,7 +186,8 @@ pub struct Submitted {
 pub enum Phase {
     /// The device talks to packetboat.
     NotAuthenticated,
-    /// A login is under way: the driver looks for the server, or the server is asked.
+    /// A login is under way: the driver looks for the server, or the server is asked. In submission that also comes
+    /// between two messages, and in one whose server was lost.
     LoggingIn,
     /// Device and server talk to each other.
     Relaying(Responses),
@@ -204,6 +219,8 @@ pub enum Responses {
 pub enum Awaited {
     /// The device's next command.
     Command,
+    /// The device's next command, while the server is there and has nothing of a message: another one serves as well.
+    Mail,
     /// The server's reply to a command.
     Reply,
     /// The device's next octets of a message.

@@ -120,6 +120,7 @@ struct SubmissionSection {
     content_timeout: Written<String>,
     reply_timeout: Written<String>,
     answer_timeout: Written<String>,
+    idle_server_timeout: Written<String>,
     connections_per_mailbox: Written<i64>,
     messages_per_minute: Written<i64>,
     recipients_per_day: Written<i64>,

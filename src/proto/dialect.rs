@@ -156,6 +156,25 @@ pub(super) trait Relay: Send {
         None
     }
 
+    /// Returns whether the relay waits for a login at another connection to the server.
+    fn is_connecting(&self) -> bool {
+        false
+    }
+
+    /// Starts the login at the connection to the server that the relay has asked for.
+    fn upstream_connected(&mut self, _: UpstreamLogin) {}
+
+    /// Goes on behind the TLS handshake with that server.
+    fn tls_started(&mut self, _: &mut Outbox) {}
+
+    /// Tells the device that there is no connection to the server, for this reason.
+    fn connect_failed(&mut self, _: &Failure, _: &mut Outbox) {}
+
+    /// Goes on without the server, whose connection is lost. Returns whether the session can.
+    fn upstream_lost(&mut self, _: &mut Outbox) -> bool {
+        false
+    }
+
     /// Decides what becomes of octets that a side has left when it closed.
     fn leftover(&mut self, side: Side) -> Leftover;
 }

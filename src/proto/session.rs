@@ -230,8 +230,17 @@ impl<D: Dialect> Session for Machine<D> {
     }
 
     fn upstream_connected(&mut self, login: UpstreamLogin) {
-        if let State::LoggingIn(_, client) = &mut self.state {
-            *client = Some(D::Client::new(login));
+        match &mut self.state {
+            State::LoggingIn(_, client) => *client = Some(D::Client::new(login)),
+            State::Relay(relay) => relay.upstream_connected(login),
+            State::NotAuthenticated | State::Exchange(..) | State::LoggedOut => {}
+        }
+    }
+
+    fn upstream_lost(&mut self, out: &mut Outbox) -> bool {
+        match &mut self.state {
+            State::Relay(relay) => relay.upstream_lost(out),
+            _ => false,
         }
     }
 
@@ -244,12 +253,15 @@ impl<D: Dialect> Session for Machine<D> {
                 self.activity.has_spoken = false;
             }
             (Side::Upstream, State::LoggingIn(_, Some(client))) => client.tls_started(&mut out.upstream),
+            (Side::Upstream, State::Relay(relay)) => relay.tls_started(out),
             (Side::Upstream, _) => {}
         }
     }
 
     fn login_failed(&mut self, failure: &Failure, out: &mut Outbox) {
-        if let State::LoggingIn(tag, _) = std::mem::replace(&mut self.state, State::NotAuthenticated) {
+        if let State::Relay(relay) = &mut self.state {
+            relay.connect_failed(failure, out);
+        } else if let State::LoggingIn(tag, _) = std::mem::replace(&mut self.state, State::NotAuthenticated) {
             D::respond(&tag, Response::LoginFailed(failure.kind.reply()), &mut out.downstream);
         }
         out.upstream.zeroize();
@@ -270,6 +282,7 @@ impl<D: Dialect> Session for Machine<D> {
         match &self.state {
             State::NotAuthenticated | State::Exchange(..) => Phase::NotAuthenticated,
             State::LoggingIn(..) => Phase::LoggingIn,
+            State::Relay(relay) if relay.is_connecting() => Phase::LoggingIn,
             State::Relay(relay) => Phase::Relaying(relay.responses()),
             State::LoggedOut => Phase::LoggedOut,
         }
@@ -296,7 +309,7 @@ impl<D: Dialect> Session for Machine<D> {
 
 impl Step {
     /// Makes the step behind a command of so many octets.
-    fn after(len: usize, action: Option<Action>) -> Self {
+    pub(super) fn after(len: usize, action: Option<Action>) -> Self {
         action.map_or(Step::Consume(len), |action| Step::Act(len, action))
     }
 

@@ -7,6 +7,7 @@ mod leave;
 mod login;
 mod mistake;
 pub(super) mod network;
+mod reconnect;
 pub(super) mod refuse;
 mod relay;
 pub(super) mod session_record;
@@ -183,6 +184,11 @@ impl<N: Network> Connection<'_, '_, N> {
         match event {
             Event::Authenticate(credentials) => self.authenticate(credentials).await,
             Event::LoggedIn => self.logged_in(),
+            Event::Connect => Box::pin(self.reconnect()).await,
+            Event::ServerLeft => {
+                self.server_left();
+                Ok(())
+            }
             Event::LoginFailed(failure) => {
                 let connected = Box::pin(self.log_in_again(failure)).await;
                 self.after_connecting(connected)
@@ -239,8 +245,10 @@ impl<N: Network> Connection<'_, '_, N> {
 
     fn logged_in(&mut self) -> Result<(), Ending> {
         self.retry = None;
-        self.record.logged_in();
-        self.admitted.became_known();
+        if !self.record.is_in() {
+            self.record.logged_in();
+            self.admitted.became_known();
+        }
         self.attempt.take().into_iter().for_each(|attempt| attempt.succeeded());
         self.registered.login_succeeded().map_err(Ending::Failed)?;
         if let Some(opened) = &self.opened {
@@ -251,6 +259,9 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Takes back a login that failed and tells the device.
     fn login_failed(&mut self, failure: &Failure) {
+        if self.record.is_in() {
+            return self.reconnecting_failed(failure);
+        }
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
         }
@@ -303,7 +314,10 @@ impl<N: Network> Connection<'_, '_, N> {
             // Octets may have moved since.
             let deadline = self.deadline();
             if deadline.at <= Instant::now() {
-                return Err(deadline.failure);
+                if !deadline.is_of_server {
+                    return Err(deadline.failure);
+                }
+                Box::pin(self.leave_server()).await;
             }
         }
     }
@@ -334,10 +348,13 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Decides whether the connection survives a failure. A server that fails during the login costs the device that
     /// login alone. A device that is gone after LOGOUT or QUIT still has its command carried out.
     fn survive(&mut self, failure: Failure) -> Result<(), Ending> {
-        let session = self.driver.session();
-        if session.awaited() == Some(Awaited::Answer) {
+        if self.driver.session().awaited() == Some(Awaited::Answer) {
             return self.survive_unanswered(failure);
         }
+        if failure.kind == Kind::UpstreamLost && self.goes_on_without_server() {
+            return Ok(());
+        }
+        let session = self.driver.session();
         let is_leaving = self.device_is_gone || session.activity().has_logged_out;
         match failure.kind.side() {
             Some(Side::Upstream) if !session.phase().is_relaying() => {

@@ -203,7 +203,13 @@ where
             }
             // The empty device has closed; nothing here depends on it.
             Event::HalfClosed | Event::Waits | Event::Notice(_) | Event::Submitted(_) => {}
-            Event::Authenticate(_) | Event::StartTls(_) | Event::Ended(_) | Event::Close | Event::Stopped => {
+            Event::Authenticate(_)
+            | Event::Connect
+            | Event::ServerLeft
+            | Event::StartTls(_)
+            | Event::Ended(_)
+            | Event::Close
+            | Event::Stopped => {
                 return Err(Failure::new(Kind::UpstreamProtocol, "an event of a device that is not there"));
             }
         }

@@ -77,7 +77,9 @@ where
             Event::Ended(Side::Upstream) if has_message => {
                 return Err(unanswered(&Failure::new(Kind::UpstreamLost, "before it answered")));
             }
-            Event::Ended(Side::Upstream) => return Err(Failure::new(Kind::UpstreamLost, "behind the login")),
+            Event::Ended(Side::Upstream) | Event::Connect | Event::ServerLeft => {
+                return Err(Failure::new(Kind::UpstreamLost, "behind the login"));
+            }
             _ => return Err(Failure::new(Kind::UpstreamProtocol, "an event that no message has")),
         }
     }

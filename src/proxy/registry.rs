@@ -8,11 +8,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::backend::Backend;
+use super::backend::mailbox::Mailbox;
 use super::current_service::CurrentService;
 use super::limits::ConnectionId;
 use super::revocation::{Channel, Login, Progress, Revoked};
 use super::service::Service;
 use crate::config::Revocation;
+use crate::device::Device;
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::protocol::Protocol;
@@ -118,6 +120,16 @@ impl Registered {
     pub(super) fn login_started(&self, login: Login) -> Result<(), Failure> {
         self.update(|progress| progress.login = Some(login));
         self.withdrawn().map_or(Ok(()), |withdrawn| Err(failure(withdrawn)))
+    }
+
+    /// The mailbox that the login opens by the present configuration, and the device.
+    ///
+    /// # Errors
+    /// The present configuration does not give a permission that the login rests on.
+    pub(super) fn mailbox(&self) -> Result<(Arc<Mailbox>, Arc<Device>), Failure> {
+        let progress = self.entry.progress.lock();
+        let login = progress.login.as_ref().ok_or_else(|| failure(Withdrawn::Logins))?;
+        login.present(&self.entry.current.load(), self.entry.origin.source).map_err(failure)
     }
 
     /// Notes that the login failed.

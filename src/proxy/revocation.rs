@@ -9,7 +9,7 @@ use super::backend::mailbox::Mailbox;
 use super::current_service::CurrentService;
 use super::service::Service;
 use crate::config::{TlsPolicy, Version};
-use crate::device::Verified;
+use crate::device::{Device, Verified};
 use crate::protocol::Protocol;
 use crate::transport::Facts;
 use crate::transport::upstream::Server;
@@ -90,6 +90,22 @@ impl Progress {
 }
 
 impl Login {
+    /// Returns the mailbox that the login opens by the present configuration, and the device.
+    ///
+    /// # Errors
+    /// The permission that the configuration does not give any more.
+    pub(super) fn present(&self, service: &Service, source: IpAddr) -> Result<(Arc<Mailbox>, Arc<Device>), Withdrawn> {
+        match (self, service.logins.as_ref()) {
+            (Login::Translated(verified, mailbox), Backend::Translate(translation)) => {
+                let device = translation.devices().still_takes(verified, source)?;
+                let present = translation.mailbox(&device.account).ok_or(Withdrawn::Mailbox)?;
+                present.stands_in_for(mailbox)?;
+                Ok((Arc::clone(present), Arc::clone(device)))
+            }
+            (Login::PassThrough(_) | Login::Translated(..), _) => Err(Withdrawn::Logins),
+        }
+    }
+
     fn judge(&self, service: &Service, source: IpAddr) -> Result<(), Withdrawn> {
         match (self, service.logins.as_ref()) {
             (Login::PassThrough(server), Backend::PassThrough(present)) => {
@@ -99,11 +115,7 @@ impl Login {
                     Err(Withdrawn::Upstream)
                 }
             }
-            (Login::Translated(verified, mailbox), Backend::Translate(translation)) => {
-                let device = translation.devices().still_takes(verified, source)?;
-                let present = translation.mailbox(&device.account).ok_or(Withdrawn::Mailbox)?;
-                present.stands_in_for(mailbox)
-            }
+            (Login::Translated(..), Backend::Translate(_)) => self.present(service, source).map(|_| ()),
             (Login::PassThrough(_) | Login::Translated(..), _) => Err(Withdrawn::Logins),
         }
     }

@@ -4,6 +4,7 @@
 mod attacks;
 mod counted;
 mod keys;
+mod reconnected;
 mod refusals;
 mod senders;
 

@@ -1,17 +1,27 @@
 //! The relay of SMTP passes one command at a time, its whole reply, and then the next; and a message's content from the
 //! buffer in which it came.
+//!
+//! SMTP keeps nothing between two messages. So the server may be away while the device is there: the relay answers what
+//! needs no server, asks for one at the next MAIL, and once more for a message whose server is lost before its content.
 
 mod command;
+mod connect;
 mod content;
 mod reply;
+#[cfg(test)]
+mod tests;
+mod transaction;
 
 use super::capability::Extensions;
 use super::client::Client;
 use super::content::Content;
 use super::reply::ReplyLine;
 use super::rules::SessionRules;
-use crate::proto::{Activity, Awaited, Failure, Kind, Leftover, Offer, Outbox, Responses, Side, Step, dialect};
+use crate::proto::{
+    Action, Activity, Awaited, Failure, Kind, Leftover, Offer, Outbox, Responses, Side, Step, UpstreamLogin, dialect,
+};
 use crate::text::excerpt;
+use transaction::Transaction;
 
 /// A session after login (RFC 5321 §3.3), between two commands or within one.
 pub(in crate::proto) struct Relay {
@@ -19,14 +29,22 @@ pub(in crate::proto) struct Relay {
     offer: Offer,
     server: Extensions,
     rules: SessionRules,
-    /// The code of the reply that the device has in part.
-    in_reply: Option<u16>,
+    /// The connection to the server stands.
+    has_server: bool,
+    /// The server of the present message was lost, and another one was asked for.
+    is_second_server: bool,
     /// The server has refused DATA, and the device has said nothing since.
     is_data_refused: bool,
-    /// Recipients of the present message that the server has taken.
-    recipients: u32,
+    /// The lines of the server's reply whose last line is still to come.
+    held: Option<Box<HeldReply>>,
+    /// The envelope of the present message, from MAIL on.
+    transaction: Option<Box<Transaction>>,
+    /// The envelope that another MAIL is to replace, until the server has answered that.
+    replaced: Option<Box<Transaction>>,
     /// Octets of the present message as the device sent them, with the end of the data.
     octets: u64,
+    /// The number of recipients of the last message.
+    sent_to: u32,
     unknown_commands: u32,
 }
 
@@ -38,11 +56,19 @@ enum Stage {
     Skipping,
     /// The server has a command, and its reply is awaited.
     Pending(Pending),
+    /// The command needs a server, and the driver does not know that yet.
+    Wanting(Pending),
+    /// The driver dials a server for this command, or the client logs in there.
+    Connecting(Pending, Option<Box<Client>>),
+    /// A new server gets the envelope before this command. The octets of the recipients up to here were sent.
+    Replaying(Pending, usize),
     /// The server has asked for the content, and it goes up.
     Content(Box<Content>),
     /// The content must not reach the server. The connection there is closed, the rest is dropped, and this reply is
     /// due.
     Refused(Box<Content>, Vec<u8>),
+    /// DATA came to nothing, and the device has sent the message behind it already.
+    SentAhead,
     /// The session has ended: no octet passes.
     Over,
 }
@@ -58,12 +84,13 @@ enum Pending {
     },
     /// The end of the data.
     Message,
+    Rset,
     /// RSET that stands for a second EHLO or HELO (RFC 5321 §4.1.4).
     Greeting {
         is_extended: bool,
     },
-    /// A command whose reply changes nothing.
-    Other,
+    Noop,
+    Quit,
 }
 
 impl Pending {
@@ -76,13 +103,35 @@ impl Pending {
     }
 }
 
+/// The lines of a reply but its last one, with their line ends.
+struct HeldReply {
+    code: u16,
+    lines: Vec<u8>,
+}
+
 impl Relay {
     pub(super) fn new(offer: Offer, client: Client) -> Self {
         let (server, rules) = client.into_parts();
-        let (recipients, octets, unknown_commands) = (0, 0, 0);
-        let stage = Stage::Ready;
-        let (in_reply, is_data_refused) = (None, false);
-        Self { stage, offer, server, rules, in_reply, is_data_refused, recipients, octets, unknown_commands }
+        Self {
+            stage: Stage::Ready,
+            offer,
+            server,
+            rules,
+            has_server: true,
+            is_second_server: false,
+            is_data_refused: false,
+            held: None,
+            transaction: None,
+            replaced: None,
+            octets: 0,
+            sent_to: 0,
+            unknown_commands: 0,
+        }
+    }
+
+    /// The number of recipients of the present message that the server has taken.
+    fn recipients(&self) -> u32 {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.recipients())
     }
 }
 
@@ -96,52 +145,93 @@ fn unexpected(line: &[u8]) -> Failure {
 
 impl dialect::Relay for Relay {
     fn recv(&mut self, side: Side, input: &[u8], activity: &mut Activity, out: &mut Outbox) -> Result<Step, Failure> {
-        if input.is_empty() && !matches!(&self.stage, Stage::Refused(content, _) if content.is_complete()) {
-            return Ok(Step::Read);
+        match &self.stage {
+            Stage::Wanting(pending) => {
+                self.stage = Stage::Connecting(*pending, None);
+                return Ok(Step::Act(0, Action::Connect));
+            }
+            Stage::SentAhead => return Err(Failure::new(Kind::SentAhead, "behind DATA, whose server was lost")),
+            Stage::Refused(content, _) if content.is_complete() => {}
+            _ if input.is_empty() => return Ok(Step::Read),
+            _ => {}
         }
         match (side, &mut self.stage) {
             (Side::Downstream, Stage::Ready) => self.command(input, activity, out),
             (Side::Downstream, Stage::Skipping) => Ok(self.skip(input)),
             (Side::Downstream, Stage::Content(_)) => Ok(self.content(input, out)),
             (Side::Downstream, Stage::Refused(..)) => Ok(self.refused(input, out)),
-            (Side::Downstream, Stage::Pending(Pending::Data { is_hasty })) => {
+            (
+                Side::Downstream,
+                Stage::Pending(Pending::Data { is_hasty })
+                | Stage::Connecting(Pending::Data { is_hasty }, _)
+                | Stage::Replaying(Pending::Data { is_hasty }, _),
+            ) => {
                 *is_hasty = true;
                 Ok(Step::Read)
             }
             (Side::Upstream, Stage::Content(_)) => self.early(input),
-            (Side::Upstream, Stage::Refused(..) | Stage::Over)
-            | (Side::Downstream, Stage::Pending(_) | Stage::Over) => Ok(Step::Read),
+            (Side::Upstream, Stage::Connecting(..)) => Ok(self.logging_in(input, out)),
+            (Side::Upstream, Stage::Replaying(..)) => self.replayed(input, out),
             (Side::Upstream, Stage::Ready | Stage::Skipping | Stage::Pending(_)) => self.reply(input, out),
+            (Side::Upstream, Stage::Refused(..) | Stage::Over)
+            | (Side::Downstream, Stage::Pending(_) | Stage::Connecting(..) | Stage::Replaying(..) | Stage::Over)
+            | (_, Stage::Wanting(_) | Stage::SentAhead) => Ok(Step::Read),
         }
     }
 
     fn responses(&self) -> Responses {
         match self.stage {
-            Stage::Ready | Stage::Skipping | Stage::Over if self.in_reply.is_none() => Responses::Whole,
+            Stage::Ready | Stage::Skipping | Stage::Over => Responses::Whole,
             _ => Responses::Partial,
         }
     }
 
-    /// RFC 5321 §3.8: 421 may come at any time, but not within a reply.
+    /// RFC 5321 §3.8: 421 may come at any time. The device never has a reply in part.
     fn takes_bye(&self, _: &Failure) -> bool {
-        self.in_reply.is_none() && !matches!(self.stage, Stage::Over)
+        !matches!(self.stage, Stage::Over)
     }
 
     fn awaited(&self) -> Option<Awaited> {
         Some(match self.stage {
-            Stage::Ready | Stage::Skipping | Stage::Over => Awaited::Command,
+            Stage::Connecting(_, Some(_)) => return None,
+            Stage::Ready | Stage::Skipping if self.is_between_messages() => Awaited::Mail,
+            Stage::Ready | Stage::Skipping | Stage::SentAhead | Stage::Over => Awaited::Command,
             Stage::Content(_) | Stage::Refused(..) => Awaited::Content,
             Stage::Pending(Pending::Message) => Awaited::Answer,
-            Stage::Pending(_) => Awaited::Reply,
+            Stage::Pending(_) | Stage::Wanting(_) | Stage::Connecting(..) | Stage::Replaying(..) => Awaited::Reply,
         })
     }
 
     fn leftover(&mut self, side: Side) -> Leftover {
         match (side, &self.stage) {
             // Commands that the device has sent ahead are obeyed: QUIT, mostly.
-            (Side::Downstream, Stage::Pending(_)) => Leftover::Wait,
+            (Side::Downstream, Stage::Pending(_) | Stage::Replaying(..)) => Leftover::Wait,
             // Half a message never becomes a whole one.
             (Side::Downstream | Side::Upstream, _) => Leftover::Discard,
         }
+    }
+
+    fn is_connecting(&self) -> bool {
+        matches!(self.stage, Stage::Connecting(..))
+    }
+
+    fn upstream_connected(&mut self, login: UpstreamLogin) {
+        if let Stage::Connecting(_, client) = &mut self.stage {
+            *client = Some(Box::new(dialect::Client::new(login)));
+        }
+    }
+
+    fn tls_started(&mut self, out: &mut Outbox) {
+        if let Stage::Connecting(_, Some(client)) = &mut self.stage {
+            dialect::Client::tls_started(client.as_mut(), &mut out.upstream);
+        }
+    }
+
+    fn connect_failed(&mut self, failure: &Failure, out: &mut Outbox) {
+        self.not_connected(failure, out);
+    }
+
+    fn upstream_lost(&mut self, out: &mut Outbox) -> bool {
+        self.server_lost(out)
     }
 }

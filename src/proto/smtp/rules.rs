@@ -20,6 +20,8 @@ pub(super) struct SessionRules {
     pub(super) quota: RecipientQuota,
     /// The mailbox, where it gets every message in the place of the recipients.
     pub(super) delivered_to: Option<Address>,
+    /// Another connection to the server can be had without the device: packetboat logs in with a token of its own.
+    pub(super) can_reconnect: bool,
 }
 
 impl SessionRules {
@@ -34,6 +36,7 @@ impl SessionRules {
         let recipients = if rules.recipients.is_empty() { None } else { Some(list(&rules.recipients)?) };
         let (bare_line_ends, lf_end_of_data) = (rules.bare_line_ends, rules.lf_end_of_data);
         let content = Arc::new(Rules { bare_line_ends, lf_end_of_data, sender: Some(sender) });
-        Some(Self { recipients, content, stamps: stamps.clone(), quota: quota.clone(), delivered_to })
+        let (stamps, quota) = (stamps.clone(), quota.clone());
+        Some(Self { recipients, content, stamps, quota, delivered_to, can_reconnect: true })
     }
 }

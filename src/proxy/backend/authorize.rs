@@ -18,8 +18,8 @@ pub(in crate::proxy) struct Authorized {
     pub(in crate::proxy) is_second: bool,
     /// The conditions of the device's sessions in the mailbox.
     pub(in crate::proxy) terms: Terms,
-    /// The reserved session, for as long as the login lives.
-    _admission: Admission,
+    /// The reserved session, for as long as there is a connection to the server.
+    pub(in crate::proxy) admission: Option<Admission>,
 }
 
 impl Authorized {
@@ -60,6 +60,6 @@ impl Authorized {
         terms: Terms,
     ) -> Result<Self, Failure> {
         let token = mailbox.token().await?;
-        Ok(Self { mailbox, token, is_second: false, terms, _admission: admission })
+        Ok(Self { mailbox, token, is_second: false, terms, admission: Some(admission) })
     }
 }

@@ -4,7 +4,6 @@ use tokio::time::Instant;
 
 use super::Connection;
 use super::network::Network;
-use crate::config::SubmissionLimits;
 use crate::failure::{Failure, Kind};
 use crate::proto::{Awaited, Phase, Responses};
 use crate::proxy::service::setting;
@@ -14,6 +13,14 @@ pub(super) struct Deadline {
     pub(super) at: Instant,
     /// The failure when it has passed.
     pub(super) failure: Failure,
+    /// The session goes on without its server then.
+    pub(super) is_of_server: bool,
+}
+
+impl Deadline {
+    fn new(at: Instant, failure: Failure) -> Self {
+        Self { at, failure, is_of_server: false }
+    }
 }
 
 impl<N: Network> Connection<'_, '_, N> {
@@ -22,12 +29,12 @@ impl<N: Network> Connection<'_, '_, N> {
     pub(super) fn deadline(&self) -> Deadline {
         let limits = &self.service.limits;
         if let Some((since, failure)) = &self.revoked {
-            return Deadline { at: *since + limits.close_timeout, failure: failure.clone() };
+            return Deadline::new(*since + limits.close_timeout, failure.clone());
         }
         let session = self.driver.session();
         let last_move = self.driver.last_move();
         if let Some(awaited) = session.awaited().filter(|awaited| !self.device_is_gone || *awaited == Awaited::Answer) {
-            return submission_deadline(awaited, last_move, &limits.submission);
+            return self.submission_deadline(awaited);
         }
         let (since, kind, key, limit) = if self.device_is_gone && session.activity().has_logged_out {
             (last_move, Kind::UpstreamTimeout, "close_timeout", limits.close_timeout)
@@ -40,15 +47,15 @@ impl<N: Network> Connection<'_, '_, N> {
             // A literal shorter than it was announced: what waits for its end would do so for ever.
             let why = "it has announced more than it sends, and an answer waits for the rest";
             let failure = Failure::new(Kind::UpstreamProtocol, why);
-            return Deadline { at: since + limits.upstream_login_timeout, failure };
+            return Deadline::new(since + limits.upstream_login_timeout, failure);
         } else if session.phase().is_relaying() {
             (last_move, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
         } else if session.phase() == Phase::LoggingIn {
             return self.login_answer_deadline();
         } else {
-            return Deadline { at: self.login_ends(), failure: self.login_timeout() };
+            return Deadline::new(self.login_ends(), self.login_timeout());
         };
-        Deadline { at: since + limit, failure: Failure::new(kind, setting(key, limit)) }
+        Deadline::new(since + limit, Failure::new(kind, setting(key, limit)))
     }
 
     /// Returns the deadline of the server's answer to a login, which is sooner for a device that has closed its half.
@@ -56,10 +63,10 @@ impl<N: Network> Connection<'_, '_, N> {
         let limits = &self.service.limits;
         let at = self.connected + limits.upstream_login_timeout;
         if let Some(sooner) = self.half_closed.map(|since| since + limits.close_timeout).filter(|sooner| *sooner < at) {
-            return Deadline { at: sooner, failure: self.left_during_login() };
+            return Deadline::new(sooner, self.left_during_login());
         }
         let setting = setting("upstream_login_timeout", limits.upstream_login_timeout);
-        Deadline { at, failure: Failure::new(Kind::UpstreamTimeout, setting) }
+        Deadline::new(at, Failure::new(Kind::UpstreamTimeout, setting))
     }
 
     /// Returns the time until which the device may log in. Failed logins give back the time that they took, up to as
@@ -78,16 +85,26 @@ impl<N: Network> Connection<'_, '_, N> {
         let bound = setting("close_timeout", self.service.limits.close_timeout);
         Failure::new(Kind::DeviceLost, format!("it closed its half, and its login did not end within {bound}"))
     }
-}
 
-/// Returns the deadline of what submission waits for, after silence for its time (RFC 5321 §4.5.3.2).
-fn submission_deadline(awaited: Awaited, last_move: Instant, limits: &SubmissionLimits) -> Deadline {
-    let (kind, key, limit) = match awaited {
-        Awaited::Command => (Kind::IdleTimeout, "command_timeout", limits.command_timeout),
-        Awaited::Content => (Kind::IdleTimeout, "content_timeout", limits.content_timeout),
-        Awaited::Reply => (Kind::UpstreamTimeout, "reply_timeout", limits.reply_timeout),
-        Awaited::Answer => (Kind::UpstreamTimeout, "answer_timeout", limits.answer_timeout),
-    };
-    let detail = format!("submission.{key} = {}", humantime::format_duration(limit));
-    Deadline { at: last_move + limit, failure: Failure::new(kind, detail) }
+    /// Returns the deadline of what submission waits for (RFC 5321 §4.5.3.2). The device's silence counts from its last
+    /// octet, and the server's reply from the command; other octets of the device do not prolong it.
+    fn submission_deadline(&self, awaited: Awaited) -> Deadline {
+        let limits = &self.service.limits.submission;
+        let (last_move, asked) = (self.driver.last_move(), self.driver.last_sent());
+        let (since, kind, key, limit) = match awaited {
+            Awaited::Command | Awaited::Mail => {
+                (last_move, Kind::IdleTimeout, "command_timeout", limits.command_timeout)
+            }
+            Awaited::Content => (last_move, Kind::IdleTimeout, "content_timeout", limits.content_timeout),
+            Awaited::Reply => (asked, Kind::UpstreamTimeout, "reply_timeout", limits.reply_timeout),
+            Awaited::Answer => (asked, Kind::UpstreamTimeout, "answer_timeout", limits.answer_timeout),
+        };
+        let detail = format!("submission.{key} = {}", humantime::format_duration(limit));
+        let deadline = Deadline::new(since + limit, Failure::new(kind, detail));
+        let leave = last_move + limits.idle_server_timeout;
+        if awaited == Awaited::Mail && leave < deadline.at {
+            return Deadline { at: leave, is_of_server: true, ..deadline };
+        }
+        deadline
+    }
 }

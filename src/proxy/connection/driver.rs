@@ -26,11 +26,13 @@ use end::{End, Half};
 /// | event | answer |
 /// |---|---|
 /// | [`Authenticate`](Event::Authenticate) | [`connect`](Self::connect), or [`login_failed`](Self::login_failed) |
+/// | [`Connect`](Event::Connect) | the same |
 /// | [`LoginFailed`](Event::LoginFailed) | the same; the driver has dropped the server's stream |
 /// | [`StartTls`](Event::StartTls) | see below |
 /// | [`Ended`](Event::Ended), the server, during a login | [`login_failed`](Self::login_failed) |
 /// | [`Ended`](Event::Ended), the device, after the login | [`close`](Self::close) the server's side, await its end |
 /// | [`Close`](Event::Close), [`Stopped`](Event::Stopped), any other [`Ended`](Event::Ended) | go to 4 |
+/// | [`Ended`](Event::Ended), the server, after the login | [`upstream_lost`](Self::upstream_lost), or go to 4 |
 /// | all others | none |
 ///
 /// 4. Call [`end_with`](Self::end_with) where the device should learn the reason, or else
@@ -52,6 +54,10 @@ pub struct Driver<D, U> {
     /// The event to report once everything before it is written.
     event: Option<Event>,
     last_move: Instant,
+    /// The time at which octets last moved to the server.
+    last_sent: Instant,
+    /// The octets that servers of before have passed to the device.
+    answered_before: u64,
     /// The time since which something waits for the end of a response, while the server is silent. [`Event::Waits`] was
     /// reported.
     waits_since: Option<Instant>,
@@ -76,6 +82,10 @@ pub enum Event {
     Notice(Failure),
     /// The server has taken a message.
     Submitted(Submitted),
+    /// The session needs a server, although the device has logged in before. Find it and dial it.
+    Connect,
+    /// The server has closed, and the session goes on without it.
+    ServerLeft,
     /// Something begins to wait for the end of a response, which has less time than an idle session.
     Waits,
     /// The device has closed its half during a login. It may still read the answer, which has less time now.
@@ -104,6 +114,8 @@ where
             outbox: Outbox::default(),
             event: None,
             last_move: Instant::now(),
+            last_sent: Instant::now(),
+            answered_before: 0,
             waits_since: None,
             message_ended: None,
             half_close_reported: false,
@@ -203,8 +215,32 @@ where
 
     /// Drops the connection to the server with all that was meant for it.
     pub fn drop_upstream(&mut self) {
+        self.answered_before += self.upstream.half.flow.passed();
         self.upstream = End::default();
         self.outbox.upstream = Zeroizing::default();
+    }
+
+    /// Drops the connection to a server that is lost, and lets the session go on without it. Returns whether the session
+    /// can.
+    pub fn upstream_lost(&mut self) -> bool {
+        self.keep_reply();
+        self.drop_upstream();
+        let goes_on = self.session.upstream_lost(&mut self.outbox);
+        self.state_has_changed();
+        goes_on
+    }
+
+    /// Takes out the server's stream, and lets the session go on without it. None where the session cannot.
+    pub fn release_upstream(&mut self) -> Option<U> {
+        let stream = self.upstream.stream.take();
+        if self.upstream_lost() { stream } else { None }
+    }
+
+    /// Keeps what the device still has to get of the server's reply.
+    fn keep_reply(&mut self) {
+        let flow = &mut self.upstream.half.flow;
+        self.outbox.downstream.extend_from_slice(flow.released());
+        flow.discard();
     }
 
     /// Drops the stream of a side that is lost. From here on, octets for it are discarded.
@@ -237,7 +273,7 @@ where
 
     /// The number of octets passed from the device to the server, and from the server to the device.
     pub fn passed(&self) -> (u64, u64) {
-        (self.downstream.half.flow.passed(), self.upstream.half.flow.passed())
+        (self.downstream.half.flow.passed(), self.answered_before + self.upstream.half.flow.passed())
     }
 
     /// Takes the time at which the device had sent the message that the server has just answered.
@@ -248,6 +284,11 @@ where
     /// The time at which octets last moved.
     pub fn last_move(&self) -> Instant {
         self.last_move
+    }
+
+    /// The time at which octets last moved to the server: a command, or the end of a message.
+    pub fn last_sent(&self) -> Instant {
+        self.last_sent
     }
 
     /// The time since which a response goes on and only the server's next octets are waited for.

@@ -12,6 +12,9 @@ use crate::proto::Awaited;
 impl<N: Network> Connection<'_, '_, N> {
     /// One side has closed, and all that it sent is handled.
     pub(super) async fn ended(&mut self, side: Side) -> Result<(), Ending> {
+        if side == Side::Upstream && self.goes_on_without_server() {
+            return Ok(());
+        }
         let session = self.driver.session();
         match side {
             Side::Downstream if session.phase().is_relaying() => {

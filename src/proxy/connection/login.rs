@@ -65,7 +65,7 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Waits for one of the mailbox's sessions, unless the device has closed its half. Such a device may be gone, and
     /// may come again.
-    async fn admitted(&mut self, mailbox: &Mailbox) -> Result<Admission, Failure> {
+    pub(super) async fn admitted(&mut self, mailbox: &Mailbox) -> Result<Admission, Failure> {
         let is_full = || mailbox.is_full("the device has closed its half, and is not waited for");
         tokio::select! {
             biased;
@@ -106,7 +106,7 @@ impl<N: Network> Connection<'_, '_, N> {
         self.log_in_to(opened).await
     }
 
-    async fn log_in_to(&mut self, opened: Authorized) -> Result<(), Failure> {
+    pub(super) async fn log_in_to(&mut self, opened: Authorized) -> Result<(), Failure> {
         let mailbox = Arc::clone(&opened.mailbox);
         let stream = self.warm_or_dialled(&mailbox.server).await?;
         self.connect(stream, &mailbox.server, mailbox.credentials(&opened.token), opened.terms.clone());
@@ -164,7 +164,10 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Does a part of the login, unless the device leaves meanwhile. A device that has closed its half may still read
     /// the answer; it has the close timeout.
-    async fn unless_left<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    pub(super) async fn unless_left<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let mut work = pin!(unless_over(&self.registered, work));
         loop {
             let answer = self.half_closed.map(|since| since + self.service.limits.close_timeout);

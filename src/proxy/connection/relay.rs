@@ -104,6 +104,11 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
+    /// Returns the released octets that are left to write.
+    pub(super) fn released(&self) -> &[u8] {
+        self.input().get(..self.forward).unwrap_or_default()
+    }
+
     /// Drops the released octets: the other side is gone.
     pub(super) fn discard(&mut self) {
         self.pass(self.forward);

@@ -148,6 +148,11 @@ impl<'a> SessionRecord<'a> {
         self.note(None);
     }
 
+    /// Returns whether the device has logged in.
+    pub(in crate::proxy) fn is_in(&self) -> bool {
+        self.is_in
+    }
+
     /// Counts and logs a failed login. The session goes on.
     pub(in crate::proxy) fn login_failed(&mut self, failure: &Failure) {
         let (connection, login) = (self.id.number(), self.login.as_deref().unwrap_or("-"));

@@ -67,6 +67,7 @@ impl Proof<'_> {
             content_timeout: self.duration("submission.content_timeout", raw.content_timeout, 10 * 60),
             reply_timeout: self.duration("submission.reply_timeout", raw.reply_timeout, 5 * 60),
             answer_timeout: self.duration("submission.answer_timeout", raw.answer_timeout, 10 * 60),
+            idle_server_timeout: self.duration("submission.idle_server_timeout", raw.idle_server_timeout, 20),
             connections_per_mailbox: self.number(
                 "submission.connections_per_mailbox",
                 raw.connections_per_mailbox,

@@ -31,21 +31,16 @@ impl Relay {
         let is_data_refused = std::mem::take(&mut self.is_data_refused);
         let (command, upstream) = (Command::read(text), &mut out.upstream);
         let pending: Result<Pending, Stopped> = match command {
-            Command::Mail(arguments) => {
-                let largest = self.offer.submission.max_message_size;
-                envelope::mail(arguments, &self.rules, self.server, largest, upstream).map(|()| Pending::Mail)
-            }
-            Command::Rcpt(arguments) => {
-                envelope::rcpt(arguments, &self.rules, self.recipients, upstream).map(|()| Pending::Rcpt)
-            }
+            Command::Mail(arguments) => self.mail(arguments, upstream),
+            Command::Rcpt(arguments) => self.rcpt(arguments, upstream),
             Command::Data => Ok(ask(b"DATA\r\n", Pending::Data { is_hasty }, upstream)),
-            Command::Rset => Ok(ask(b"RSET\r\n", Pending::Other, upstream)),
-            Command::Noop => Ok(ask(b"NOOP\r\n", Pending::Other, upstream)),
+            Command::Rset => Ok(ask(b"RSET\r\n", Pending::Rset, upstream)),
+            Command::Noop => Ok(ask(b"NOOP\r\n", Pending::Noop, upstream)),
             Command::Ehlo => Ok(ask(b"RSET\r\n", Pending::Greeting { is_extended: true }, upstream)),
             Command::Helo => Ok(ask(b"RSET\r\n", Pending::Greeting { is_extended: false }, upstream)),
             Command::Quit => {
                 activity.has_logged_out = true;
-                Ok(ask(b"QUIT\r\n", Pending::Other, upstream))
+                Ok(ask(b"QUIT\r\n", Pending::Quit, upstream))
             }
             Command::Bdat => {
                 // Behind it stand octets of a message, which must not be read as commands.
@@ -66,13 +61,29 @@ impl Relay {
             Command::Auth { .. } | Command::UnknownMechanism => Err("503 5.5.1 the login was done".into()),
         };
         match pending {
-            Ok(pending) => self.stage = Stage::Pending(pending),
+            Ok(pending) if self.has_server => self.stage = Stage::Pending(pending),
+            Ok(pending) => return Ok(Step::after(len, self.without_server(pending, out))),
             Err(Stopped { reply, failure }) => {
                 reply::line(reply, &mut out.downstream);
                 return Ok(failure.map_or(Step::Consume(len), |failure| Step::Act(len, Action::Notice(failure))));
             }
         }
         Ok(Step::Consume(len))
+    }
+
+    fn mail(&mut self, arguments: &[u8], upstream: &mut Vec<u8>) -> Result<Pending, Stopped> {
+        let largest = self.offer.submission.max_message_size;
+        envelope::mail(arguments, &self.rules, self.server, largest, upstream)?;
+        self.begin(arguments);
+        Ok(Pending::Mail)
+    }
+
+    fn rcpt(&mut self, arguments: &[u8], upstream: &mut Vec<u8>) -> Result<Pending, Stopped> {
+        envelope::rcpt(arguments, &self.rules, self.recipients(), upstream)?;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.ask(upstream);
+        }
+        Ok(Pending::Rcpt)
     }
 
     pub(super) fn unknown(&mut self, len: usize, out: &mut Outbox) -> Result<Step, Failure> {

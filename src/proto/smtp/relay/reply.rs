@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Pending, Relay, Stage, endless, unexpected};
+use super::{HeldReply, Pending, Relay, Stage, endless, unexpected};
 use crate::proto::line::Line;
 use crate::proto::smtp::capability;
 use crate::proto::smtp::content::Content;
@@ -13,7 +13,7 @@ use crate::proto::{Action, Failure, Kind, Outbox, RESPONSE_LINE, Step, Submitted
 use crate::text::excerpt;
 
 impl Relay {
-    /// Reads a line of the server.
+    /// Reads a line of the server. The device gets a reply once its last line is there: it never has one in part.
     pub(super) fn reply(&mut self, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
         let (line, len) = match Line::split(input, RESPONSE_LINE) {
             Line::Incomplete => return Ok(Step::Read),
@@ -21,34 +21,28 @@ impl Relay {
             Line::Complete { text, len } => (text, len),
         };
         let reply = ReplyLine::read(line).ok_or_else(|| unexpected(line))?;
-        let pending = match self.stage {
-            Stage::Pending(pending) => pending,
-            // The server may say 421 at any time, and closes then (RFC 5321 §3.8).
-            _ if reply.code == 421 && reply.is_last => {
-                self.stage = Stage::Over;
-                return Ok(reply::pass(input, line, len, &mut out.downstream));
-            }
-            _ => return Err(unexpected(line)),
-        };
+        let Stage::Pending(pending) = self.stage else { return self.unasked(&reply, input, len, out) };
         // RFC 5321 §4.2.1: every line has the same code, and a device may believe any of them.
-        let is_other = self.in_reply.is_some_and(|code| code != reply.code);
+        let is_other = self.held.as_ref().is_some_and(|held| held.code != reply.code);
         if is_other || !pending.is_answered_by(&reply) {
             return Err(unexpected(line));
         }
         if !reply.is_last {
-            if matches!(pending, Pending::Greeting { .. }) {
-                return Ok(Step::Consume(len));
+            if !matches!(pending, Pending::Greeting { .. }) {
+                self.hold(reply.code, line);
             }
-            self.in_reply = Some(reply.code);
-            return Ok(reply::pass(input, line, len, &mut out.downstream));
+            return Ok(Step::Consume(len));
         }
         // Commands go up one at a time: another reply has no command. It must not be taken for the answer to the next.
         let behind = input.get(len..).unwrap_or_default();
         if !behind.is_empty() && !b"421".starts_with(behind.get(..3).unwrap_or(behind)) {
             return Err(unexpected(behind));
         }
+        let held = self.held.take();
+        if reply.code == 421 && self.rules.can_reconnect {
+            return self.closing(pending, &reply, len, out);
+        }
         self.stage = Stage::Ready;
-        let was_in_reply = self.in_reply.take().is_some();
         let meaning = self.answered(pending, &reply)?;
         if let (Pending::Greeting { is_extended }, true) = (pending, reply.is_positive()) {
             match is_extended {
@@ -58,29 +52,96 @@ impl Relay {
             return Ok(Step::Consume(len));
         }
         let action = match meaning {
-            Some(Meaning { failure, reply: own }) => {
-                match own.filter(|_| !was_in_reply) {
-                    Some(own) => reply::line(own, &mut out.downstream),
-                    None => reply::whole(line, &mut out.downstream),
-                }
-                Action::Notice(failure)
+            Some(Meaning { failure, reply: Some(own) }) => {
+                reply::line(own, &mut out.downstream);
+                return Ok(Step::Act(len, Action::Notice(failure)));
             }
+            Some(Meaning { failure, reply: None }) => Some(Action::Notice(failure)),
             None if pending == Pending::Message && reply.is_positive() => {
-                reply::whole(line, &mut out.downstream);
-                let (recipients, octets) = (self.recipients, self.octets);
+                let (recipients, octets) = (self.sent_to, self.octets);
                 let is_trial = self.rules.delivered_to.is_some();
-                Action::Submitted(Submitted { recipients, octets, is_trial, answer: excerpt(line) })
+                Some(Action::Submitted(Submitted { recipients, octets, is_trial, answer: excerpt(line) }))
             }
-            None => return Ok(reply::pass(input, line, len, &mut out.downstream)),
+            None => None,
         };
-        Ok(Step::Act(len, action))
+        if let Some(held) = held {
+            out.downstream.extend_from_slice(&held.lines);
+        } else if action.is_none() {
+            return Ok(reply::pass(input, line, len, &mut out.downstream));
+        }
+        reply::whole(line, &mut out.downstream);
+        Ok(Step::after(len, action))
+    }
+
+    /// Keeps a line of a reply until its last one is there. Those beyond a bound are left out.
+    fn hold(&mut self, code: u16, line: &[u8]) {
+        let held = self.held.get_or_insert_with(|| Box::new(HeldReply { code, lines: Vec::new() }));
+        if held.lines.len() + line.len() <= LONGEST_HELD {
+            reply::whole(line, &mut held.lines);
+        }
+    }
+
+    /// Reads a line of the server that answers no command. It may say 421 at any time, and closes then (RFC 5321 §3.8).
+    fn unasked(&mut self, reply: &ReplyLine<'_>, input: &[u8], len: usize, out: &mut Outbox) -> Result<Step, Failure> {
+        let line = Line::split(input, RESPONSE_LINE);
+        let text = if let Line::Complete { text, .. } = line { text } else { &[] };
+        if reply.code != 421 || !reply.is_last {
+            return Err(unexpected(text));
+        }
+        if self.server_lost(out) {
+            return Ok(Step::Act(len, Action::LeaveServer));
+        }
+        self.stage = Stage::Over;
+        Ok(reply::pass(input, text, len, &mut out.downstream))
+    }
+
+    /// Goes on behind 421 in the place of a reply: the server closes.
+    fn closing(
+        &mut self,
+        pending: Pending,
+        reply: &ReplyLine<'_>,
+        len: usize,
+        out: &mut Outbox,
+    ) -> Result<Step, Failure> {
+        if pending != Pending::Message {
+            if self.server_lost(out) {
+                return Ok(Step::Act(len, Action::LeaveServer));
+            }
+            self.stage = Stage::Over;
+            reply::coded("421", "4.3.2 the mail server closes the connection", &mut out.downstream);
+            return Ok(Step::Consume(len));
+        }
+        // The message was not taken. The device must not take the code for the end of its own session.
+        self.stage = Stage::Ready;
+        self.has_server = false;
+        let failure = self.answered(pending, reply)?.map(|meaning| meaning.failure);
+        out.downstream.extend_from_slice(b"451 ");
+        reply::whole(reply.text, &mut out.downstream);
+        let failure = failure.unwrap_or_else(|| Failure::new(Kind::MessageDeferred, excerpt(reply.text)));
+        Ok(Step::Act(len, Action::DropServer(failure)))
     }
 
     /// Goes on behind the last line of a reply. Returns what a refusal means.
     pub(super) fn answered(&mut self, pending: Pending, reply: &ReplyLine<'_>) -> Result<Option<Meaning>, Failure> {
         match pending {
-            Pending::Mail if reply.is_positive() => self.recipients = 0,
-            Pending::Rcpt if reply.is_positive() => self.recipients += 1,
+            Pending::Mail => {
+                let replaced = self.replaced.take();
+                if !reply.is_positive() {
+                    self.transaction = replaced;
+                    return Ok(Some(refusal::of(Refused::Message, reply)));
+                }
+            }
+            Pending::Rcpt => {
+                let is_taken = reply.is_positive();
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.answered(is_taken);
+                }
+                return Ok((!is_taken).then(|| refusal::of(Refused::Recipient, reply)));
+            }
+            Pending::Message => {
+                self.sent_to = self.transaction.take().map_or(0, |transaction| transaction.recipients());
+                return Ok((!reply.is_positive()).then(|| refusal::of(Refused::Message, reply)));
+            }
             Pending::Data { .. } if reply.code == 354 => {
                 self.octets = 0;
                 self.stage =
@@ -92,14 +153,19 @@ impl Relay {
                 return Err(Failure::new(Kind::SentAhead, detail));
             }
             // RFC 5321 §3.3: without one valid recipient DATA is refused, which says nothing new.
-            Pending::Data { .. } if self.recipients == 0 => self.is_data_refused = true,
-            Pending::Rcpt => return Ok(Some(refusal::of(Refused::Recipient, reply))),
-            Pending::Mail | Pending::Data { .. } | Pending::Message if !reply.is_positive() => {
-                self.is_data_refused = matches!(pending, Pending::Data { .. });
+            Pending::Data { .. } if self.recipients() == 0 => self.is_data_refused = true,
+            Pending::Data { .. } => {
+                self.is_data_refused = true;
                 return Ok(Some(refusal::of(Refused::Message, reply)));
             }
-            Pending::Mail | Pending::Data { .. } | Pending::Message | Pending::Greeting { .. } | Pending::Other => {}
+            Pending::Rset | Pending::Greeting { .. } if reply.is_positive() => self.transaction = None,
+            // The server closes now.
+            Pending::Quit if reply.is_positive() => self.stage = Stage::Over,
+            Pending::Rset | Pending::Greeting { .. } | Pending::Noop | Pending::Quit => {}
         }
         Ok(None)
     }
 }
+
+/// The octets of a reply of several lines that are kept for the device.
+const LONGEST_HELD: usize = 4096;

@@ -107,6 +107,9 @@ where
         let Forwarded { has_moved, is_done } = forwarded.map_err(|error| lost(other(from), &error))?;
         if has_moved {
             self.has_moved(from);
+            if from == Side::Downstream {
+                self.last_sent = self.last_move;
+            }
         }
         Ok(is_done)
     }
@@ -134,6 +137,15 @@ where
                     Action::DropServer(failure) => {
                         self.drop_upstream();
                         Event::Notice(failure)
+                    }
+                    Action::Connect => {
+                        self.keep_reply();
+                        self.drop_upstream();
+                        Event::Connect
+                    }
+                    Action::LeaveServer => {
+                        self.drop_upstream();
+                        Event::ServerLeft
                     }
                     Action::Close => Event::Close,
                     Action::StartTls => Event::StartTls(side),
@@ -179,7 +191,11 @@ where
     fn write(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
         let down = self.downstream.write(cx, &mut self.outbox.downstream);
         let down = down.map_err(|error| lost(Side::Downstream, &error))?;
+        let is_asking = !self.outbox.upstream.is_empty();
         let up = self.upstream.write(cx, &mut self.outbox.upstream);
+        if is_asking && matches!(up, Ok(Poll::Ready(()))) {
+            self.last_sent = Instant::now();
+        }
         let up = up.map_err(|error| lost(Side::Upstream, &error))?;
         Ok(if down.is_ready() && up.is_ready() { Poll::Ready(()) } else { Poll::Pending })
     }

@@ -26,6 +26,18 @@ impl SessionRecord<'_> {
         }
     }
 
+    /// Logs that there is no server for the device's message.
+    pub(in crate::proxy) fn not_reached(&mut self, failure: &Failure) {
+        let (login, reason) = (self.login.as_deref().unwrap_or("-"), failure.kind.label());
+        if self.may_write(LineKind::Notice, reason) {
+            let (connection, listener) = (self.id.number(), self.listener());
+            warn!(
+                connection, source = %self.source, listener, login, reason,
+                "no server for the next message of this session: {failure}"
+            );
+        }
+    }
+
     /// Counts and logs a message that the server has taken.
     pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) {
         let Submitted { recipients, octets, is_trial, answer } = submitted;

@@ -178,3 +178,46 @@ async fn a_device_hears_421_at_the_end_of_the_process() {
     outcome.assert_ended(Duration::ZERO, "drained");
     assert!(outcome.device.starts_with("421 4.3.2 "), "{}", outcome.device);
 }
+
+/// The time counts from the command, and from the end of the message: octets that the device sends ahead do not prolong
+/// it, nor does a reply that never ends.
+#[tokio::test(start_paused = true)]
+async fn a_reply_has_its_time_whatever_else_moves() {
+    let outcome = submission().serve(async |mut peers| {
+        peers.submit().await;
+        send(&mut peers.device, "MAIL FROM:<a@b.example>\r\n").await;
+        sleep(REPLY_TIMEOUT / 2).await;
+        send(&mut peers.device, "RCPT TO:<a@b.example>\r\n").await;
+        peers
+    });
+    outcome.await.assert_ended(REPLY_TIMEOUT, "upstream_timeout");
+    let outcome = submission().serve(async |mut peers| {
+        peers.end_message().await;
+        for _ in 0..3 {
+            sleep(ANSWER_TIMEOUT / 4).await;
+            send(&mut peers.device, "NOOP\r\n").await;
+            send(&mut peers.server, "250-not yet\r\n").await;
+        }
+        peers
+    });
+    let outcome = outcome.await;
+    outcome.assert_ended(ANSWER_TIMEOUT, "outcome_unknown");
+    assert!(outcome.device.starts_with("451 4.4.2 "), "{}", outcome.device);
+}
+
+/// The device hears of its message in one whole reply.
+#[tokio::test(start_paused = true)]
+async fn a_server_lost_within_its_answer_leaves_the_outcome_unknown() {
+    for part in ["2", "250-queued\r\n", "250-queued\r\n250", "250-queued\r\n550 no\r\n"] {
+        let outcome = submission().serve(async |mut peers| {
+            peers.end_message().await;
+            send(&mut peers.server, part).await;
+            drop(std::mem::replace(&mut peers.server, duplex(1).0));
+            peers
+        });
+        let outcome = outcome.await;
+        outcome.assert_ended(Duration::ZERO, "outcome_unknown");
+        assert!(outcome.device.starts_with("451 4.4.2 "), "{part}: {}", outcome.device);
+        assert_eq!(outcome.device.lines().count(), 1, "{part}: {}", outcome.device);
+    }
+}

@@ -95,6 +95,21 @@ impl Session for Checked {
         seen.from_server.clear();
         seen.to_server.clear();
         seen.unread[1].clear();
+        if let Some(watch) = &mut seen.watch {
+            watch.connected();
+        }
+    }
+
+    fn upstream_lost(&mut self, out: &mut Outbox) -> bool {
+        let before = out.downstream.len();
+        let goes_on = self.session.upstream_lost(out);
+        assert!(out.upstream.is_empty(), "nothing is sent to a server that is lost");
+        let mut seen = self.seen();
+        if goes_on {
+            seen.unread[1].clear();
+            seen.watch.as_mut().unwrap().lost(&out.downstream[before..]);
+        }
+        goes_on
     }
 
     fn tls_started(&mut self, side: Side, out: &mut Outbox) {
@@ -173,6 +188,7 @@ impl Seen {
         match step {
             Step::Act(_, Action::Submitted(_)) => watch.submitted(),
             Step::Act(_, Action::DropServer(_)) => watch.dropped(),
+            Step::Act(_, Action::LeaveServer) => watch.away(),
             _ => {}
         }
     }
@@ -196,7 +212,7 @@ impl Seen {
                 unread.drain(..*count);
             }
         }
-        if let Step::Act(_, Action::DropServer(_)) = step {
+        if let Step::Act(_, Action::DropServer(_) | Action::LeaveServer | Action::Connect) = step {
             self.unread[1].clear();
         }
         if let Step::Act(_, Action::Authenticate(credentials)) = step {

@@ -10,12 +10,13 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use packetboat::failure::{Failure, Kind};
 use packetboat::proto::{
-    self, CommandLimits, Credentials, Deletes, MailboxTerms, Offer, Phase, Probe, Relogin, Side, SubmissionTerms,
-    Terms, UpstreamLogin,
+    self, CommandLimits, Credentials, Deletes, MailboxTerms, Method, Offer, Phase, Probe, Relogin, Side,
+    SubmissionTerms, Terms, UpstreamLogin,
 };
 pub use packetboat::protocol::Protocol;
 use packetboat::protocol::Security;
 use packetboat::proxy::{Driver, Event};
+use packetboat::secret::Secret;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::fuzz::laws::{Checked, Seen};
@@ -209,6 +210,14 @@ impl Pair {
                 let is_behind_end = self.events.last().is_some_and(|last| last == "ended downstream");
                 self.events.insert(self.events.len() - usize::from(is_behind_end), notice);
             }
+            Event::Connect => {
+                self.server_left();
+                self.events.push("connect".to_owned());
+                let secret = Secret::new(b"p".to_vec());
+                let (method, login, authzid) = (Method::Command, b"u".to_vec(), Vec::new());
+                self.connect(Credentials { method, login, authzid, secret });
+            }
+            Event::ServerLeft => self.server_left(),
             Event::Submitted(one) => self.events.push(format!("submitted {} {}", one.recipients, one.octets)),
             Event::Waits | Event::HalfClosed => {}
             Event::StartTls(side) => self.start_tls(side),
@@ -220,6 +229,7 @@ impl Pair {
             Event::Ended(Side::Upstream) if self.driver.session().phase() == Phase::LoggingIn => {
                 self.lose_server(&Failure::new(Kind::UpstreamLost, "closed"));
             }
+            Event::Ended(Side::Upstream) if self.goes_on_without_server() => self.server_left(),
             Event::Ended(side) => {
                 self.events.push(format!("ended {side:?}").to_lowercase());
                 self.over = !self.is_relaying();
@@ -231,6 +241,21 @@ impl Pair {
     fn authenticate(&mut self, credentials: Credentials) {
         let (login, secret) = (readable(&credentials.login), readable(credentials.secret.expose()));
         self.events.push(format!("authenticate {login} {secret}"));
+        self.connect(credentials);
+    }
+
+    /// Returns whether a submission goes on without its server, which has closed.
+    fn goes_on_without_server(&mut self) -> bool {
+        self.driver.session().awaited().is_some() && self.driver.upstream_lost()
+    }
+
+    /// The server's connection is dropped, and the session goes on.
+    fn server_left(&mut self) {
+        self.dropped += usize::from(self.server.take().is_some());
+        self.has_ended[1] = false;
+    }
+
+    fn connect(&mut self, credentials: Credentials) {
         if !self.settings.reachable {
             return self.driver.login_failed(&Failure::new(Kind::Connect, "nobody there"));
         }

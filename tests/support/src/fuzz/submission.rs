@@ -1,6 +1,8 @@
 //! This watcher of a submission reads what a session takes and writes, octet by octet, and is slow on purpose. It is
 //! written from RFC 5321 and the documented repairs of line ends.
 
+use std::collections::VecDeque;
+
 use crate::fuzz::pair::readable;
 
 /// A session after login, as the server sees it.
@@ -9,6 +11,15 @@ pub struct Watch {
     /// The device's content passes but for its line ends, because no sender policy rewrites the head.
     is_passed: bool,
     command: Vec<u8>,
+    /// The commands of the present message that the server has taken, and the one that it owes a reply to.
+    envelope: Vec<String>,
+    asked: String,
+    /// The verb of the device's command for which a server is wanted.
+    wanted: String,
+    /// The commands that another server has to get before the device's next one.
+    replay: VecDeque<String>,
+    /// The last command was one of those.
+    is_replaying: bool,
     /// The present message, as the device has sent it and as the server has received it.
     from_device: Vec<u8>,
     to_server: Vec<u8>,
@@ -22,12 +33,18 @@ enum At {
     Data,
     /// The connection to the server is dropped.
     Dropped,
+    /// There is no server, and the session goes on.
+    Away,
+    /// Another server gets the login.
+    LoggingIn,
 }
 
 impl Watch {
     pub fn new(is_passed: bool) -> Self {
         let (command, from_device, to_server) = Default::default();
-        Self { at: At::Ready, is_passed, command, from_device, to_server }
+        let (envelope, asked, wanted, replay) = Default::default();
+        let (at, is_replaying) = (At::Ready, false);
+        Self { at, is_passed, command, envelope, asked, wanted, replay, is_replaying, from_device, to_server }
     }
 
     /// Takes octets of the device that the session is done with, and all that it writes for the server because of them.
@@ -36,12 +53,62 @@ impl Watch {
             self.from_device.extend(taken);
             assert!(own.is_empty(), "the device is told {} within a message", readable(own));
         }
+        if self.at == At::Away {
+            assert!(up.is_empty(), "{} goes up without a server", readable(up));
+            let verb = String::from_utf8_lossy(taken).trim().to_ascii_uppercase();
+            let is_wanting = own.is_empty() && ["MAIL", "RCPT", "DATA"].iter().any(|one| verb.starts_with(one));
+            if is_wanting {
+                self.wanted = verb[..4].to_owned();
+            }
+            if own.starts_with(b"250-packetboat") || own == b"250 packetboat\r\n" || verb.starts_with("RSET") {
+                self.envelope.clear();
+            }
+        }
         up.iter().for_each(|octet| self.up(*octet));
+    }
+
+    /// Another server gets the login.
+    pub fn connected(&mut self) {
+        self.at = At::LoggingIn;
+        if self.wanted == "MAIL" {
+            self.envelope.clear();
+        }
+        self.replay = self.envelope.iter().cloned().collect();
+    }
+
+    /// Notes that the session goes on without its server, and all that it writes for the device because of that.
+    pub fn lost(&mut self, down: &[u8]) {
+        let is_owed = self.is_owed();
+        if down.is_empty() {
+            self.wanted = if is_owed { self.asked[..4].to_owned() } else { String::new() };
+        } else {
+            assert!(is_owed, "{} answers nothing", readable(down));
+            // The message is given up, or the command changes nothing.
+            let is_failed = down.starts_with(b"451 ");
+            assert!(is_failed || down.starts_with(b"250"), "{}", readable(down));
+            if is_failed || self.asked.starts_with("RSET") {
+                self.envelope.clear();
+            }
+        }
+        self.at = At::Away;
+        self.command.clear();
+    }
+
+    /// Notes that the server has said 421, and the session goes on without it.
+    pub fn away(&mut self) {
+        if let At::Owed(verb) = &self.at {
+            self.wanted = verb.clone();
+        }
+        self.at = At::Away;
     }
 
     /// Takes octets of the server that the session is done with, and all that it writes for the device because of them.
     pub fn server(&mut self, taken: &[u8], up: &[u8], down: &[u8]) {
-        assert!(up.is_empty(), "a reply makes no command: {}", readable(up));
+        if self.at == At::LoggingIn {
+            return self.logging_in(taken, up);
+        }
+        let is_replaying = self.is_replaying;
+        assert!(up.is_empty() || is_replaying, "a reply makes no command: {}", readable(up));
         let is_odd = |two: &[u8]| (two[0] == b'\r') != (two[1] == b'\n');
         let framed = [b" ", down, b" "].concat();
         assert!(!framed.windows(2).any(is_odd) && !down.contains(&0), "the device hears {}", readable(down));
@@ -50,14 +117,54 @@ impl Watch {
             let is_last = line[3] != b'-';
             let at = self.at.clone();
             match at {
-                At::Owed(_) if !is_last => {}
-                At::Owed(verb) => self.at = if verb == "DATA" && code == 354 { At::Data } else { At::Ready },
+                At::Owed(_) if !is_last => assert!(down.is_empty(), "a part of a reply: {}", readable(down)),
+                At::Owed(_) if is_replaying && code / 100 == 2 => {
+                    assert!(down.is_empty(), "the device hears {} of another server", readable(down));
+                    self.at = At::Ready;
+                }
+                At::Owed(_) if is_replaying => {
+                    assert!(down.starts_with(b"451 ") || down.is_empty(), "{}", readable(down));
+                    self.envelope.clear();
+                    self.replay.clear();
+                    self.is_replaying = false;
+                }
+                At::Owed(verb) => {
+                    self.at = if verb == "DATA" && code == 354 { At::Data } else { At::Ready };
+                    self.answered(&verb, code);
+                }
                 At::Ready => assert_eq!(code, 421, "{} answers nothing", readable(line)),
                 // A server may give up within a message. Its connection is dropped, and no message comes of that.
                 At::Data if code >= 400 && is_last => self.at = At::Dropped,
                 At::Data if code >= 400 => {}
-                At::Data | At::Dropped => panic!("{} is taken within a message", readable(line)),
+                At::Data | At::Dropped | At::Away | At::LoggingIn => {
+                    panic!("{} is taken within a message", readable(line))
+                }
             }
+        }
+        up.iter().for_each(|octet| self.up(*octet));
+    }
+
+    /// Takes octets of another server during the login there.
+    fn logging_in(&mut self, taken: &[u8], up: &[u8]) {
+        let is_in = taken.starts_with(b"235");
+        if is_in {
+            self.at = At::Ready;
+            up.iter().for_each(|octet| self.up(*octet));
+        } else {
+            let words = ["EHLO ", "STARTTLS\r\n", "AUTH "];
+            let is_base64 = |octet: &u8| octet.is_ascii_alphanumeric() || b"+/=*\r\n".contains(octet);
+            let is_login = up.iter().all(is_base64) || words.iter().any(|word| up.starts_with(word.as_bytes()));
+            assert!(is_login, "{} goes up before the login", readable(up));
+        }
+    }
+
+    /// Notes the server's reply to a command.
+    fn answered(&mut self, verb: &str, code: u16) {
+        match (verb, code / 100 == 2) {
+            ("MAIL", true) => self.envelope = vec![self.asked.clone()],
+            ("RCPT", true) => self.envelope.push(self.asked.clone()),
+            ("RSET", true) | ("message", _) => self.envelope.clear(),
+            _ => {}
         }
     }
 
@@ -80,7 +187,17 @@ impl Watch {
             At::Ready => {
                 self.command.push(octet);
                 if octet == b'\n' {
-                    self.at = At::Owed(verb(&std::mem::take(&mut self.command)));
+                    let line = std::mem::take(&mut self.command);
+                    self.at = At::Owed(verb(&line));
+                    let line = String::from_utf8(line).unwrap();
+                    let path = |line: &str| line.split('>').next().unwrap().to_owned();
+                    let expected = self.replay.pop_front();
+                    self.is_replaying = expected.is_some();
+                    if let Some(expected) = expected {
+                        assert_eq!(path(&line), path(&expected), "another server gets the same envelope");
+                    } else {
+                        self.asked = line;
+                    }
                     self.from_device.clear();
                     self.to_server.clear();
                 }

@@ -1,0 +1,105 @@
+//! The envelope of the present message is kept until its content begins, so that another server can get it.
+
+/// The commands of a message before its content, as far as the server has taken them.
+pub(super) struct Transaction {
+    /// The arguments of MAIL, as the device gave them.
+    mail: Box<[u8]>,
+    /// The lines of RCPT as they went up: those that the server has taken, and the present one behind them.
+    lines: Vec<u8>,
+    /// The octets of the lines that the server has taken.
+    taken: usize,
+    recipients: u32,
+    /// There are more lines than are kept.
+    is_too_long: bool,
+}
+
+impl Transaction {
+    /// Begins the envelope of a message.
+    pub(super) fn new(mail: &[u8]) -> Self {
+        Self { mail: mail.into(), lines: Vec::new(), taken: 0, recipients: 0, is_too_long: false }
+    }
+
+    /// The arguments of MAIL.
+    pub(super) fn mail(&self) -> &[u8] {
+        &self.mail
+    }
+
+    /// The number of recipients that the server has taken.
+    pub(super) fn recipients(&self) -> u32 {
+        self.recipients
+    }
+
+    /// Returns whether every line is kept.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.is_too_long
+    }
+
+    /// Keeps the line of a recipient that the server is asked to take.
+    pub(super) fn ask(&mut self, line: &[u8]) {
+        if self.lines.len() + line.len() > LONGEST {
+            self.is_too_long = true;
+        } else {
+            self.lines.extend_from_slice(line);
+        }
+    }
+
+    /// Notes the server's answer to the recipient that it was asked to take.
+    pub(super) fn answered(&mut self, is_taken: bool) {
+        if is_taken {
+            self.recipients += 1;
+            self.taken = self.lines.len();
+        } else {
+            self.lines.truncate(self.taken);
+        }
+    }
+
+    /// The line of a recipient that the server has taken, which begins at this octet.
+    pub(super) fn taken_at(&self, at: usize) -> Option<&[u8]> {
+        let rest = self.lines.get(at..self.taken)?;
+        rest.split_inclusive(|octet| *octet == b'\n').next()
+    }
+
+    /// The line of the recipient that the server is asked to take.
+    pub(super) fn present(&self) -> &[u8] {
+        self.lines.get(self.taken..).unwrap_or_default()
+    }
+}
+
+/// The octets of recipients that are kept: a thousand, which is all that Exchange Online takes.
+const LONGEST: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_recipients_that_were_taken_are_replayed() {
+        let mut transaction = Transaction::new(b"FROM:<a@b.example>");
+        for (line, is_taken) in [("RCPT TO:<a>\r\n", true), ("RCPT TO:<b>\r\n", false), ("RCPT TO:<c>\r\n", true)] {
+            transaction.ask(line.as_bytes());
+            assert_eq!(transaction.present(), line.as_bytes());
+            transaction.answered(is_taken);
+        }
+        transaction.ask(b"RCPT TO:<d>\r\n");
+        let (mut at, mut lines) = (0, Vec::new());
+        while let Some(line) = transaction.taken_at(at) {
+            at += line.len();
+            lines.push(String::from_utf8(line.to_vec()).unwrap());
+        }
+        assert_eq!(lines, ["RCPT TO:<a>\r\n", "RCPT TO:<c>\r\n"]);
+        assert_eq!((transaction.recipients(), transaction.present()), (2, &b"RCPT TO:<d>\r\n"[..]));
+    }
+
+    #[test]
+    fn an_envelope_beyond_the_bound_is_not_replayed() {
+        let mut transaction = Transaction::new(b"");
+        let line = [b"RCPT TO:<", &[b'a'; 240][..], b">\r\n"].concat();
+        for _ in 0..LONGEST / line.len() {
+            transaction.ask(&line);
+            transaction.answered(true);
+        }
+        assert!(transaction.is_whole());
+        transaction.ask(&line);
+        assert!(!transaction.is_whole());
+    }
+}
