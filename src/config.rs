@@ -23,6 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::protocol::Protocol;
+use crate::submission::SpoolUse;
 
 pub use cloud::Cloud;
 pub use credential::DIRECTORY as CREDENTIALS;
@@ -52,6 +53,8 @@ pub struct Config {
     pub inventory: InventoryLimits,
     /// Limits and time-outs.
     pub limits: Limits,
+    /// The spool for mail that a mail server does not take at once.
+    pub spool: SpoolSettings,
     /// The listeners. Never empty.
     pub listeners: Vec<Listener>,
     /// The mail servers, by name.
@@ -208,6 +211,23 @@ pub struct SubmissionLimits {
     pub refuse_over_recipients_per_day: bool,
 }
 
+/// The spool: where it is, how much it keeps, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// The directory of its files.
+    pub directory: PathBuf,
+    /// The octets of all messages together.
+    pub max_size: u64,
+    /// The most messages.
+    pub max_messages: usize,
+    /// The time for which a message is tried, while packetboat runs.
+    pub max_age: Duration,
+    /// The time for the mail server's answer to a whole message, before the device is told that it is kept.
+    pub patience: Duration,
+    /// The address that gets reports, in the place of the mailbox itself.
+    pub report_to: Option<String>,
+}
+
 /// The treatment of an open session whose permission a reload withdraws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
@@ -291,6 +311,11 @@ impl Config {
     /// The names of the credentials that the configuration takes from [`CREDENTIALS`].
     pub fn credentials(&self) -> Vec<String> {
         credential::names(self)
+    }
+
+    /// Returns whether a listener keeps messages in the spool.
+    pub fn uses_spool(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.spool == SpoolUse::Fallback)
     }
 
     /// The protocols by which devices reach mailboxes with an access token, or will once their listener no longer

@@ -26,6 +26,7 @@
 //! | 3 | [`device`] | device logins: passwords, delays after failures, and the account that a login opens |
 //! | 3 | [`inventory`] | devices seen on the network and their TLS; whether configured devices get and send their mail |
 //! | 3 | [`metrics`] | counters for Prometheus, and history for the page's charts |
+//! | 3 | [`spool`] | messages on disk that a mail server has not taken yet, and their delivery |
 //! | 3 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
 //! | 4 | [`provision`] | changes to the configuration file: accounts, devices, identities, and a sheet for each device |
 //! | 4 | [`proxy`] | listeners, limits, connections, the relay, and reloads |
@@ -56,6 +57,7 @@ pub mod proxy;
 pub mod secret;
 pub mod simulator;
 pub mod source;
+pub mod spool;
 pub mod state;
 pub mod submission;
 pub mod text;

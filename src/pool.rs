@@ -32,6 +32,8 @@ pub static PASSWORDS: Pool = Pool::new("password", PASSWORD_RUNS, PASSWORD_RUNS,
 pub static FILES: Pool = Pool::new("file", 2, 32, 256);
 /// Jobs on files in the state directory: refresh tokens, the inventory.
 pub static STATE: Pool = Pool::new("state", 2, 8, 256);
+/// Messages in the spool.
+pub static SPOOL: Pool = Pool::new("spool", 1, 4, 1024);
 /// Host names of mail servers and token endpoints.
 pub static NAMES: Pool = Pool::new("resolver", 2, 16, 1024);
 /// Names of devices by their address, which only decorate the inventory.
@@ -43,7 +45,7 @@ pub static MANAGER: Pool = Pool::new("manager", 1, 1, 64);
 pub static PAGE: Pool = Pool::new("page-answer", 1, 1, 16);
 
 /// Every pool of the process.
-const ALL: [&Pool; 7] = [&PASSWORDS, &FILES, &STATE, &NAMES, &DEVICE_NAMES, &MANAGER, &PAGE];
+const ALL: [&Pool; 8] = [&PASSWORDS, &FILES, &STATE, &SPOOL, &NAMES, &DEVICE_NAMES, &MANAGER, &PAGE];
 
 /// Starts the first threads of every pool. The service calls this before it takes a connection.
 ///

@@ -4,6 +4,7 @@ mod denial;
 mod error;
 mod lock;
 mod names;
+mod new_file;
 mod read;
 mod rights;
 mod save_status;
@@ -23,6 +24,7 @@ pub use error::Error;
 use error::Operation;
 pub use lock::{Hold, hold, lock, try_lock};
 pub use names::{group_name, group_number, groups_of, user_name};
+pub use new_file::{NewFile, remove, rename};
 pub use read::{
     is_credential, read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown,
 };

@@ -1,5 +1,6 @@
 //! The rules for mail that a device sends: who may be its sender, and what becomes of line ends that are none.
 
+pub mod date;
 mod narrower;
 
 use std::fmt;
@@ -28,6 +29,16 @@ pub enum BareLineEnds {
     Repair,
     /// A message with a bare CR or LF, or with a NUL, is refused.
     Refuse,
+}
+
+/// The use of the spool by a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpoolUse {
+    /// A message that the mail server does not take is the device's to send again.
+    #[default]
+    Off,
+    /// A message that the mail server does not take at once is kept on disk, and sent later.
+    Fallback,
 }
 
 /// The recipients that a message gets.
@@ -151,6 +162,11 @@ impl BareLineEnds {
     /// The treatments by their names in the file.
     pub const ALL: [(&'static str, BareLineEnds); 2] =
         [("repair", BareLineEnds::Repair), ("refuse", BareLineEnds::Refuse)];
+}
+
+impl SpoolUse {
+    /// The uses by their names in the file.
+    pub const ALL: [(&'static str, SpoolUse); 2] = [("off", SpoolUse::Off), ("fallback", SpoolUse::Fallback)];
 }
 
 impl Delivery {

@@ -46,6 +46,8 @@ struct File {
     #[serde(default)]
     submission: SubmissionSection,
     #[serde(default)]
+    spool: SpoolSection,
+    #[serde(default)]
     certificate: BTreeMap<String, Spanned<CertificateSection>>,
     listener: Option<Vec<Spanned<ListenerSection>>>,
     upstream: Option<BTreeMap<String, Spanned<UpstreamSection>>>,
@@ -129,6 +131,17 @@ struct SubmissionSection {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct SpoolSection {
+    directory: Written<PathBuf>,
+    max_size: Written<i64>,
+    max_messages: Written<i64>,
+    max_age: Written<String>,
+    patience: Written<String>,
+    report_to: Written<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ListenerSection {
     name: Option<String>,
     protocol: Written<String>,
@@ -150,6 +163,7 @@ struct ListenerSection {
     observe: Option<bool>,
     max_message_size: Written<i64>,
     auth_equals: Written<bool>,
+    spool: Written<String>,
     proxy_protocol: Written<Vec<Spanned<String>>>,
 }
 

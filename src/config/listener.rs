@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Networks, TlsPolicy, Version};
 use crate::protocol::{Protocol, Security};
-use crate::submission::Announcement;
+use crate::submission::{Announcement, SpoolUse};
 
 /// A listener: addresses where devices connect by one protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Listener {
     pub logins: Logins,
     /// The answer to EHLO, in submission.
     pub submission: Announcement,
+    /// The use of the spool, in SMTP.
+    pub spool: SpoolUse,
 }
 
 /// The treatment of a login.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::backend::mailbox::Mailboxes;
 use super::backend::{Backend, Directory, Servers, Translation};
 use super::hints::Hints;
@@ -16,7 +18,10 @@ use crate::config::{Config, Entry, Listener, Logins, Roots};
 use crate::device::Devices;
 use crate::diagnostic::Diagnostic;
 use crate::mode::Mode;
-use crate::token::Tokens;
+use crate::spool::Spool;
+use crate::state;
+use crate::submission::SpoolUse;
+use crate::token::{Store, Tokens};
 use crate::transport::downstream::Acceptor;
 use crate::transport::downstream::certificate::{self, Loaded};
 use crate::transport::upstream::{MailServer, Server};
@@ -69,6 +74,7 @@ pub fn open(
     let certificates = opening.certificates();
     let servers = servers(config, before, &mut opening.diagnostics);
     let directory = opening.directory(&servers);
+    opening.spool();
     let parts = Parts { certificates, servers: &servers, directory: directory.as_ref() };
     let services = config.listeners.iter().filter_map(|listener| opening.service(listener, &parts)).collect();
     if !opening.diagnostics.is_empty() {
@@ -135,6 +141,35 @@ impl<'a> Opening<'a> {
         }
     }
 
+    /// Opens the spool where a listener uses it, or where it has messages from before.
+    fn spool(&mut self) {
+        let Config { spool, state_directory, store_key, .. } = self.config;
+        if !self.config.uses_spool() && !Spool::has_messages(&spool.directory) {
+            return;
+        }
+        let key = match Store::key(state_directory, store_key.as_deref(), self.mode) {
+            Ok(key) => key,
+            Err(error) => {
+                let message = format_args!("messages are sealed with the store's key: {error}");
+                return self.report(Diagnostic::new("store_key", message));
+            }
+        };
+        if self.mode == Mode::DryRun {
+            if let Err(error) = state::could_make_directory(&spool.directory) {
+                self.report(Diagnostic::new("spool.directory", error));
+            }
+            return;
+        }
+        match self.process.spool.open(spool, &key) {
+            Ok(()) => {}
+            Err(error) if error.passes() => {
+                warn!("the spool is not open, and messages only stream: {error}; mend it, and reload");
+                self.process.spool.set_problem(error.to_string());
+            }
+            Err(error) => self.report(Diagnostic::new("spool.directory", error)),
+        }
+    }
+
     fn service(&mut self, listener: &Listener, parts: &Parts<'_>) -> Option<PreparedService> {
         let bound = self.bind(listener);
         let acceptor = match listener.entry {
@@ -155,8 +190,9 @@ impl<'a> Opening<'a> {
         let telemetry = Telemetry::new(listener, &process.metrics, &process.inventory, &process.quota);
         let connections = Arc::clone(&process.connections);
         let hints = Hints::new(self.config, listener, parts.certificates.get(&listener.certificate));
+        let spool = (listener.spool == SpoolUse::Fallback).then(|| Arc::clone(&process.spool));
         let (listener, logins) = (listener.clone(), Arc::new(logins));
-        let service = Service { listener, limits, acceptor, logins, connections, telemetry, hints };
+        let service = Service { listener, limits, acceptor, logins, connections, telemetry, spool, hints };
         Some(PreparedService { service: Arc::new(service), bound })
     }
 

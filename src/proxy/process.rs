@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::device::KnownSources;
 use crate::inventory::Inventory;
 use crate::metrics::{self, Metrics};
+use crate::spool::Spool;
 
 /// State that a reload hands on: counters, the inventory, open connections, and inherited sockets.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct ProcessState {
     pub metrics: Arc<Metrics>,
     /// The devices that were seen.
     pub inventory: Arc<Inventory>,
+    /// The messages that mail servers have not taken yet.
+    pub spool: Arc<Spool>,
     /// The sources that devices have logged in from.
     pub known: Arc<KnownSources>,
     /// The sockets that the service manager has handed over.
@@ -50,6 +53,7 @@ impl ProcessState {
         Ok(Self {
             metrics: Arc::new(Metrics::new()?),
             inventory: Inventory::new(config.inventory),
+            spool: Arc::default(),
             connections: Connections::new(&config.limits, &known),
             pass_through: Arc::new(PassThroughState::new(&config.limits, &known)),
             known,

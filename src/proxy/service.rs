@@ -11,6 +11,7 @@ use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
 use crate::failure::{Failure, Kind};
 use crate::proto::{self, CommandLimits, Offer, Session};
+use crate::spool::Spool;
 use crate::transport::downstream::Acceptor;
 use crate::transport::socket::Socket;
 
@@ -24,6 +25,9 @@ pub(super) struct Service {
     /// The limits of all listeners together.
     pub(super) connections: Arc<Connections>,
     pub(super) telemetry: Telemetry,
+    /// The spool, where the listener keeps what the mail server does not take at once.
+    #[allow(dead_code, reason = "the connection begins to use it with the next change")]
+    pub(super) spool: Option<Arc<Spool>>,
     /// The advice for a device that does not fit the listener.
     pub(super) hints: Hints,
 }

@@ -105,6 +105,18 @@ impl Error {
         matches!(&self.cause, Cause::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
     }
 
+    /// Whether the disk is full, read-only or broken.
+    pub fn is_of_disk(&self) -> bool {
+        let kinds = [
+            io::ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::QuotaExceeded,
+            io::ErrorKind::FileTooLarge,
+        ];
+        let is_broken = |error: &io::Error| error.raw_os_error() == Some(Errno::IO.raw_os_error());
+        matches!(&self.cause, Cause::Io(error) if kinds.contains(&error.kind()) || is_broken(error))
+    }
+
     /// Whether the failure passes by itself: the process or the computer is short of open files, memory or threads.
     pub fn is_shortage(&self) -> bool {
         let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];

@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -86,9 +86,7 @@ fn write_with<T>(
     rights: Rights<'_>,
     into_place: impl FnOnce(&Path) -> io::Result<T>,
 ) -> Result<T, Error> {
-    // A name that nobody can have prepared a link under.
-    let random: [u8; 8] = crypto::random().map_err(|error| Error::crypto(Operation::Write, path, error))?;
-    let temporary = path.with_extension(format!("{TEMPORARY}{:016x}", u64::from_be_bytes(random)));
+    let temporary = temporary_beside(path)?;
     let result = write_temporary(path, &temporary, content, rights).and_then(|(_written, directory)| {
         let placed = into_place(&temporary)?;
         directory.sync_all()?;
@@ -101,6 +99,12 @@ fn write_with<T>(
         let error = Error::io(Operation::Write, path, error);
         if is_mounted { error.advise(MOUNTED) } else { error }
     })
+}
+
+/// A temporary name beside a file, which nobody can have prepared a link under.
+pub(super) fn temporary_beside(path: &Path) -> Result<PathBuf, Error> {
+    let random: [u8; 8] = crypto::random().map_err(|error| Error::crypto(Operation::Write, path, error))?;
+    Ok(path.with_extension(format!("{TEMPORARY}{:016x}", u64::from_be_bytes(random))))
 }
 
 /// Writes a temporary file, and returns it locked, with the directory that is to be synced after the rename.

@@ -52,6 +52,27 @@ impl Store {
     /// # Errors
     /// A file is open to others, or the key is none; the text holds the command that mends it.
     pub fn open(state_directory: &Path, key: Option<&Path>, mode: Mode) -> Result<Self, Error> {
+        let key = Self::key(state_directory, key, mode)?;
+        let directory = state_directory.join(DIRECTORY);
+        if mode == Mode::Apply {
+            state::make_directory(&directory)?;
+        }
+        if directory.exists() && !(mode == Mode::DryRun && geteuid().is_root()) {
+            state::check_own(&directory)?;
+        }
+        let store = Self { directory, vault: Vault::new(&key)? };
+        if mode == Mode::Apply {
+            let _lock = store.lock()?;
+            state::sweep(&store.directory);
+        }
+        Ok(store)
+    }
+
+    /// Reads the key of the store, and makes it where it is missing; [`Mode::DryRun`] makes nothing.
+    ///
+    /// # Errors
+    /// The key's file is open to others or too short; the text holds the command that mends it.
+    pub fn key(state_directory: &Path, key: Option<&Path>, mode: Mode) -> Result<Zeroizing<Vec<u8>>, Error> {
         if mode == Mode::Apply {
             state::make_directory(state_directory)?;
         } else {
@@ -68,19 +89,7 @@ impl Store {
         if key.len() < KEY_LENGTH {
             return Err(StoreError::ShortKey { path, length: key.len(), needed: KEY_LENGTH }.into());
         }
-        let directory = state_directory.join(DIRECTORY);
-        if mode == Mode::Apply {
-            state::make_directory(&directory)?;
-        }
-        if directory.exists() && !(mode == Mode::DryRun && geteuid().is_root()) {
-            state::check_own(&directory)?;
-        }
-        let store = Self { directory, vault: Vault::new(&key)? };
-        if mode == Mode::Apply {
-            let _lock = store.lock()?;
-            state::sweep(&store.directory);
-        }
-        Ok(store)
+        Ok(key)
     }
 
     /// Returns the record of a sign-in; none if nobody has signed in.
@@ -205,7 +214,7 @@ fn own_key(path: &Path, mode: Mode) -> Result<Zeroizing<Vec<u8>>, Error> {
             if mode == Mode::DryRun {
                 return Ok(Zeroizing::new(key.to_vec()));
             }
-            if has_tokens(&path.with_file_name(DIRECTORY)) {
+            if has_tokens(&path.with_file_name(DIRECTORY)) || has_messages(&path.with_file_name(SPOOL)) {
                 return Err(StoreError::MissingKey { path: path.to_path_buf(), credential: CREDENTIAL }.into());
             }
             // If another process is faster, its key counts.
@@ -221,7 +230,14 @@ fn has_tokens(directory: &Path) -> bool {
     entries.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == EXTENSION))
 }
 
+/// Returns whether the spool in the state directory has files that the missing key has sealed.
+fn has_messages(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.path().extension().is_some())
+}
+
 const DIRECTORY: &str = "tokens";
+const SPOOL: &str = "spool";
 const EXTENSION: &str = "token";
 const KEY: &str = "store.key";
 const KEY_LENGTH: usize = 32;

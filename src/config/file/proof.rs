@@ -12,6 +12,7 @@ mod limits;
 mod listener;
 mod path;
 mod service;
+mod spool;
 mod unused;
 mod upstream;
 
@@ -63,8 +64,10 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
         certificates.remove(DEFAULT);
     }
     let state_directory = raw.state_directory.map(Spanned::into_inner);
+    let state_directory = state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY));
     let mut config = Config {
-        state_directory: state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY)),
+        spool: proof.spool(raw.spool, &state_directory),
+        state_directory,
         store_key: raw.store_key.map(Spanned::into_inner),
         confine: raw.confine.unwrap_or(true),
         log: proof.log(raw.log),

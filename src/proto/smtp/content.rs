@@ -5,7 +5,6 @@
 //! second message in the first.
 
 mod body;
-mod date;
 mod display_name;
 mod from;
 mod header;

@@ -76,6 +76,8 @@ impl Proof<'_> {
         }
         let allow_plaintext = self.plaintext(&span, entry, &raw);
         let allowed_networks = self.allowed_networks(raw.allowed_networks.take(), tls.is_weak() || allow_plaintext);
+        let spool_span = raw.spool.as_ref().map(Spanned::span);
+        let spool = self.spool_use(raw.spool.take(), protocol);
         let submission = self.announcement(&mut raw, protocol);
         let certificate = self.reference("listener.certificate", raw.certificate, certificates.keys(), Some(DEFAULT));
         if let Some(certificate) = certificate.as_ref().and_then(|name| certificates.get(name)) {
@@ -85,6 +87,7 @@ impl Proof<'_> {
             Some(true) => self.observed(raw.logins, raw.upstream),
             Some(false) | None => self.logins(&span, raw.logins, raw.upstream, upstreams),
         };
+        self.spool_of_logins(spool_span, spool, logins.as_ref());
         let proxy_protocol = raw.proxy_protocol.map(Spanned::into_inner).unwrap_or_default();
         let balancers = proxy_protocol.into_iter().filter_map(|one| self.network("listener.proxy_protocol", one));
         let proxy_protocol = Networks(balancers.collect());
@@ -104,6 +107,7 @@ impl Proof<'_> {
             certificate: certificate.unwrap_or_default(),
             logins: logins?,
             submission,
+            spool,
         })
     }
 

@@ -32,6 +32,7 @@ impl Proof<'_> {
 fn paths(raw: &File) -> Vec<(String, Range<usize>, &Path)> {
     let mut found: Vec<(String, &Written<PathBuf>)> = vec![
         ("store_key".to_owned(), &raw.store_key),
+        ("spool.directory".to_owned(), &raw.spool.directory),
         ("admin.token_file".to_owned(), &raw.admin.token_file),
         ("admin.technician_token_file".to_owned(), &raw.admin.technician_token_file),
     ];

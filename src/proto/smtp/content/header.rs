@@ -6,10 +6,11 @@
 use std::io::Write;
 
 use super::body::Boundary;
-use super::{Refusal, date, from};
+use super::{Refusal, from};
 use crate::proto::smtp::sender::SenderRules;
 use crate::submission::SenderPolicy;
 use crate::submission::Stamp;
+use crate::submission::date;
 
 /// The reader of a head that comes in pieces.
 #[derive(Debug)]

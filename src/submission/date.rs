@@ -1,7 +1,7 @@
 //! The date and time of a Date field (RFC 5322 §3.3), in UTC.
 
 /// Writes the time that is so many seconds behind the beginning of 1970.
-pub(super) fn format(seconds: u64) -> String {
+pub fn format(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     // 1970-01-01 was a Thursday.

@@ -1,0 +1,234 @@
+//! The delivery tries messages that are due: one at a time for each mailbox, and never one twice at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::entry::{Entry, MailboxKey, interval};
+use super::envelope::Answer;
+use super::error::Error;
+use super::settle::Settling;
+use super::{HeldMailbox, Id, Outgoing, Spool};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::pool;
+
+/// The way of a message to its mail server.
+pub trait Submit: Send + Sync + 'static {
+    /// Submits one message by its account.
+    fn submit(&self, outgoing: Outgoing) -> impl Future<Output = Attempt> + Send;
+}
+
+/// The outcome of an attempt.
+pub enum Attempt {
+    /// The server has answered, or was lost.
+    Answered {
+        /// The answer to the message.
+        answer: Answer,
+        /// The recipients that the server has refused for good while it has taken the message for the others, each with
+        /// its reply.
+        refused: Vec<(String, String)>,
+        /// The wait before the mailbox's next message.
+        pause: Duration,
+    },
+    /// The message did not get as far as its sender, and nor would another one of the mailbox.
+    Held(Hold),
+    /// The message's file does not let itself be sent.
+    Unreadable(Error),
+}
+
+/// The reason why all messages of a mailbox wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Devices use all sessions of the mailbox.
+    Busy,
+    /// The mailbox has sent enough for now.
+    Pace,
+    /// The server is not reached, or there is no token for now.
+    Unreachable(String),
+    /// The server, or the token endpoint, refuses the login: an operator has to act.
+    RefusedLogin(String),
+    /// The configuration has no such account any more, or it opens another mailbox.
+    NoAccount(String),
+}
+
+impl Hold {
+    /// Whether the login is refused.
+    pub fn is_refused_login(&self) -> bool {
+        matches!(self, Self::RefusedLogin(_) | Self::NoAccount(_))
+    }
+
+    /// The reason in words; none where it passes by itself in a moment.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Busy | Self::Pace => None,
+            Self::Unreachable(why) | Self::RefusedLogin(why) | Self::NoAccount(why) => Some(why),
+        }
+    }
+}
+
+/// Tries messages until the configuration's lifecycle ends. `process` is the lifecycle of the process: its drain waits
+/// for attempts that are under way.
+pub async fn run<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, mut configuration: Lifecycle, process: Lifecycle) {
+    loop {
+        let (due, next) = spool.take_due();
+        for (id, mailbox) in due {
+            let attempt = attempt(Arc::clone(&spool), Arc::clone(&submit), id, process.clone());
+            let spool = Arc::clone(&spool);
+            tokio::spawn(async move {
+                let held = attempt.await;
+                spool.mailbox_is_free(&mailbox, held);
+            });
+        }
+        tokio::select! {
+            () = configuration.reached(Phase::Draining) => return,
+            () = spool.changed.notified() => {}
+            () = sleep_until(next) => {}
+        }
+    }
+}
+
+/// Tries one message. Returns why its mailbox is held, if so.
+async fn attempt<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, id: Id, mut process: Lifecycle) -> Option<Hold> {
+    let (opening, now) = (Arc::clone(&spool), Instant::now());
+    let opened = pool::SPOOL.run(move || {
+        if opening.settle_left(id, now) {
+            return Ok(None);
+        }
+        if opening.is_tried_enough(id) {
+            let answer = Answer::Lost("packetboat ended behind the message".to_owned());
+            opening.settle(id, Settling { answer, refused: Vec::new(), at: now });
+            return Ok(None);
+        }
+        Outgoing::open(&opening, id).map(Some)
+    });
+    let attempt = match opened.await.map_err(Error::from).and_then(|opened| opened) {
+        Ok(None) => return None,
+        Ok(Some(outgoing)) => tokio::select! {
+            attempt = submit.submit(outgoing) => attempt,
+            () = process.reached(Phase::Ending) => Attempt::Answered {
+                answer: Answer::Lost("packetboat ended in the middle of the attempt".to_owned()),
+                refused: Vec::new(),
+                pause: Duration::ZERO,
+            },
+        },
+        Err(error) => Attempt::Unreadable(error),
+    };
+    let (settled, now) = (Arc::clone(&spool), Instant::now());
+    let settled = pool::SPOOL.run(move || settled.settle_attempt(id, attempt, now)).await;
+    settled.unwrap_or_else(|why| {
+        spool.free(id);
+        Some(Hold::Unreachable(why.to_string()))
+    })
+}
+
+impl Spool {
+    /// Takes the messages that are due, one for each mailbox that is free. Returns when the next one is due, too.
+    fn take_due(&self) -> (Vec<(Id, MailboxKey)>, Instant) {
+        let now = Instant::now();
+        let mut queue = self.queue.lock();
+        let mut order: Vec<(Instant, Id, MailboxKey)> = queue
+            .entries
+            .iter()
+            .filter(|(_, entry)| !entry.is_busy && entry.is_tried())
+            .filter_map(|(id, entry)| Some((entry.due, *id, entry.mailbox()?)))
+            .collect();
+        order.sort_by_key(|(due, id, _)| (*due, *id));
+        let (mut due, mut next) = (Vec::new(), now + LONGEST_SLEEP);
+        for (at, id, mailbox) in order {
+            let at = queue.held.get(&mailbox).map_or(at, |held| held.until.max(at));
+            if at > now {
+                next = next.min(at);
+                continue;
+            }
+            if queue.sending.insert(mailbox.clone()) {
+                if let Some(entry) = queue.entries.get_mut(&id) {
+                    entry.is_busy = true;
+                }
+                due.push((id, mailbox));
+            }
+        }
+        (due, next)
+    }
+
+    /// Lets the mailbox's next message come, or holds it.
+    fn mailbox_is_free(&self, mailbox: &MailboxKey, held: Option<Hold>) {
+        let mut queue = self.queue.lock();
+        queue.sending.remove(mailbox);
+        match held {
+            // A pause was noted already.
+            Some(Hold::Pace) => {}
+            None => drop(queue.held.remove(mailbox)),
+            Some(hold) => {
+                let before = queue.held.get(mailbox);
+                let is_same = before.is_some_and(|before| before.hold == hold);
+                let step = before.map_or(0, |before| before.step + 1);
+                let wait = if hold == Hold::Busy { BUSY } else { interval(step) };
+                let step = if hold == Hold::Busy { 0 } else { step };
+                if let Some(why) = hold.text().filter(|_| !is_same) {
+                    let (mailbox, next) = (&mailbox.1, humantime::format_duration(wait));
+                    if hold.is_refused_login() {
+                        warn!(mailbox, "kept messages wait, because the login is refused; next try in {next}: {why}");
+                    } else {
+                        info!(mailbox, "kept messages wait for their mail server; next try in {next}: {why}");
+                    }
+                }
+                queue.held.insert(mailbox.clone(), HeldMailbox { until: Instant::now() + wait, step, hold });
+            }
+        }
+        drop(queue);
+        self.changed.notify_one();
+    }
+
+    /// Settles an attempt. Returns why its mailbox is held, if so. It blocks.
+    fn settle_attempt(&self, id: Id, attempt: Attempt, at: Instant) -> Option<Hold> {
+        let lost = |why: String| Settling { answer: Answer::Lost(why), refused: Vec::new(), at };
+        match attempt {
+            Attempt::Answered { answer, refused, pause } => {
+                let mailbox = self.queue.lock().entries.get(&id).and_then(Entry::mailbox);
+                self.settle(id, Settling { answer, refused, at });
+                let mailbox = mailbox.filter(|_| !pause.is_zero())?;
+                let held = HeldMailbox { until: at + pause, step: 0, hold: Hold::Pace };
+                self.queue.lock().held.insert(mailbox, held);
+                Some(Hold::Pace)
+            }
+            Attempt::Held(Hold::Busy | Hold::Pace) => {
+                self.free(id);
+                Some(Hold::Busy)
+            }
+            Attempt::Held(hold) => {
+                let why = hold.text().unwrap_or_default().to_owned();
+                self.settle(id, lost(why));
+                Some(hold)
+            }
+            Attempt::Unreadable(why @ Error::Damaged(_)) => {
+                self.settle_damaged(id, &why, at);
+                None
+            }
+            Attempt::Unreadable(why) => {
+                self.settle(id, lost(why.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Whether a message was tried twice with an unknown outcome, the last time before a restart.
+    fn is_tried_enough(&self, id: Id) -> bool {
+        let mut queue = self.queue.lock();
+        let Some(entry) = queue.entries.get_mut(&id).filter(|entry| entry.name.unknown >= 2) else { return false };
+        entry.is_ending = true;
+        true
+    }
+
+    fn free(&self, id: Id) {
+        if let Some(entry) = self.queue.lock().entries.get_mut(&id) {
+            entry.is_busy = false;
+            entry.is_ending = false;
+        }
+    }
+}
+
+/// The wait for a session of a mailbox that devices use.
+const BUSY: Duration = Duration::from_secs(20);
+const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);

@@ -1,0 +1,125 @@
+//! A message in the queue: its file's name, its envelope, its record, and when it is tried next.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::envelope::Envelope;
+use super::file_name::{FileName, Phase};
+use super::record::{Reason, Record};
+
+/// A message in the queue.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) name: FileName,
+    /// The envelope; `None` where the file does not open.
+    pub(super) envelope: Option<Envelope>,
+    pub(super) octets: u64,
+    pub(super) record: Record,
+    /// The time from which on the record does not count yet how long the message has waited.
+    pub(super) counted: Instant,
+    /// The time of the next attempt.
+    pub(super) due: Instant,
+    /// An attempt is under way, or the first one still waits for its answer.
+    pub(super) is_busy: bool,
+    /// The server has the whole message of the attempt that is under way. Its name counts that as unknown.
+    pub(super) is_ending: bool,
+    /// The server has taken the message, and the disk does not let it be removed.
+    pub(super) is_delivered: bool,
+    /// The phase that the message is in, where the disk does not let the file be renamed.
+    pub(super) wanted: Option<Phase>,
+}
+
+impl Entry {
+    /// A message that was found on disk. The wall clock may have jumped meanwhile, so that it decides no more than
+    /// when within one interval the message is tried.
+    pub(super) fn found(name: FileName, octets: u64, record: Record, now: Instant) -> Self {
+        let interval = interval(record.step);
+        let left = Duration::from_secs(record.next_at.saturating_sub(unix_time())).min(interval);
+        Self {
+            name,
+            envelope: None,
+            octets,
+            record,
+            counted: now,
+            due: now + left,
+            is_busy: false,
+            is_ending: false,
+            is_delivered: false,
+            wanted: None,
+        }
+    }
+
+    /// Whether packetboat tries the message by itself.
+    pub(super) fn is_tried(&self) -> bool {
+        self.name.phase.is_tried() && self.envelope.is_some()
+    }
+
+    /// The time for which packetboat has run with the message.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        Duration::from_secs(self.record.waited) + now.saturating_duration_since(self.counted)
+    }
+
+    /// Notes an attempt, and when the next one is.
+    pub(super) fn note_attempt(&mut self, outcome: &str, now: Instant) {
+        let interval = interval(self.record.step);
+        self.count_age(now);
+        self.due = now + interval;
+        let record = &mut self.record;
+        record.attempts = record.attempts.saturating_add(1);
+        record.step = record.step.saturating_add(1);
+        record.last_at = unix_time();
+        record.next_at = record.last_at.saturating_add(interval.as_secs());
+        outcome.clone_into(&mut record.last);
+    }
+
+    fn count_age(&mut self, now: Instant) {
+        let waited = now.saturating_duration_since(self.counted).as_secs();
+        self.record.waited = self.record.waited.saturating_add(waited);
+        self.counted += Duration::from_secs(waited);
+    }
+
+    /// Gives the message up, for a report. The report has a time and a schedule of its own.
+    pub(super) fn give_up(&mut self, reason: Reason, now: Instant) {
+        self.record.reason = Some(reason);
+        self.begin_anew(now);
+    }
+
+    /// Lets the next attempt come at once, and as the first one.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.record.waited = 0;
+        self.record.step = 0;
+        self.record.next_at = unix_time();
+        self.counted = now;
+        self.due = now;
+    }
+
+    /// The mailbox that sends the message: messages of one mailbox are sent one after the other.
+    pub(super) fn mailbox(&self) -> Option<MailboxKey> {
+        let envelope = self.envelope.as_ref()?;
+        Some((envelope.upstream.clone(), envelope.mailbox.to_lowercase()))
+    }
+
+    /// Whether nothing more happens with the message unless an operator acts.
+    pub(super) fn needs_operator(&self) -> bool {
+        matches!(self.name.phase, Phase::Kept | Phase::Damaged)
+    }
+}
+
+/// A mail server and a mailbox there, in lower case.
+pub(super) type MailboxKey = (String, String);
+
+/// The wait behind an attempt, by the number of those before (RFC 5321 §4.5.4.1).
+pub(super) fn interval(step: u32) -> Duration {
+    let step = usize::try_from(step).unwrap_or(usize::MAX).min(INTERVALS.len() - 1);
+    INTERVALS.get(step).copied().unwrap_or(HOUR)
+}
+
+/// The time of the wall clock, in seconds since 1970.
+pub(super) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const INTERVALS: [Duration; 4] =
+    [Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60), HOUR];

@@ -1,0 +1,101 @@
+//! The error of the spool: a file that fails, a file that is damaged, or no room.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::crypto::Unavailable;
+use crate::pool::NotDone;
+use crate::state;
+
+/// A reason why a message is not kept, or cannot be read.
+#[derive(Debug)]
+pub enum Error {
+    /// A file or directory cannot be read or written.
+    File(state::Error),
+    /// There is no cryptography on this computer.
+    Crypto(Unavailable),
+    /// The file is not what packetboat has written: cut, changed, or of another message.
+    Damaged(PathBuf),
+    /// The disk does not give the file's content.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The spool has as many octets or messages as it may have.
+    Full,
+    /// The threads that write files do not answer.
+    NotDone(NotDone),
+    /// Another process has the directory.
+    InUse(PathBuf),
+    /// The spool is switched off.
+    Off,
+}
+
+impl Error {
+    /// Whether the disk is at fault, or the process is short of something: nothing in a file has to be corrected.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_of_disk() || error.is_shortage(),
+            Self::Unreadable { .. } | Self::NotDone(_) | Self::Full => true,
+            Self::Crypto(_) | Self::Damaged(_) | Self::InUse(_) | Self::Off => false,
+        }
+    }
+
+    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
+        Self::Unreadable { path: path.to_path_buf(), source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::Crypto(error) => error.fmt(f),
+            Self::Damaged(path) => {
+                write!(f, "{} is damaged, or was sealed with another key", path.display())
+            }
+            Self::Unreadable { path, source } => write!(f, "{} cannot be read: {source}", path.display()),
+            Self::Full => f.write_str("the spool is full: see spool.max_size and spool.max_messages"),
+            Self::NotDone(error) => write!(f, "the threads that write messages: {error}"),
+            Self::InUse(directory) => {
+                let shown = directory.display();
+                write!(f, "{shown} is in use by another packetboat: give each its own spool.directory")
+            }
+            Self::Off => f.write_str("the spool is off"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::File(error) => Some(error),
+            Self::Crypto(error) => Some(error),
+            Self::NotDone(error) => Some(error),
+            Self::Unreadable { source, .. } => Some(source),
+            Self::Damaged(_) | Self::Full | Self::InUse(_) | Self::Off => None,
+        }
+    }
+}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(error: Unavailable) -> Self {
+        Self::Crypto(error)
+    }
+}
+
+impl From<NotDone> for Error {
+    fn from(error: NotDone) -> Self {
+        Self::NotDone(error)
+    }
+}

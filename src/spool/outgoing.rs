@@ -1,0 +1,161 @@
+//! A kept message, or a report about one, on its way to the mail server.
+
+use std::sync::Arc;
+
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use super::envelope::Envelope;
+use super::error::Error;
+use super::file_name::{FileName, Phase};
+use super::sealed_file::{Kind, Opener};
+use super::store::Store;
+use super::{Id, Spool, report};
+use crate::pool;
+
+/// A message that is to be sent: its envelope, and its content piece by piece.
+pub struct Outgoing {
+    spool: Arc<Spool>,
+    store: Arc<Store>,
+    name: FileName,
+    envelope: Envelope,
+    content: Content,
+}
+
+/// A piece of the content, exactly as it goes up: with dots doubled.
+pub enum Piece {
+    /// A piece that others follow.
+    More(Zeroizing<Vec<u8>>),
+    /// The last piece, with the final dot. Before it is returned, the disk has it that the outcome is unknown from now
+    /// on: packetboat may be killed behind it.
+    Last(Zeroizing<Vec<u8>>),
+}
+
+enum Content {
+    /// The content of a file, with the piece that was read already.
+    File(Opener, Zeroizing<Vec<u8>>),
+    Report(Zeroizing<Vec<u8>>),
+    /// A piece is being read, or there is no more.
+    None,
+}
+
+impl Outgoing {
+    /// Opens a message, or makes the report about it. It blocks.
+    pub(super) fn open(spool: &Arc<Spool>, id: Id) -> Result<Self, Error> {
+        let (store, settings, entry) = {
+            let queue = spool.queue.lock();
+            let entry = queue.entries.get(&id).cloned().ok_or(Error::Off)?;
+            let settings = queue.settings.clone().ok_or(Error::Off)?;
+            (queue.store.clone().ok_or(Error::Off)?, settings, entry)
+        };
+        let name = entry.name;
+        let path = || Error::Damaged(name.path(store.directory()));
+        let (envelope, content) = if name.phase == Phase::Report {
+            let envelope = entry.envelope.clone().ok_or_else(path)?;
+            let to = settings.report_to.unwrap_or_else(|| envelope.mailbox.clone());
+            let header = header(&store, name);
+            let report = report::write(&entry, &to, &header);
+            let envelope = Envelope {
+                sender: envelope.mailbox.clone(),
+                recipients: vec![to],
+                parameters: String::new(),
+                ..envelope
+            };
+            (envelope, Content::Report(Zeroizing::new(report)))
+        } else {
+            let (envelope, mut opener) = store.open_message(name)?;
+            match opener.next()? {
+                (Kind::Content, first) => (envelope, Content::File(opener, first)),
+                (Kind::Envelope | Kind::End, _) => return Err(path()),
+            }
+        };
+        Ok(Self { spool: Arc::clone(spool), store, name, envelope, content })
+    }
+
+    /// The message's id.
+    pub fn id(&self) -> Id {
+        self.name.id
+    }
+
+    /// The envelope.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Reads the next piece. Call it until it has returned [`Piece::Last`], and send each piece as it is.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be read, or the disk does not take the note that the outcome is unknown: then end
+    /// the connection without the final dot.
+    pub async fn next(&mut self) -> Result<Piece, Error> {
+        let content = std::mem::replace(&mut self.content, Content::None);
+        let (spool, store, name) = (Arc::clone(&self.spool), Arc::clone(&self.store), self.name);
+        let step = pool::SPOOL.run(move || {
+            let (piece, content) = read(content)?;
+            if matches!(piece, Piece::Last(_)) {
+                note_end(&spool, &store, name)?;
+            }
+            Ok::<_, Error>((piece, content))
+        });
+        let (piece, content) = step.await??;
+        self.content = content;
+        Ok(piece)
+    }
+}
+
+fn read(content: Content) -> Result<(Piece, Content), Error> {
+    match content {
+        Content::File(mut opener, piece) => match opener.next()? {
+            (Kind::Content, next) => Ok((Piece::More(piece), Content::File(opener, next))),
+            // The end of the file is sealed, too, so that no file that was cut is sent.
+            (Kind::End, _) => Ok((Piece::Last(piece), Content::None)),
+            (Kind::Envelope, _) => Err(opener.damaged()),
+        },
+        Content::Report(report) => Ok((Piece::Last(report), Content::None)),
+        Content::None => Err(Error::Off),
+    }
+}
+
+/// Notes on disk that the server may have the whole message from now on.
+fn note_end(spool: &Spool, store: &Store, name: FileName) -> Result<(), Error> {
+    let noted = FileName { unknown: name.unknown.saturating_add(1), ..name };
+    store.rename(name, noted)?;
+    let mut queue = spool.queue.lock();
+    let Some(entry) = queue.entries.get_mut(&name.id) else { return Err(Error::Off) };
+    entry.name = noted;
+    entry.is_ending = true;
+    if name.unknown == 0 {
+        return Ok(());
+    }
+    let envelope = entry.envelope.clone().unwrap_or_default();
+    queue.counts.repeated += 1;
+    drop(queue);
+    let Envelope { mailbox, connection, .. } = envelope;
+    warn!(
+        id = %name.id, mailbox, connection,
+        "a kept message goes up once more with the same Message-ID, because nobody knows whether it was sent: a second \
+         copy may exist"
+    );
+    Ok(())
+}
+
+/// The header of a message, as far as it can be read.
+pub(super) fn header(store: &Store, name: FileName) -> Vec<u8> {
+    let mut header = Vec::new();
+    let Ok((_, mut opener)) = store.open_message(name) else { return header };
+    while let Ok((Kind::Content, piece)) = opener.next() {
+        header.extend_from_slice(&piece);
+        if let Some(at) = memchr::memmem::find(&header, b"\r\n\r\n") {
+            header.truncate(at + 2);
+            return header;
+        }
+        if header.len() > LARGEST_HEADER {
+            break;
+        }
+    }
+    header.truncate(LARGEST_HEADER);
+    header
+}
+
+/// The octets of a header that a report repeats.
+const LARGEST_HEADER: usize = 64 * 1024;

@@ -1,0 +1,329 @@
+//! What an answer of the mail server means for a kept message: removed, tried again, or given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::entry::Entry;
+use super::envelope::Answer;
+use super::error::Error;
+use super::file_name::{FileName, Phase};
+use super::record::Reason;
+use super::store::Store;
+use super::{Id, Spool, set_aside};
+use crate::pool;
+
+/// What is to become of a message, on disk and in the queue.
+enum Next {
+    /// It is done with.
+    Remove(Done),
+    /// It waits for its next attempt.
+    Wait(Known),
+    /// It goes into another phase.
+    Become(Phase),
+}
+
+/// Whether the outcome of the attempt is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Yes,
+    No,
+}
+
+/// The way in which a message was done with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Delivered,
+    Reported,
+}
+
+/// An answer on its way to the queue. Where no thread takes it, the outcome stays unknown.
+struct LateAnswer {
+    spool: Arc<Spool>,
+    id: Id,
+    answer: Option<Settling>,
+}
+
+/// An answer, and when it came.
+pub(super) struct Settling {
+    pub(super) answer: Answer,
+    /// The recipients that the server has refused for good while it has taken the message for the others, each with its
+    /// reply.
+    pub(super) refused: Vec<(String, String)>,
+    pub(super) at: Instant,
+}
+
+impl Settling {
+    pub(super) fn new(answer: Answer) -> Self {
+        Self { answer, refused: Vec::new(), at: Instant::now() }
+    }
+}
+
+impl Spool {
+    /// Settles a message on another thread.
+    pub(super) fn settle_later(self: &Arc<Self>, id: Id, answer: Answer) {
+        let mut late = LateAnswer { spool: Arc::clone(self), id, answer: Some(Settling::new(answer)) };
+        pool::SPOOL.hand_over(move || {
+            if let Some(answer) = late.answer.take() {
+                late.spool.settle(late.id, answer);
+            }
+        });
+    }
+
+    /// Settles an attempt of a message: on disk first, then in the queue. It blocks.
+    pub(super) fn settle(&self, id: Id, settling: Settling) {
+        let now = settling.at;
+        // The message is busy, so that nobody else settles it.
+        let queue = self.queue.lock();
+        let Some(store) = queue.store.clone() else { return };
+        let Some(mut entry) = queue.entries.get(&id).cloned() else { return };
+        let max_age = queue.settings.as_ref().map(|settings| settings.max_age).unwrap_or_default();
+        drop(queue);
+        let next = decide(&mut entry, settling, max_age);
+        if let Next::Become(Phase::Report) = next
+            && let Some(Reason::Expired(_)) = entry.record.reason
+        {
+            self.queue.lock().counts.expired += 1;
+        }
+        match next {
+            Next::Remove(done) => {
+                if self.remove_done(&store, &mut entry, done, now) {
+                    self.changed.notify_one();
+                    return;
+                }
+            }
+            Next::Wait(known) => lower(&store, &mut entry, known),
+            Next::Become(phase) => become_phase(&store, &mut entry, phase, now),
+        }
+        if let Err(why) = store.write_record(id, &entry.record) {
+            warn!(%id, "the record of a message in the spool cannot be written: {why}");
+        }
+        entry.is_busy = false;
+        entry.is_ending = false;
+        self.queue.lock().entries.insert(id, entry);
+        self.changed.notify_one();
+    }
+
+    /// Removes a message that is done with. Returns false where the disk does not let it.
+    fn remove_done(&self, store: &Store, entry: &mut Entry, done: Done, now: Instant) -> bool {
+        if !entry.is_delivered {
+            let mut queue = self.queue.lock();
+            match done {
+                Done::Delivered => queue.counts.delivered += 1,
+                Done::Reported => queue.counts.reported += 1,
+            }
+        }
+        let id = entry.name.id;
+        match store.remove(entry.name) {
+            Ok(()) => {
+                self.queue.lock().entries.remove(&id);
+                true
+            }
+            Err(why) => {
+                if !entry.is_delivered {
+                    error!(
+                        %id,
+                        "a message of the spool was taken, and cannot be removed; after a restart a second copy may be \
+                         sent: {why}"
+                    );
+                }
+                entry.is_delivered = true;
+                entry.note_attempt("taken; the disk does not let the file be removed", now);
+                false
+            }
+        }
+    }
+
+    /// Sets a message aside whose file is damaged. Where its envelope is known, its mailbox gets a report.
+    pub(super) fn settle_damaged(&self, id: Id, why: &Error, now: Instant) {
+        let mut queue = self.queue.lock();
+        queue.counts.damaged += 1;
+        let Some(store) = queue.store.clone() else { return };
+        let Some(mut entry) = queue.entries.get(&id).cloned() else { return };
+        drop(queue);
+        if entry.envelope.is_some() && entry.name.phase == Phase::Message {
+            error!(%id, "a message in the spool is set aside, and is not sent: {why}");
+            entry.give_up(Reason::Damaged, now);
+            become_phase(&store, &mut entry, Phase::Report, now);
+            let _ = store.write_record(id, &entry.record);
+        } else {
+            set_aside(&store, &mut entry, why);
+        }
+        entry.is_busy = false;
+        entry.is_ending = false;
+        self.queue.lock().entries.insert(id, entry);
+        self.changed.notify_one();
+    }
+
+    /// Goes on with what the disk did not let be done. Returns false where there is nothing of the kind. It blocks.
+    pub(super) fn settle_left(&self, id: Id, now: Instant) -> bool {
+        let queue = self.queue.lock();
+        let Some(store) = queue.store.clone() else { return false };
+        let Some(mut entry) = queue.entries.get(&id).cloned() else { return false };
+        drop(queue);
+        if entry.is_delivered {
+            if self.remove_done(&store, &mut entry, Done::Delivered, now) {
+                return true;
+            }
+        } else if let Some(phase) = entry.wanted {
+            become_phase(&store, &mut entry, phase, now);
+        } else {
+            return false;
+        }
+        entry.is_busy = false;
+        self.queue.lock().entries.insert(id, entry);
+        true
+    }
+}
+
+impl Drop for LateAnswer {
+    fn drop(&mut self) {
+        if self.answer.is_some()
+            && let Some(entry) = self.spool.queue.lock().entries.get_mut(&self.id)
+        {
+            entry.is_busy = false;
+            entry.is_ending = false;
+        }
+    }
+}
+
+/// Decides what an answer means, and notes it in the record.
+fn decide(entry: &mut Entry, settling: Settling, max_age: Duration) -> Next {
+    let Settling { answer, refused, at: now } = settling;
+    let wait = |entry: &mut Entry, why: String, known: Known| wait(entry, why, known, (now, max_age));
+    let is_report = entry.name.phase == Phase::Report;
+    let about = About::of(entry);
+    match answer {
+        Answer::Accepted(reply) => {
+            about.log_accepted(&reply);
+            if is_report && entry.record.reason == Some(Reason::Damaged) {
+                return Next::Become(Phase::Damaged);
+            }
+            if !is_report && !refused.is_empty() {
+                entry.give_up(Reason::SomeRefused(refused), now);
+                return Next::Become(Phase::Report);
+            }
+            Next::Remove(if is_report { Done::Reported } else { Done::Delivered })
+        }
+        Answer::Permanent(reply) => {
+            entry.note_attempt(&format!("the mail server said \"{reply}\""), now);
+            about.log_given_up(&format!("the mail server said \"{reply}\""));
+            if is_report {
+                return Next::Become(Phase::Kept);
+            }
+            entry.give_up(Reason::Refused(reply), now);
+            Next::Become(Phase::Report)
+        }
+        Answer::Temporary(reply) => wait(entry, format!("the mail server said \"{reply}\""), Known::Yes),
+        Answer::Lost(why) if entry.is_ending && entry.name.unknown >= 2 => {
+            entry.note_attempt(&why, now);
+            about.log_given_up("nobody knows the outcome of two attempts");
+            if is_report {
+                return Next::Become(Phase::Kept);
+            }
+            entry.give_up(Reason::Unknown(why), now);
+            Next::Become(Phase::Report)
+        }
+        Answer::Lost(why) => {
+            let known = if entry.is_ending { Known::No } else { Known::Yes };
+            if known == Known::No {
+                let (id, mailbox) = (about.id, &about.mailbox);
+                warn!(%id, mailbox, "nobody knows whether a message was sent, and it is tried once more: {why}");
+            }
+            wait(entry, why, known)
+        }
+    }
+}
+
+fn wait(entry: &mut Entry, why: String, known: Known, (now, max_age): (Instant, Duration)) -> Next {
+    let about = About::of(entry);
+    entry.note_attempt(&why, now);
+    if entry.age(now) < max_age {
+        let (id, mailbox, attempts) = (about.id, &about.mailbox, entry.record.attempts);
+        info!(%id, mailbox, attempts, "a kept message waits for its next attempt: {why}");
+        return Next::Wait(known);
+    }
+    about.log_given_up(&format!("it is older than spool.max_age; {why}"));
+    if entry.name.phase == Phase::Report {
+        return Next::Become(Phase::Kept);
+    }
+    entry.give_up(Reason::Expired(why), now);
+    Next::Become(Phase::Report)
+}
+
+/// Takes back what the name says of an attempt whose outcome is known after all.
+fn lower(store: &Store, entry: &mut Entry, known: Known) {
+    if !entry.is_ending || known == Known::No {
+        return;
+    }
+    let name = FileName { unknown: entry.name.unknown.saturating_sub(1), ..entry.name };
+    match store.rename(entry.name, name) {
+        Ok(()) => entry.name = name,
+        // The next attempt counts as a repetition, which is true as far as the disk knows.
+        Err(why) => warn!(id = %name.id, "a file in the spool cannot be renamed: {why}"),
+    }
+}
+
+/// Brings a message into a phase. Where the disk does not let its file be renamed, it is not tried until it does.
+pub(super) fn become_phase(store: &Store, entry: &mut Entry, phase: Phase, now: Instant) {
+    let name = FileName { phase, unknown: 0, ..entry.name };
+    match store.rename(entry.name, name) {
+        Ok(()) => {
+            entry.name = name;
+            entry.wanted = None;
+        }
+        Err(why) => {
+            error!(id = %name.id, "a file in the spool cannot be renamed; a restart tries the message again: {why}");
+            entry.note_attempt("given up; the disk does not let the file be renamed", now);
+            entry.wanted = Some(phase);
+        }
+    }
+}
+
+/// The words about a message that its log lines share.
+struct About {
+    id: Id,
+    mailbox: String,
+    connection: String,
+    is_report: bool,
+    may_be_second: bool,
+}
+
+impl About {
+    fn of(entry: &Entry) -> Self {
+        let (mailbox, connection) =
+            entry.envelope.as_ref().map(|one| (one.mailbox.clone(), one.connection.clone())).unwrap_or_default();
+        let earlier = entry.name.unknown.saturating_sub(u8::from(entry.is_ending));
+        Self {
+            id: entry.name.id,
+            mailbox,
+            connection,
+            is_report: entry.name.phase == Phase::Report,
+            may_be_second: earlier > 0,
+        }
+    }
+
+    fn log_accepted(&self, reply: &str) {
+        let Self { id, mailbox, connection, .. } = self;
+        let what = if self.is_report { "report about a kept message" } else { "kept message" };
+        if self.may_be_second {
+            warn!(
+                %id, mailbox, connection,
+                "{what} sent once more, and a second copy may exist: the mail server said \"{reply}\""
+            );
+        } else {
+            info!(%id, mailbox, connection, "{what} sent: the mail server said \"{reply}\"");
+        }
+    }
+
+    fn log_given_up(&self, why: &str) {
+        let Self { id, mailbox, connection, .. } = self;
+        if self.is_report {
+            error!(%id, mailbox, connection, "report about a kept message given up, and both are kept: {why}");
+        } else {
+            warn!(%id, mailbox, connection, "kept message given up, and the mailbox gets a report: {why}");
+        }
+    }
+}

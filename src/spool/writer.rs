@@ -1,0 +1,334 @@
+//! The writer of one message's file, fed while the message goes up, without a wait on the event loop.
+
+use std::future::poll_fn;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::entry::Entry;
+use super::envelope::{Answer, Envelope, Outcome};
+use super::error::Error;
+use super::file_name::{FileName, Id, Phase};
+use super::record::Record;
+use super::sealed_file::{Kind, Sealer};
+use super::store::Store;
+use super::{Reserved, Spool};
+use crate::pool::{self, NotDone};
+use crate::state::NewFile;
+
+/// The writer of one message.
+///
+/// # The order of calls
+///
+/// 1. [`Spool::begin`], once the mail server waits for the content, or nobody is there to send it to.
+/// 2. [`append`](Self::append) for all octets as they go up, with the final dot. Before each call wait for
+///    [`ready`](Self::ready) or [`poll_ready`](Self::poll_ready): what the disk has not taken yet is in memory.
+/// 3. [`commit`](Self::commit), or [`discard`](Self::discard), which a drop does as well.
+pub struct Writer(Arc<Pipe>);
+
+/// A message that is kept. Where its first attempt still waits for the mail server's answer, tell that by
+/// [`answered`](Self::answered). A drop tells that the server is lost.
+pub struct KeptMessage {
+    spool: Arc<Spool>,
+    id: Id,
+    is_awaited: bool,
+}
+
+/// The way from the connection to the thread that writes.
+struct Pipe {
+    spool: Arc<Spool>,
+    store: Arc<Store>,
+    id: Id,
+    envelope: Envelope,
+    buffer: Mutex<Buffer>,
+}
+
+struct Buffer {
+    pending: Vec<u8>,
+    reserved: Option<Reserved>,
+    octets: u64,
+    file: Option<(NewFile, Sealer)>,
+    is_running: bool,
+    is_discarded: bool,
+    failure: Option<Error>,
+    commit: Option<Commit>,
+    waker: Option<Waker>,
+}
+
+struct Commit {
+    outcome: Outcome,
+    at: Instant,
+    done: oneshot::Sender<Result<Id, Error>>,
+}
+
+impl Writer {
+    pub(super) fn new(spool: Arc<Spool>, store: Arc<Store>, envelope: Envelope, reserved: Reserved) -> Option<Self> {
+        let buffer = Buffer {
+            pending: Vec::new(),
+            reserved: Some(reserved),
+            octets: 0,
+            file: None,
+            is_running: false,
+            is_discarded: false,
+            failure: None,
+            commit: None,
+            waker: None,
+        };
+        let id = Id::new().ok()?;
+        Some(Self(Arc::new(Pipe { spool, store, id, envelope, buffer: Mutex::new(buffer) })))
+    }
+
+    /// Takes octets exactly as they go up: rewritten, with dots doubled, and with the end of data.
+    pub fn append(&mut self, octets: &[u8]) {
+        let mut buffer = self.0.buffer.lock();
+        if buffer.failure.is_some() {
+            return;
+        }
+        let count = octets.len() as u64;
+        if !buffer.reserved.as_mut().is_some_and(|reserved| reserved.grow(count)) {
+            buffer.fail(Error::Full);
+            return;
+        }
+        buffer.octets = buffer.octets.saturating_add(count);
+        buffer.pending.extend_from_slice(octets);
+        if buffer.pending.len() >= FRAME {
+            self.0.start(&mut buffer);
+        }
+    }
+
+    /// Returns whether there is room for more, or else wakes the task once there is.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut buffer = self.0.buffer.lock();
+        if buffer.pending.len() < LARGEST_BUFFER || buffer.failure.is_some() {
+            return Poll::Ready(());
+        }
+        buffer.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Waits until there is room for more.
+    pub async fn ready(&mut self) {
+        poll_fn(|cx| self.poll_ready(cx)).await;
+    }
+
+    /// Returns whether the message can still be kept. Once it cannot, it only streams.
+    pub fn is_able(&self) -> bool {
+        self.0.buffer.lock().failure.is_none()
+    }
+
+    /// Keeps the message. File and directory are on disk when this returns, and the message is packetboat's to send:
+    /// the device may be told 250.
+    ///
+    /// # Errors
+    /// The message is not kept, and the device has to hear what it would have heard without a spool.
+    pub async fn commit(self, outcome: Outcome) -> Result<KeptMessage, Error> {
+        let is_awaited = outcome == Outcome::Slow;
+        let (done, result) = oneshot::channel();
+        {
+            let mut buffer = self.0.buffer.lock();
+            if let Some(error) = buffer.failure.take() {
+                self.0.spool.not_kept(&error);
+                return Err(error);
+            }
+            buffer.commit = Some(Commit { outcome, at: Instant::now(), done });
+            self.0.start(&mut buffer);
+        }
+        let id = match result.await {
+            Ok(Ok(id)) => id,
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(Error::NotDone(NotDone::Full)),
+        };
+        Ok(KeptMessage { spool: Arc::clone(&self.0.spool), id, is_awaited })
+    }
+
+    /// Forgets the message: the server has taken or refused it for good, or the device is lost in the middle of it.
+    pub fn discard(self) {}
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut buffer = self.0.buffer.lock();
+        buffer.is_discarded = true;
+        buffer.pending = Vec::new();
+        if buffer.file.is_some() {
+            // The thread removes the file.
+            self.0.start(&mut buffer);
+        }
+    }
+}
+
+impl KeptMessage {
+    /// The message's id, as the commands and the page show it.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Tells what the mail server has answered after all, behind [`Outcome::Slow`]. Nothing is to be told behind
+    /// another outcome.
+    pub fn answered(mut self, answer: Answer) {
+        self.tell_answer(answer);
+    }
+
+    fn tell_answer(&mut self, answer: Answer) {
+        if mem::take(&mut self.is_awaited) {
+            self.spool.settle_later(self.id, answer);
+        }
+    }
+}
+
+impl Drop for KeptMessage {
+    fn drop(&mut self) {
+        self.tell_answer(Answer::Lost("its connection has ended".to_owned()));
+    }
+}
+
+impl Pipe {
+    /// Has a thread write what is pending, unless one does already.
+    fn start(self: &Arc<Self>, buffer: &mut Buffer) {
+        if mem::replace(&mut buffer.is_running, true) {
+            return;
+        }
+        let work = Work(Arc::clone(self));
+        pool::SPOOL.hand_over(move || work.run());
+    }
+
+    /// Writes whole frames. At the end it writes the rest, and gives the file its name.
+    fn write(self: &Arc<Self>) {
+        loop {
+            let mut buffer = self.buffer.lock();
+            if buffer.is_discarded || buffer.failure.is_some() {
+                let left = (buffer.file.take(), buffer.reserved.take());
+                buffer.is_running = false;
+                drop(buffer);
+                drop(left);
+                return;
+            }
+            let is_whole = buffer.pending.len() >= FRAME;
+            if !is_whole && buffer.commit.is_none() {
+                buffer.is_running = false;
+                return;
+            }
+            let rest = if is_whole { buffer.pending.split_off(FRAME) } else { Vec::new() };
+            let piece = mem::replace(&mut buffer.pending, rest);
+            let file = buffer.file.take();
+            if buffer.pending.len() < LARGEST_BUFFER {
+                buffer.wake();
+            }
+            drop(buffer);
+            let written = self.write_frame(file, &piece);
+            let mut buffer = self.buffer.lock();
+            match written {
+                Ok(file) => buffer.file = Some(file),
+                Err(error) => buffer.fail(error),
+            }
+            if (!is_whole || buffer.failure.is_some())
+                && let Some(commit) = buffer.commit.take()
+            {
+                let failure = buffer.failure.take();
+                let (file, reserved, octets) = (buffer.file.take(), buffer.reserved.take(), buffer.octets);
+                // Nothing comes behind a commit.
+                drop(buffer);
+                self.finish(commit, failure, file, Kept { reserved, octets });
+                return;
+            }
+        }
+    }
+
+    fn write_frame(&self, file: Option<(NewFile, Sealer)>, piece: &[u8]) -> Result<(NewFile, Sealer), Error> {
+        let (mut file, mut sealer) = match file {
+            Some(file) => file,
+            None => self.store.create(self.file_name(0), &self.envelope)?,
+        };
+        if !piece.is_empty() {
+            file.write(&sealer.frame(Kind::Content, piece)?)?;
+        }
+        Ok((file, sealer))
+    }
+
+    fn finish(&self, commit: Commit, failure: Option<Error>, file: Option<(NewFile, Sealer)>, kept: Kept) {
+        let name = self.file_name(u8::from(commit.outcome.is_unknown()));
+        let placed = match (failure, file) {
+            (Some(error), _) => Err(error),
+            (None, Some((mut file, mut sealer))) => sealer
+                .frame(Kind::End, b"")
+                .map_err(Error::from)
+                .and_then(|end| Ok(file.write(&end)?))
+                .and_then(|()| Ok(file.place(&name.path(self.store.directory()))?)),
+            (None, None) => Err(Error::Full),
+        };
+        if let Err(error) = placed {
+            self.spool.not_kept(&error);
+            drop(commit.done.send(Err(error)));
+            return;
+        }
+        // Whoever waited for the disk may be gone, and the device then takes the message for not sent.
+        if commit.done.is_closed() {
+            let _ = self.store.remove(name);
+            return;
+        }
+        let mut entry = Entry::found(name, kept.octets, Record::default(), commit.at);
+        entry.envelope = Some(self.envelope.clone());
+        entry.note_attempt(&commit.outcome.text(), commit.at);
+        entry.is_busy = commit.outcome == Outcome::Slow;
+        entry.is_ending = entry.is_busy;
+        // The record is for people. A disk that is full now has room for the message, and that is what counts.
+        let _ = self.store.write_record(self.id, &entry.record);
+        drop(kept.reserved);
+        self.spool.register(entry, &commit.outcome);
+        if commit.done.send(Ok(self.id)).is_err() {
+            self.spool.forget_unclaimed(self.id);
+        }
+    }
+
+    fn file_name(&self, unknown: u8) -> FileName {
+        FileName { id: self.id, unknown, phase: Phase::Message }
+    }
+}
+
+/// What a commit turns into an entry.
+struct Kept {
+    reserved: Option<Reserved>,
+    octets: u64,
+}
+
+impl Buffer {
+    fn fail(&mut self, error: Error) {
+        self.failure = Some(error);
+        self.pending = Vec::new();
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A job of the thread. Where the pool has no room for it, the message only streams.
+struct Work(Arc<Pipe>);
+
+impl Work {
+    fn run(self) {
+        self.0.write();
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let mut buffer = self.0.buffer.lock();
+        if mem::take(&mut buffer.is_running) && buffer.failure.is_none() {
+            buffer.fail(Error::NotDone(NotDone::Full));
+            buffer.commit = None;
+        }
+    }
+}
+
+/// The octets of a frame.
+const FRAME: usize = 64 * 1024;
+/// The octets that wait for the disk before the message has to.
+const LARGEST_BUFFER: usize = 512 * 1024;
