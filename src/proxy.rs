@@ -13,6 +13,7 @@
 //! | `listen` | addresses, sockets, worker threads |
 //! | `prepare`, `snapshot`, `running` | opens a configuration, runs it, and goes on with another |
 //! | `login_check` | a login without a device, for `packetboat check --online` and the page |
+//! | `spool_sender`, `transaction` | sends messages of the spool by their account |
 //! | `account_check` | the steps of an account's check, in words |
 
 mod account_check;
@@ -32,7 +33,9 @@ mod revocation;
 mod running;
 mod service;
 mod snapshot;
+mod spool_sender;
 mod telemetry;
+mod transaction;
 mod warm;
 
 use crate::config::Config;

@@ -186,7 +186,7 @@ async fn check(
 }
 
 /// Goes on until the server has let the session in.
-async fn log_in<D>(driver: &mut Driver<D, Stream>, mailbox: &Mailbox) -> Result<(), Failure>
+pub(super) async fn log_in<D>(driver: &mut Driver<D, Stream>, mailbox: &Mailbox) -> Result<(), Failure>
 where
     D: AsyncRead + AsyncWrite + Unpin,
 {

@@ -19,9 +19,11 @@ use super::process::ProcessState;
 use super::revocation::Revoked;
 use super::service::Service;
 use super::snapshot::Snapshot;
+use super::spool_sender::SpoolSender;
 use super::warm;
 use crate::config::{Config, Identity, Logins};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
+use crate::spool;
 use crate::token::{CachedToken, TokenStatus};
 use crate::transport::adopt;
 use crate::transport::upstream::{MailServer, Server};
@@ -142,6 +144,11 @@ impl RunningProxy {
         }
         if !config.listeners.iter().any(|one| matches!(one.logins, Logins::PassThrough(_))) {
             self.process.known.forget_passed();
+        }
+        if let Some(process) = &self.lifecycle {
+            let sender = Arc::new(SpoolSender::new(directory.map(Arc::clone), config.limits));
+            let spool = Arc::clone(&self.process.spool);
+            tokio::spawn(spool::run(spool, sender, lifecycle.clone(), process.clone()));
         }
         for server in warm {
             tokio::spawn(warm::keep(Arc::clone(server), lifecycle.clone()));

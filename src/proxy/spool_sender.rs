@@ -1,0 +1,135 @@
+//! The sender of the spool: it logs in by a message's account, as a device's connection does, and submits the message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::duplex;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::backend::Directory;
+use super::backend::mailbox::Mailbox;
+use super::connection::driver::Driver;
+use super::connection::network::{Network, Tcp};
+use super::login_check::log_in;
+use super::transaction::{Error, Outcome, Transaction};
+use crate::config::Limits;
+use crate::failure::{Failure, Kind, Reply};
+use crate::proto::{self, AccessSettings, Terms, UpstreamLogin};
+use crate::protocol::Protocol;
+use crate::spool::{Answer, Attempt, Envelope, Hold, Outgoing, Submit};
+use crate::token::AccessToken;
+use crate::transport::Stream;
+
+/// The accounts of one configuration.
+pub(super) struct SpoolSender {
+    directory: Option<Arc<Directory>>,
+    limits: Limits,
+}
+
+impl SpoolSender {
+    pub(super) fn new(directory: Option<Arc<Directory>>, limits: Limits) -> Self {
+        Self { directory, limits }
+    }
+
+    /// The mailbox that a message belongs to.
+    fn mailbox(&self, envelope: &Envelope) -> Result<Arc<Mailbox>, Hold> {
+        let Envelope { account, mailbox, .. } = envelope;
+        let directory = self.directory.as_ref();
+        let found = directory.and_then(|directory| directory.mailboxes.of(account, Protocol::Smtp));
+        let Some(found) = found else {
+            let why = format!("the configuration has no account \"{account}\" that sends any more");
+            return Err(Hold::NoAccount(why));
+        };
+        if found.account.mailbox.eq_ignore_ascii_case(mailbox) {
+            return Ok(Arc::clone(found));
+        }
+        let why =
+            format!("account \"{account}\" opens {} now, and the message is from {mailbox}", found.account.mailbox);
+        Err(Hold::NoAccount(why))
+    }
+
+    /// Logs in. A token that the server refuses is tried once more, as for a device.
+    async fn log_in(&self, mailbox: &Mailbox) -> Result<(Stream, Zeroizing<Vec<u8>>), Failure> {
+        let token = mailbox.token().await?;
+        let failure = match self.log_in_with(mailbox, &token).await {
+            Ok(stream) => {
+                mailbox.login_succeeded();
+                return Ok(stream);
+            }
+            Err(failure) => failure,
+        };
+        let is_about_token = matches!(failure.kind, Kind::LoginRefused | Kind::TokenExpired);
+        let other = if is_about_token { mailbox.token_instead_of(&token).await } else { None };
+        let Some(other) = other else { return Err(mailbox.explain(failure)) };
+        let stream = self.log_in_with(mailbox, &other).await.map_err(|failure| mailbox.explain(failure))?;
+        mailbox.login_succeeded();
+        Ok(stream)
+    }
+
+    async fn log_in_with(
+        &self,
+        mailbox: &Mailbox,
+        token: &AccessToken,
+    ) -> Result<(Stream, Zeroizing<Vec<u8>>), Failure> {
+        let server = Tcp.dial(&mailbox.server).await?;
+        let access = AccessSettings { probe: false, delete: false, submission: mailbox.submission() };
+        let terms = Terms::translated(Protocol::Smtp, access);
+        let login = UpstreamLogin { credentials: mailbox.credentials(token), security: server.security, terms };
+        // Nobody reads what the session says to its device.
+        let (_near, far) = duplex(REPLIES);
+        let mut driver = Driver::new(proto::login(Protocol::Smtp), far);
+        driver.connect(server.stream, login);
+        timeout(self.limits.upstream_login_timeout, log_in(&mut driver, mailbox))
+            .await
+            .unwrap_or_else(|_| Err(Failure::new(Kind::UpstreamTimeout, "")))?;
+        driver.take_upstream().ok_or_else(|| Failure::new(Kind::UpstreamLost, "behind the login"))
+    }
+}
+
+impl Submit for SpoolSender {
+    async fn submit(&self, mut outgoing: Outgoing) -> Attempt {
+        let mailbox = match self.mailbox(outgoing.envelope()) {
+            Ok(mailbox) => mailbox,
+            Err(hold) => return Attempt::Held(hold),
+        };
+        let _admission = match mailbox.admit().await {
+            Ok(admission) => admission,
+            Err(failure) if failure.kind == Kind::TooManySessions => return Attempt::Held(Hold::Busy),
+            Err(failure) => return Attempt::Held(Hold::Unreachable(failure.to_string())),
+        };
+        let (stream, unread) = match self.log_in(&mailbox).await {
+            Ok(stream) => stream,
+            Err(failure) => {
+                if let Some(wait) = failure.retry_after {
+                    mailbox.leave_alone(wait);
+                }
+                return Attempt::Held(hold(&failure));
+            }
+        };
+        let mut transaction = Transaction::new(stream, &unread, self.limits.submission);
+        let Outcome { answer, refused } = match transaction.send(&mut outgoing).await {
+            Ok(outcome) => {
+                transaction.quit().await;
+                outcome
+            }
+            Err(Error::Lost(why)) => Outcome { answer: Answer::Lost(why.to_string()), refused: Vec::new() },
+            Err(Error::Spool(error)) => return Attempt::Unreadable(error),
+        };
+        let is_sent = matches!(answer, Answer::Accepted(_));
+        let pause = if is_sent { mailbox.message_sent() } else { Duration::ZERO };
+        Attempt::Answered { answer, refused, pause }
+    }
+}
+
+/// What a failed login means for the mailbox's messages.
+fn hold(failure: &Failure) -> Hold {
+    let why = failure.to_string();
+    match failure.kind.reply() {
+        Reply::Unavailable | Reply::InUse | Reply::NotVerified | Reply::Observed => Hold::Unreachable(why),
+        Reply::BadCredentials | Reply::NotAuthorized | Reply::ContactAdmin => Hold::RefusedLogin(why),
+    }
+}
+
+/// The octets that the session's replies have room for.
+const REPLIES: usize = 64 * 1024;

@@ -1,0 +1,251 @@
+//! A mail transaction as a client (RFC 5321 §3.3): MAIL, RCPT and DATA for a message from the spool, one command at a
+//! time.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::config::SubmissionLimits;
+use crate::spool::{self, Answer, Envelope, Outgoing, Piece};
+
+/// A connection to a mail server that has let us in.
+pub(super) struct Transaction<S> {
+    stream: S,
+    /// What was read and is not a whole line yet.
+    unread: Vec<u8>,
+    limits: SubmissionLimits,
+}
+
+/// The outcome of a transaction.
+pub(super) struct Outcome {
+    pub(super) answer: Answer,
+    /// The recipients that the server has refused for good, each with its reply.
+    pub(super) refused: Vec<(String, String)>,
+}
+
+/// A reason why a transaction came to no answer.
+pub(super) enum Error {
+    /// The server was lost, with the words for it.
+    Lost(Lost),
+    /// The message's file does not let itself be sent. The final dot was not.
+    Spool(spool::Error),
+}
+
+/// The way in which a server was lost.
+pub(super) enum Lost {
+    Io(io::Error),
+    Closed,
+    Silent(Duration),
+    /// The server has sent what is no reply.
+    NoReply,
+}
+
+/// A whole reply.
+struct Reply {
+    class: u8,
+    text: String,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
+    /// A transaction on this stream. The server has sent `unread` already.
+    pub(super) fn new(stream: S, unread: &[u8], limits: SubmissionLimits) -> Self {
+        Self { stream, unread: unread.to_vec(), limits }
+    }
+
+    /// Sends the message. An error behind the final dot comes as [`Answer::Lost`], as the spool expects it.
+    pub(super) async fn send(&mut self, outgoing: &mut Outgoing) -> Result<Outcome, Error> {
+        let envelope = outgoing.envelope().clone();
+        let refused = match self.envelope(&envelope).await? {
+            Ok(refused) => refused,
+            Err(answer) => return Ok(Outcome { answer, refused: Vec::new() }),
+        };
+        let go_ahead = self.command("DATA").await?;
+        if go_ahead.class != b'3' {
+            return Ok(Outcome { answer: go_ahead.answer(), refused: Vec::new() });
+        }
+        loop {
+            match outgoing.next().await.map_err(Error::Spool)? {
+                Piece::More(piece) => self.write(&piece, self.limits.content_timeout).await?,
+                Piece::Last(piece) => {
+                    self.write(&piece, self.limits.content_timeout).await?;
+                    break;
+                }
+            }
+        }
+        let reply = self.reply(self.limits.answer_timeout).await?;
+        Ok(Outcome { answer: reply.answer(), refused })
+    }
+
+    /// Says goodbye. The message is settled, whatever the server answers.
+    pub(super) async fn quit(mut self) {
+        let _ = self.write(b"QUIT\r\n", GOODBYE).await;
+        let _ = timeout(GOODBYE, self.stream.shutdown()).await;
+    }
+
+    /// Names the sender and the recipients. Returns the recipients that were refused for good while others were taken,
+    /// or the answer to the whole message.
+    async fn envelope(&mut self, envelope: &Envelope) -> Result<Result<Vec<(String, String)>, Answer>, Error> {
+        let Envelope { sender, recipients, parameters, .. } = envelope;
+        let space = if parameters.is_empty() { "" } else { " " };
+        let reply = self.command(&format!("MAIL FROM:<{sender}>{space}{parameters}")).await?;
+        if reply.class != b'2' {
+            return Ok(Err(reply.answer()));
+        }
+        let mut refused = Vec::new();
+        for recipient in recipients {
+            let reply = self.command(&format!("RCPT TO:<{recipient}>")).await?;
+            match reply.class {
+                b'2' => {}
+                b'5' => refused.push((recipient.clone(), reply.text)),
+                // A later attempt reaches all of them: nobody gets the message twice.
+                _ => return Ok(Err(reply.answer())),
+            }
+        }
+        if refused.len() == recipients.len() {
+            let replies: Vec<String> = refused.into_iter().map(|(_, reply)| reply).collect();
+            return Ok(Err(Answer::Permanent(replies.join("; "))));
+        }
+        Ok(Ok(refused))
+    }
+
+    async fn command(&mut self, line: &str) -> Result<Reply, Error> {
+        self.write(format!("{line}\r\n").as_bytes(), self.limits.reply_timeout).await?;
+        self.reply(self.limits.reply_timeout).await
+    }
+
+    async fn write(&mut self, octets: &[u8], patience: Duration) -> Result<(), Error> {
+        let written = timeout(patience, async {
+            self.stream.write_all(octets).await?;
+            self.stream.flush().await
+        });
+        let written = written.await.map_err(|_| Error::Lost(Lost::Silent(patience)))?;
+        written.map_err(|error| Error::Lost(Lost::Io(error)))
+    }
+
+    async fn reply(&mut self, patience: Duration) -> Result<Reply, Error> {
+        let reply = timeout(patience, self.whole_reply()).await;
+        reply.unwrap_or(Err(Lost::Silent(patience))).map_err(Error::Lost)
+    }
+
+    async fn whole_reply(&mut self) -> Result<Reply, Lost> {
+        let mut text = String::new();
+        loop {
+            let line = self.line().await?;
+            let (code, rest) = line.split_at_checked(3).ok_or(Lost::NoReply)?;
+            if !matches!(code, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9']) {
+                return Err(Lost::NoReply);
+            }
+            if text.is_empty() {
+                text.extend(code.iter().map(|&digit| char::from(digit)));
+            }
+            let shown = rest.get(1..).unwrap_or_default().trim_ascii();
+            if text.len() + shown.len() < LONGEST_REPLY {
+                text.push(' ');
+                text.extend(shown.iter().map(|&one| if (b' '..=b'~').contains(&one) { char::from(one) } else { '?' }));
+            }
+            match rest.first() {
+                Some(b'-') => {}
+                Some(b' ') | None => {
+                    let class = code.first().copied().unwrap_or_default();
+                    return Ok(Reply { class, text: text.trim_end().to_owned() });
+                }
+                Some(_) => return Err(Lost::NoReply),
+            }
+        }
+    }
+
+    /// Reads a line, without its line end.
+    async fn line(&mut self) -> Result<Vec<u8>, Lost> {
+        loop {
+            if let Some(at) = memchr::memchr(b'\n', &self.unread) {
+                let rest = self.unread.split_off(at + 1);
+                let mut line = std::mem::replace(&mut self.unread, rest);
+                line.truncate(at);
+                return Ok(line.strip_suffix(b"\r").unwrap_or(&line).to_vec());
+            }
+            if self.unread.len() > LONGEST_LINE {
+                return Err(Lost::NoReply);
+            }
+            if self.stream.read_buf(&mut self.unread).await.map_err(Lost::Io)? == 0 {
+                return Err(Lost::Closed);
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// The reply to a message or to a part of its envelope. 421 and others are for the moment.
+    fn answer(self) -> Answer {
+        match self.class {
+            b'2' => Answer::Accepted(self.text),
+            b'5' => Answer::Permanent(self.text),
+            _ => Answer::Temporary(self.text),
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "the mail server was lost: {error}"),
+            Self::Closed => f.write_str("the mail server has closed the connection"),
+            Self::Silent(patience) => {
+                write!(f, "the mail server did not answer within {}", humantime::format_duration(*patience))
+            }
+            Self::NoReply => f.write_str("the mail server has sent what is no reply"),
+        }
+    }
+}
+
+const LONGEST_LINE: usize = 8 * 1024;
+/// The octets of a reply that are repeated.
+const LONGEST_REPLY: usize = 500;
+/// The time for the last words to the server.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    /// The reply that is read from these octets, at every cut.
+    async fn read(octets: &[u8]) -> Option<(u8, String)> {
+        let limits =
+            crate::config::Config::parse(LISTENER, std::path::Path::new("x")).unwrap().config.limits.submission;
+        let mut all = Vec::new();
+        for cut in 0..=octets.len() {
+            let (near, mut far) = duplex(64 * 1024);
+            far.write_all(&octets[cut..]).await.unwrap();
+            drop(far);
+            let mut transaction = Transaction::new(near, &octets[..cut], limits);
+            all.push(transaction.whole_reply().await.ok().map(|reply| (reply.class, reply.text)));
+        }
+        all.dedup();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.pop().unwrap()
+    }
+
+    const LISTENER: &str = "[[listener]]\nprotocol = \"smtp\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
+
+    #[tokio::test]
+    async fn replies_are_read_whole() {
+        for (octets, expected) in [
+            (&b"250 2.0.0 ok\r\n"[..], Some((b'2', "250 2.0.0 ok"))),
+            (b"250\r\n", Some((b'2', "250"))),
+            (b"550-5.7.60 not\r\n550 5.7.60 as them\r\n", Some((b'5', "550 5.7.60 not 5.7.60 as them"))),
+            (b"451 4.7.0 l\xe4ter\n", Some((b'4', "451 4.7.0 l?ter"))),
+            (b"250 ok", None),
+            (b"", None),
+            (b"ok\r\n", None),
+            (b"150 x\r\n", None),
+            (b"2501\r\n", None),
+        ] {
+            let expected = expected.map(|(class, text)| (class, text.to_owned()));
+            assert_eq!(read(octets).await, expected, "{}", octets.escape_ascii());
+        }
+        assert_eq!(read(&[b'2'; 10_000]).await, None);
+    }
+}
