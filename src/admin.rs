@@ -20,6 +20,7 @@ mod reverse_dns;
 mod role;
 mod sign_in_status;
 mod sign_ins;
+mod spool;
 mod status;
 mod technician;
 mod way_in;

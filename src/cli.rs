@@ -26,6 +26,7 @@ mod run;
 mod run_files;
 mod service_user;
 mod setup;
+mod spool;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -181,6 +182,16 @@ enum Command {
         #[command(flatten)]
         arguments: setup::Arguments,
     },
+    /// List, show, remove and retry the messages that a mail server has not taken yet
+    ///
+    /// Asks the running proxy at the socket in the state directory, which root and the service's user may open. Messages
+    /// come here from listeners with spool = "fallback".
+    Spool {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(subcommand)]
+        action: spool::Action,
+    },
     /// Show, export or renew the certificate that devices see
     Certificate {
         #[command(flatten)]
@@ -281,6 +292,7 @@ pub fn main() -> ExitCode {
             login::login(&proven, &arguments)
         }),
         Command::Setup { file, arguments } => file.load().and_then(|proven| setup::setup(&proven.config, &arguments)),
+        Command::Spool { file, action } => spool::act(&file, &action),
         Command::Certificate { file, action } => {
             file.load().and_then(|proven| certificate::act(&file, &proven.config, &action))
         }

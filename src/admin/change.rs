@@ -21,6 +21,7 @@ impl Admin {
             "/sign-in" => self.begin_sign_in(received).await,
             "/sign-in/answer" => self.answer_sign_in(received).await,
             "/edit/add" | "/edit/password" | "/edit/remove" => self.edit(received).await,
+            "/spool/remove" | "/spool/retry" => self.change_spool(received, client).await,
             "/sign-in/cancel" => self.cancel_sign_in(received).await,
             _ => Response::text(405, "GET alone is answered here\n"),
         }

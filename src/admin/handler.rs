@@ -38,6 +38,8 @@ impl Admin {
             Ok(role) => match received.path.as_str() {
                 "/device.events" => self.device_events(received, role).await,
                 "/device.json" => self.device(received, role).await.into(),
+                "/spool/message" => self.spool_message(received).into(),
+                "/spool/content" => self.spool_content(received, client).await.into(),
                 "/status.json" if role == Role::Technician => self.technicians_status().await.into(),
                 path => self.route(path, client).await.into(),
             },
@@ -71,8 +73,10 @@ impl Admin {
             "/live" => caches.live.get(|| async move { health_response("alive\n", admin.stuck_thread().await) }).await,
             "/ready" => caches.ready.get(|| async move { admin.ready().await }).await,
             "/metrics" => caches.metrics.get(|| async move { admin.metrics().await }).await,
+            "/spool.js" => Response::of(200, "text/javascript; charset=utf-8", SPOOL),
             "/actions.json" => self.actions(),
             "/pauses" => Response::text(200, pauses(&self.serving.read().await.token_statuses())),
+            "/spool.json" => self.spool_list(),
             "/status.json" => caches.status.get(|| async move { admin.status().await }).await,
             "/inventory.json" => caches.inventory.get(|| async move { admin.inventory(to_json).await }).await,
             "/inventory.csv" => caches.table.get(|| async move { admin.inventory(to_csv).await }).await,
@@ -248,6 +252,7 @@ const ACCESS: &str = include_str!("page/access.js");
 const DEVICE: &str = include_str!("page/device.js");
 const EDIT: &str = include_str!("page/edit.js");
 const SIGN_IN: &str = include_str!("page/sign_in.js");
+const SPOOL: &str = include_str!("page/spool.js");
 const STRANGERS: &str = include_str!("page/strangers.js");
 const TREE: &str = include_str!("page/tree.js");
 pub(super) const JSON: &str = "application/json";

@@ -119,6 +119,7 @@ const OPEN: &[&str] = &[
     "/device.js",
     "/edit.js",
     "/sign_in.js",
+    "/spool.js",
     "/devices.js",
     "/strangers.js",
     "/tree.js",

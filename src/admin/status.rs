@@ -106,6 +106,7 @@ impl Admin {
             "no_token": has_no_token(&tokens),
             "ca": facts.authority.as_ref().map(|one| described("ca", one)),
             "expiries": expiries.iter().map(described_end).collect::<Vec<_>>(),
+            "spool": self.spool_status(),
             "history": self.history(),
             "totals": {
                 "sessions": counted.sessions,

@@ -22,6 +22,7 @@ impl Admin {
         let (is_ready, facts) = (self.why_not_ready().await.is_none(), self.facts().await);
         let names = self.descriptions().await;
         let (inventory, started) = (std::sync::Arc::clone(&self.common.inventory), self.started);
+        let spool = self.spool_counts();
         render(move || {
             let seen = names.devices(&inventory);
             let configured: Vec<Value> = inventory.reports(&seen).iter().map(report).collect();
@@ -31,6 +32,7 @@ impl Admin {
                 "now": unix_time(),
                 "started": started,
                 "ready": is_ready,
+                "spool": spool,
                 "devices": seen.iter().map(device).collect::<Vec<_>>(),
                 "configured": configured,
                 "ca": facts.authority.as_ref().map(|one| described("ca", one)),

@@ -84,6 +84,38 @@ pub(super) async fn request_at_socket(directory: &Path, path: &str, patience: Du
     Some(Answer { status, body: body.to_vec() })
 }
 
+/// Sends a form to the running proxy, at the socket in the state directory alone: a change is asked for by root, or by
+/// the service's user.
+///
+/// # Errors
+/// No proxy runs, this user may not ask it, or it does not answer.
+pub(super) async fn request_change(
+    file: &ConfigFile,
+    path: &str,
+    form: String,
+    patience: Duration,
+) -> Result<Answer, CommandError> {
+    let mut denied = None;
+    for directory in file.state_directories() {
+        match state::socket::connect(&directory) {
+            Ok(Some(stream)) => {
+                let at = |why: &dyn Display| unavailable(format_args!("packetboat at {}: {why}", directory.display()));
+                let stream = UnixStream::from_std(stream).map_err(|error| at(&error))?;
+                let (status, body) = http::post(stream, path, form, patience).await.map_err(|error| at(&error))?;
+                return Ok(Answer { status, body: body.to_vec() });
+            }
+            Ok(None) => {}
+            Err(why) if why.is_denied() => denied = denied.or(Some(no_right(&directory))),
+            Err(why) => denied = denied.or(Some(unavailable(why))),
+        }
+    }
+    Err(denied.or_else(|| unreadable(file)).unwrap_or_else(|| {
+        unavailable(
+            "packetboat is not running, or has no state directory: messages in the spool are changed through it",
+        )
+    }))
+}
+
 /// The error where this user may not look into the state directory, whether a proxy runs or not.
 fn no_right(directory: &Path) -> CommandError {
     let owner = fs::metadata(directory).ok().map(|metadata| metadata.uid()).filter(|user| *user != 0);

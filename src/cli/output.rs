@@ -50,6 +50,14 @@ pub(super) fn print_der(certificate: &[u8]) -> Result<(), CommandError> {
     write(certificate)
 }
 
+/// Prints octets of others as they are; to a terminal as printable text.
+pub(super) fn print_octets(octets: &[u8]) -> Result<(), CommandError> {
+    if stdout().is_terminal() {
+        return print(Printable::lines(String::from_utf8_lossy(octets)));
+    }
+    write(octets)
+}
+
 /// Returns whether standard output is a terminal, which shows colours.
 pub(super) fn has_colours() -> bool {
     stdout().is_terminal()

@@ -111,7 +111,7 @@ impl Spool {
         Some(Details { item, reason })
     }
 
-    /// The content of a message, as it goes up. It blocks.
+    /// The content of a message, without what the transfer adds: doubled dots, and the final one. It blocks.
     ///
     /// # Errors
     /// There is no such message, or its file does not open.
@@ -126,7 +126,7 @@ impl Spool {
             match opener.next()? {
                 (Kind::Content, piece) => content.extend_from_slice(&piece),
                 (Kind::Envelope, _) => return Err(opener.damaged()),
-                (Kind::End, _) => return Ok(content),
+                (Kind::End, _) => return Ok(without_dots(&content)),
             }
         }
     }
@@ -211,6 +211,15 @@ impl Spool {
         let name = queue.entries.get(&id).map(|entry| entry.name).ok_or(Refusal::Unknown)?;
         Ok((queue.store.clone().ok_or(Refusal::Unknown)?, name))
     }
+}
+
+fn without_dots(content: &[u8]) -> Vec<u8> {
+    let content = content.strip_suffix(b".\r\n").unwrap_or(content);
+    let mut plain = Vec::with_capacity(content.len());
+    for line in content.split_inclusive(|octet| *octet == b'\n') {
+        plain.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+    }
+    plain
 }
 
 fn item(entry: &Entry, due: Instant, hold: Option<String>) -> Item {

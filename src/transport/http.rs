@@ -218,6 +218,40 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let request = hyper::Request::builder().uri(path).header(HOST, "localhost").body(Full::<Bytes>::default())?;
+    exchange(stream, request, patience, most).await
+}
+
+/// Sends a form in a `POST` over a connection to a server of this computer. Returns its status and its body.
+///
+/// # Errors
+/// It breaks off, says too much, or does not answer in time.
+pub async fn post<S>(
+    stream: S,
+    path: &str,
+    form: String,
+    patience: Duration,
+) -> Result<(u16, Zeroizing<Vec<u8>>), Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let request = hyper::Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(HOST, "localhost")
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::new(Bytes::from(form)))?;
+    exchange(stream, request, patience, LONGEST_BODY).await
+}
+
+async fn exchange<S>(
+    stream: S,
+    request: hyper::Request<Full<Bytes>>,
+    patience: Duration,
+    most: usize,
+) -> Result<(u16, Zeroizing<Vec<u8>>), Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let asking = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let asking = async {

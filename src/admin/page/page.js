@@ -5,6 +5,7 @@ import { answer, grouped, part, showConfigured, showDevices, summary } from "./d
 import { attempt, begin, resume, tryButton } from "./actions.js";
 import { beginEdit, showEdit } from "./edit.js";
 import { isDue, showSignIns } from "./sign_in.js";
+import { beginSpool, showSpool } from "./spool.js";
 import {
   DAY, h, patch, write, at, within, number, count, sum, clock, exact, span, relative, when, none, advice, cell, row, first, reach,
 } from "./tree.js";
@@ -292,7 +293,7 @@ async function poll() {
   timer = setTimeout(poll, EVERY);
 }
 
-const FOR_ALL = [showHead, showConfigured, showDevices, showAuthority];
+const FOR_ALL = [showHead, showConfigured, showDevices, showSpool, showAuthority];
 const FOR_ADMINISTRATORS = [showEdit, showCharts, showIdentities, showSignIns, showAccounts, showExpiries, showListeners];
 
 function show(next) {
@@ -314,6 +315,7 @@ function beginActions() {
   begun = true;
   const post = (path, fields, patience) => change(path, fields, status.form_token, patience);
   beginEdit({ post });
+  beginSpool({ post });
   begin({ get: ask, post, redraw: () => [showAccounts, showSignIns].forEach((draw) => draw(status)) });
 }
 
