@@ -6,6 +6,7 @@
 
 mod dialect;
 mod imap;
+mod kept;
 mod line;
 mod login_attempt;
 mod pop3;
@@ -23,6 +24,7 @@ use crate::protocol::Protocol;
 use crate::submission::Announcement;
 use dialect::Dialect;
 use imap::Imap;
+pub use kept::{KeepReason, MessageEnvelope};
 use pop3::Pop3;
 pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
@@ -123,6 +125,19 @@ pub trait Session: Send {
     /// connection first. Returns whether the session goes on.
     fn upstream_lost(&mut self, out: &mut Outbox) -> bool;
 
+    /// Goes on after [`Action::MessageBegins`]: the octets for the server, from here to the end of the data, are kept as
+    /// well, or are not.
+    fn message_begun(&mut self, is_kept: bool, out: &mut Outbox);
+
+    /// Goes on after [`Action::Keep`]: the message is kept, or could not be. Where the server's answer to a message
+    /// takes long, call it without that action, once the message is kept; the connection to the server is not the
+    /// session's any more.
+    fn message_kept(&mut self, is_kept: bool, out: &mut Outbox);
+
+    /// Lets the device in although no server was reached, in answer to [`Action::Authenticate`]. Its messages are kept.
+    /// Returns whether the session can.
+    fn logged_in_without_server(&mut self, login: UpstreamLogin, out: &mut Outbox) -> bool;
+
     /// Decides what becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed
     /// after login. The session sends nothing behind octets that are forwarded: they are half a line.
     fn leftover(&mut self, side: Side) -> Leftover;
@@ -153,6 +168,12 @@ pub enum Action {
     LoginFailed(Failure),
     /// The server has sent something that an operator should know. The session needs nothing.
     Notice(Failure),
+    /// The content of this message comes next. Make ready to keep it, then call
+    /// [`message_begun`](Session::message_begun).
+    MessageBegins(Box<MessageEnvelope>),
+    /// All of the message has come, and no server has taken it. Keep it, then call
+    /// [`message_kept`](Session::message_kept).
+    Keep(KeepReason),
     /// The server has taken a message. The session needs nothing.
     Submitted(Submitted),
     /// Drop the upstream connection at once, for this reason: half a message there must not become a whole one.
@@ -278,6 +299,8 @@ pub struct Offer {
     pub xoauth2: bool,
     /// The answer to EHLO, in SMTP.
     pub submission: Announcement,
+    /// A message that the server does not take at once is kept here, in SMTP.
+    pub keeps: bool,
 }
 
 impl Offer {
@@ -288,6 +311,7 @@ impl Offer {
         plaintext_login: false,
         xoauth2: false,
         submission: Announcement::DEFAULT,
+        keeps: false,
     };
 
     /// Returns whether a login may be sent now.

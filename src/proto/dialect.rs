@@ -175,6 +175,12 @@ pub(super) trait Relay: Send {
         false
     }
 
+    /// Goes on with a message's content, which is kept or is not.
+    fn message_begun(&mut self, _is_kept: bool, _: &mut Outbox) {}
+
+    /// Goes on behind a message that is kept, or could not be.
+    fn message_kept(&mut self, _is_kept: bool, _: &mut Outbox) {}
+
     /// Decides what becomes of octets that a side has left when it closed.
     fn leftover(&mut self, side: Side) -> Leftover;
 }

@@ -244,6 +244,30 @@ impl<D: Dialect> Session for Machine<D> {
         }
     }
 
+    fn message_begun(&mut self, is_kept: bool, out: &mut Outbox) {
+        if let State::Relay(relay) = &mut self.state {
+            relay.message_begun(is_kept, out);
+        }
+    }
+
+    fn message_kept(&mut self, is_kept: bool, out: &mut Outbox) {
+        if let State::Relay(relay) = &mut self.state {
+            relay.message_kept(is_kept, out);
+        }
+    }
+
+    fn logged_in_without_server(&mut self, login: UpstreamLogin, out: &mut Outbox) -> bool {
+        let State::LoggingIn(tag, _) = &self.state else { return false };
+        let mut answer = Outbox::default();
+        let mut relay = D::logged_in(tag, D::Client::new(login), &self.offer, &mut answer.downstream);
+        if !self.offer.keeps || !relay.upstream_lost(&mut answer) {
+            return false;
+        }
+        out.downstream.extend_from_slice(&answer.downstream);
+        self.state = State::Relay(relay);
+        true
+    }
+
     fn tls_started(&mut self, side: Side, out: &mut Outbox) {
         match (side, &mut self.state) {
             (Side::Downstream, _) => {

@@ -3,6 +3,7 @@
 mod deadline;
 pub(super) mod driver;
 mod enter;
+mod keep;
 mod leave;
 mod login;
 mod mistake;
@@ -35,6 +36,7 @@ use crate::proto::{Awaited, Credentials, UpstreamLogin};
 use crate::text::excerpt;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
+use deadline::Then;
 use driver::{Driver, Event};
 use network::{Network, Tcp};
 use refuse::refuse_announced;
@@ -128,6 +130,8 @@ struct Connection<'a, 'r, N: Network> {
     retry: Option<Box<UpstreamLogin>>,
     /// The opened mailbox of a translated login.
     opened: Option<Authorized>,
+    /// The last failure to reach a server for a session that keeps its messages, and its time.
+    unreachable: Option<Box<(Instant, Failure)>>,
     /// The wait before the device is heard again, where its mailbox has sent many messages of late.
     pause: Option<Duration>,
     /// The login that the server has, where logins are passed through.
@@ -158,6 +162,7 @@ impl<'a, 'r, N: Network> Connection<'a, 'r, N> {
             server: None,
             retry: None,
             opened: None,
+            unreachable: None,
             pause: None,
             attempt: None,
         }
@@ -195,6 +200,14 @@ impl<N: Network> Connection<'_, '_, N> {
             }
             Event::Notice(failure) => {
                 self.noticed(&failure);
+                Ok(())
+            }
+            Event::MessageBegins(envelope) => {
+                self.message_begins(&envelope);
+                Ok(())
+            }
+            Event::Keep(reason) => {
+                Box::pin(self.keep(reason)).await;
                 Ok(())
             }
             Event::Submitted(submitted) => {
@@ -265,6 +278,9 @@ impl<N: Network> Connection<'_, '_, N> {
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
         }
+        if self.may_begin_without_server(failure) && self.begin_without_server(failure) {
+            return;
+        }
         self.driver.login_failed(failure);
         self.attempt.take().into_iter().for_each(|attempt| attempt.failed(failure));
         self.retry = None;
@@ -314,10 +330,11 @@ impl<N: Network> Connection<'_, '_, N> {
             // Octets may have moved since.
             let deadline = self.deadline();
             if deadline.at <= Instant::now() {
-                if !deadline.is_of_server {
-                    return Err(deadline.failure);
+                match deadline.then {
+                    Then::Fail => return Err(deadline.failure),
+                    Then::LeaveServer => Box::pin(self.leave_server()).await,
+                    Then::Keep => Box::pin(self.answer_is_late()).await,
                 }
-                Box::pin(self.leave_server()).await;
             }
         }
     }
@@ -348,11 +365,11 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Decides whether the connection survives a failure. A server that fails during the login costs the device that
     /// login alone. A device that is gone after LOGOUT or QUIT still has its command carried out.
     fn survive(&mut self, failure: Failure) -> Result<(), Ending> {
-        if self.driver.session().awaited() == Some(Awaited::Answer) {
-            return self.survive_unanswered(failure);
-        }
         if failure.kind == Kind::UpstreamLost && self.goes_on_without_server() {
             return Ok(());
+        }
+        if self.driver.session().awaited() == Some(Awaited::Answer) {
+            return self.survive_unanswered(failure);
         }
         let session = self.driver.session();
         let is_leaving = self.device_is_gone || session.activity().has_logged_out;

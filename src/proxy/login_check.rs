@@ -202,7 +202,12 @@ where
                 return Err(Failure::new(Kind::UpstreamLost, "in the middle of the login"));
             }
             // The empty device has closed; nothing here depends on it.
-            Event::HalfClosed | Event::Waits | Event::Notice(_) | Event::Submitted(_) => {}
+            Event::HalfClosed
+            | Event::Waits
+            | Event::Notice(_)
+            | Event::Submitted(_)
+            | Event::MessageBegins(_)
+            | Event::Keep(_) => {}
             Event::Authenticate(_)
             | Event::Connect
             | Event::ServerLeft

@@ -69,6 +69,7 @@ impl Service {
             // The mail server decides on a login that is passed through.
             xoauth2: matches!(*self.logins, Backend::PassThrough(_)),
             submission: self.listener.submission,
+            keeps: self.spool.is_some(),
         };
         proto::session(self.listener.protocol, offer, command_limits(&self.limits))
     }

@@ -79,6 +79,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
         Ok(Outcome { answer: reply.answer(), refused })
     }
 
+    /// Waits for the answer to a message that was sent before.
+    pub(super) async fn late_answer(&mut self, patience: Duration) -> Answer {
+        match self.reply(patience).await {
+            Ok(reply) => reply.answer(),
+            Err(Error::Lost(lost)) => Answer::Lost(lost.to_string()),
+            Err(Error::Spool(error)) => Answer::Lost(error.to_string()),
+        }
+    }
+
     /// Says goodbye. The message is settled, whatever the server answers.
     pub(super) async fn quit(mut self) {
         let _ = self.write(b"QUIT\r\n", GOODBYE).await;

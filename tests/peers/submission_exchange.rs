@@ -3,6 +3,7 @@
 
 mod attacks;
 mod counted;
+mod kept;
 mod keys;
 mod reconnected;
 mod refusals;

@@ -7,6 +7,7 @@
 mod command;
 mod connect;
 mod content;
+mod keep;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,8 @@ use super::content::Content;
 use super::reply::ReplyLine;
 use super::rules::SessionRules;
 use crate::proto::{
-    Action, Activity, Awaited, Failure, Kind, Leftover, Offer, Outbox, Responses, Side, Step, UpstreamLogin, dialect,
+    Action, Activity, Awaited, Failure, KeepReason, Kind, Leftover, Offer, Outbox, Responses, Side, Step,
+    UpstreamLogin, dialect,
 };
 use crate::text::excerpt;
 use transaction::Transaction;
@@ -33,6 +35,8 @@ pub(in crate::proto) struct Relay {
     has_server: bool,
     /// The server of the present message was lost, and another one was asked for.
     is_second_server: bool,
+    /// The driver keeps the present message's content.
+    is_kept: bool,
     /// The server has refused DATA, and the device has said nothing since.
     is_data_refused: bool,
     /// The lines of the server's reply whose last line is still to come.
@@ -64,6 +68,10 @@ enum Stage {
     Replaying(Pending, usize),
     /// The server has asked for the content, and it goes up.
     Content(Box<Content>),
+    /// The content can be kept, and the driver is asked to do so. The device has not heard the answer to DATA yet.
+    Opening { content: Box<Content>, answer: Vec<u8>, is_hasty: bool, is_asked: bool },
+    /// The message is to be kept, for this reason; none once the driver knows.
+    Keeping(Option<KeepReason>),
     /// The content must not reach the server. The connection there is closed, the rest is dropped, and this reply is
     /// due.
     Refused(Box<Content>, Vec<u8>),
@@ -119,6 +127,7 @@ impl Relay {
             rules,
             has_server: true,
             is_second_server: false,
+            is_kept: false,
             is_data_refused: false,
             held: None,
             transaction: None,
@@ -145,7 +154,15 @@ fn unexpected(line: &[u8]) -> Failure {
 
 impl dialect::Relay for Relay {
     fn recv(&mut self, side: Side, input: &[u8], activity: &mut Activity, out: &mut Outbox) -> Result<Step, Failure> {
-        match &self.stage {
+        match &mut self.stage {
+            Stage::Opening { is_asked: is_asked @ false, .. } => {
+                *is_asked = true;
+                return Ok(Step::Act(0, Action::MessageBegins(self.message_envelope())));
+            }
+            Stage::Keeping(reason @ Some(_)) => {
+                let reason = reason.take().unwrap_or(KeepReason::ServerLost);
+                return Ok(Step::Act(0, Action::Keep(reason)));
+            }
             Stage::Wanting(pending) => {
                 self.stage = Stage::Connecting(*pending, None);
                 return Ok(Step::Act(0, Action::Connect));
@@ -162,7 +179,8 @@ impl dialect::Relay for Relay {
             (Side::Downstream, Stage::Refused(..)) => Ok(self.refused(input, out)),
             (
                 Side::Downstream,
-                Stage::Pending(Pending::Data { is_hasty })
+                Stage::Opening { is_hasty, .. }
+                | Stage::Pending(Pending::Data { is_hasty })
                 | Stage::Connecting(Pending::Data { is_hasty }, _)
                 | Stage::Replaying(Pending::Data { is_hasty }, _),
             ) => {
@@ -172,6 +190,9 @@ impl dialect::Relay for Relay {
             (Side::Upstream, Stage::Content(_)) => self.early(input),
             (Side::Upstream, Stage::Connecting(..)) => Ok(self.logging_in(input, out)),
             (Side::Upstream, Stage::Replaying(..)) => self.replayed(input, out),
+            (Side::Upstream, Stage::Opening { .. } | Stage::Keeping(_)) | (Side::Downstream, Stage::Keeping(_)) => {
+                Ok(Step::Read)
+            }
             (Side::Upstream, Stage::Ready | Stage::Skipping | Stage::Pending(_)) => self.reply(input, out),
             (Side::Upstream, Stage::Refused(..) | Stage::Over)
             | (Side::Downstream, Stage::Pending(_) | Stage::Connecting(..) | Stage::Replaying(..) | Stage::Over)
@@ -196,7 +217,7 @@ impl dialect::Relay for Relay {
             Stage::Connecting(_, Some(_)) => return None,
             Stage::Ready | Stage::Skipping if self.is_between_messages() => Awaited::Mail,
             Stage::Ready | Stage::Skipping | Stage::SentAhead | Stage::Over => Awaited::Command,
-            Stage::Content(_) | Stage::Refused(..) => Awaited::Content,
+            Stage::Opening { .. } | Stage::Content(_) | Stage::Keeping(_) | Stage::Refused(..) => Awaited::Content,
             Stage::Pending(Pending::Message) => Awaited::Answer,
             Stage::Pending(_) | Stage::Wanting(_) | Stage::Connecting(..) | Stage::Replaying(..) => Awaited::Reply,
         })
@@ -205,7 +226,10 @@ impl dialect::Relay for Relay {
     fn leftover(&mut self, side: Side) -> Leftover {
         match (side, &self.stage) {
             // Commands that the device has sent ahead are obeyed: QUIT, mostly.
-            (Side::Downstream, Stage::Pending(_) | Stage::Replaying(..)) => Leftover::Wait,
+            (
+                Side::Downstream,
+                Stage::Pending(_) | Stage::Replaying(..) | Stage::Opening { .. } | Stage::Keeping(_),
+            ) => Leftover::Wait,
             // Half a message never becomes a whole one.
             (Side::Downstream | Side::Upstream, _) => Leftover::Discard,
         }
@@ -231,7 +255,18 @@ impl dialect::Relay for Relay {
         self.not_connected(failure, out);
     }
 
+    fn message_begun(&mut self, is_kept: bool, out: &mut Outbox) {
+        self.begun(is_kept, out);
+    }
+
+    fn message_kept(&mut self, is_kept: bool, out: &mut Outbox) {
+        self.kept(is_kept, out);
+    }
+
     fn upstream_lost(&mut self, out: &mut Outbox) -> bool {
         self.server_lost(out)
     }
 }
+
+/// The reply to a command whose server was lost.
+const LOST: &str = "451 4.4.2 connection to the mail server lost, try again later";

@@ -13,13 +13,24 @@ pub(super) struct Deadline {
     pub(super) at: Instant,
     /// The failure when it has passed.
     pub(super) failure: Failure,
-    /// The session goes on without its server then.
-    pub(super) is_of_server: bool,
+    /// The consequence.
+    pub(super) then: Then,
+}
+
+/// The consequences of a deadline that passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The connection ends.
+    Fail,
+    /// The session goes on without its server.
+    LeaveServer,
+    /// The message is kept, and the session goes on without its server.
+    Keep,
 }
 
 impl Deadline {
     fn new(at: Instant, failure: Failure) -> Self {
-        Self { at, failure, is_of_server: false }
+        Self { at, failure, then: Then::Fail }
     }
 }
 
@@ -103,7 +114,13 @@ impl<N: Network> Connection<'_, '_, N> {
         let deadline = Deadline::new(since + limit, Failure::new(kind, detail));
         let leave = last_move + limits.idle_server_timeout;
         if awaited == Awaited::Mail && leave < deadline.at {
-            return Deadline { at: leave, is_of_server: true, ..deadline };
+            return Deadline { at: leave, then: Then::LeaveServer, ..deadline };
+        }
+        if awaited == Awaited::Answer
+            && let Some(patience) = self.patience()
+            && since + patience < deadline.at
+        {
+            return Deadline { at: since + patience, then: Then::Keep, ..deadline };
         }
         deadline
     }

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Side};
-use crate::proto::{Credentials, Outbox, Session, Submitted, UpstreamLogin};
+use crate::proto::{Awaited, Credentials, KeepReason, MessageEnvelope, Outbox, Session, Submitted, UpstreamLogin};
+use crate::spool::Writer;
 use end::{End, Half};
 
 /// A session with its two streams: one to the device, one to the mail server.
@@ -33,6 +34,8 @@ use end::{End, Half};
 /// | [`Ended`](Event::Ended), the device, after the login | [`close`](Self::close) the server's side, await its end |
 /// | [`Close`](Event::Close), [`Stopped`](Event::Stopped), any other [`Ended`](Event::Ended) | go to 4 |
 /// | [`Ended`](Event::Ended), the server, after the login | [`upstream_lost`](Self::upstream_lost), or go to 4 |
+/// | [`MessageBegins`](Event::MessageBegins) | [`message_begun`](Self::message_begun) |
+/// | [`Keep`](Event::Keep) | [`message_kept`](Self::message_kept) |
 /// | all others | none |
 ///
 /// 4. Call [`end_with`](Self::end_with) where the device should learn the reason, or else
@@ -58,6 +61,10 @@ pub struct Driver<D, U> {
     last_sent: Instant,
     /// The octets that servers of before have passed to the device.
     answered_before: u64,
+    /// The thing that submission waited for at the last step.
+    awaited: Option<Awaited>,
+    /// The file that gets the present message's content as well.
+    keeper: Option<Box<Writer>>,
     /// The time since which something waits for the end of a response, while the server is silent. [`Event::Waits`] was
     /// reported.
     waits_since: Option<Instant>,
@@ -80,13 +87,18 @@ pub enum Event {
     LoginFailed(Failure),
     /// The server has sent something that an operator should know.
     Notice(Failure),
+    /// The content of a message comes next, and may be kept.
+    MessageBegins(Box<MessageEnvelope>),
+    /// A message is at its end that no server has taken.
+    Keep(KeepReason),
     /// The server has taken a message.
     Submitted(Submitted),
     /// The session needs a server, although the device has logged in before. Find it and dial it.
     Connect,
     /// The server has closed, and the session goes on without it.
     ServerLeft,
-    /// Something begins to wait for the end of a response, which has less time than an idle session.
+    /// The session begins to wait for something that has less time: the end of a response, the next message, or the
+    /// answer to a message that may be kept.
     Waits,
     /// The device has closed its half during a login. It may still read the answer, which has less time now.
     HalfClosed,
@@ -116,6 +128,8 @@ where
             last_move: Instant::now(),
             last_sent: Instant::now(),
             answered_before: 0,
+            awaited: None,
+            keeper: None,
             waits_since: None,
             message_ended: None,
             half_close_reported: false,
@@ -228,6 +242,43 @@ where
         let goes_on = self.session.upstream_lost(&mut self.outbox);
         self.state_has_changed();
         goes_on
+    }
+
+    /// Goes on with a message's content, which this writer gets as well.
+    pub fn message_begun(&mut self, writer: Option<Writer>) {
+        self.session.message_begun(writer.is_some(), &mut self.outbox);
+        self.keeper = writer.map(Box::new);
+        self.state_has_changed();
+    }
+
+    /// Goes on behind a message that is kept, or could not be. The connection to a server that has not answered it yet
+    /// is to be taken before.
+    pub fn message_kept(&mut self, is_kept: bool) {
+        self.session.message_kept(is_kept, &mut self.outbox);
+        self.state_has_changed();
+    }
+
+    /// Returns whether the present message's content can be kept.
+    pub fn has_keeper(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Takes the writer of the present message.
+    pub fn take_keeper(&mut self) -> Option<Writer> {
+        self.keeper.take().map(|writer| *writer)
+    }
+
+    /// Lets the device in without a server. Returns whether the session can do that.
+    pub fn logged_in_without_server(&mut self, login: UpstreamLogin) -> bool {
+        self.drop_upstream();
+        let is_in = self.session.logged_in_without_server(login, &mut self.outbox);
+        self.state_has_changed();
+        is_in
+    }
+
+    /// Returns whether there is a connection to a server.
+    pub fn has_upstream(&self) -> bool {
+        self.upstream.stream.is_some()
     }
 
     /// Takes out the server's stream, and lets the session go on without it. None where the session cannot.

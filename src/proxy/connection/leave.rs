@@ -17,6 +17,10 @@ impl<N: Network> Connection<'_, '_, N> {
         }
         let session = self.driver.session();
         match side {
+            // No server is there whose last octets are waited for.
+            Side::Downstream if session.phase().is_relaying() && !self.driver.has_upstream() => {
+                Err(if session.activity().has_logged_out { Ending::LoggedOut } else { Ending::DeviceClosed })
+            }
             Side::Downstream if session.phase().is_relaying() => {
                 self.device_closed().await;
                 Ok(())

@@ -48,12 +48,12 @@ impl<N: Network> Connection<'_, '_, N> {
                 let verified = Authorized::verified(translation, &credentials, source);
                 let (mailbox, verified) = self.unless_left(verified).await?;
                 self.record.verified(&verified.device);
-                // Get the token first: a login that waits for a token must not hold one of the mailbox's sessions.
-                self.unless_left(mailbox.token()).await?;
                 let settings = mailbox.settings(&verified.device);
                 let terms = Terms::translated(mailbox.server.protocol(), settings);
-                // A reload may have come since then, too.
+                // A reload may come at any time from here on.
                 self.registered.login_started(Login::Translated(verified, Arc::clone(&mailbox)))?;
+                // Get the token first: a login that waits for a token must not hold one of the mailbox's sessions.
+                self.unless_left(mailbox.token()).await?;
                 let admission = self.admitted(&mailbox).await?;
                 let opened = self.unless_left(Authorized::with(mailbox, admission, terms)).await?;
                 self.record.mailbox = Some(Arc::clone(&opened.mailbox));

@@ -14,7 +14,7 @@ use crate::transport::{Facts, Stream};
 /// The ways to the peers of a connection: TCP and TLS in the proxy, pipes in tests.
 pub(in crate::proxy) trait Network {
     /// A stream to a device or to a mail server.
-    type Stream: AsyncRead + AsyncWrite + Unpin;
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// Returns the facts about a stream's TLS; none in clear.
     fn facts(stream: &Self::Stream) -> Option<Facts>;

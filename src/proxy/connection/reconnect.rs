@@ -21,7 +21,10 @@ impl<N: Network> Connection<'_, '_, N> {
         if self.driver.session().phase() != Phase::LoggingIn {
             return Ok(());
         }
-        let connected = self.connect_again().await;
+        let connected = match self.recently_unreachable() {
+            Some(failure) => Err(failure),
+            None => self.connect_again().await,
+        };
         self.after_connecting(connected)
     }
 
@@ -46,6 +49,7 @@ impl<N: Network> Connection<'_, '_, N> {
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
         }
+        self.note_unreachable(failure);
         self.driver.login_failed(failure);
         self.retry = None;
         self.free_connection();
@@ -65,7 +69,8 @@ impl<N: Network> Connection<'_, '_, N> {
     /// The server's connection is gone, and the session goes on. The mailbox's connection is free for another device, unless
     /// another connection takes the place of the lost one at once.
     pub(super) fn server_left(&mut self) {
-        if self.driver.session().awaited() == Some(Awaited::Command) {
+        let session = self.driver.session();
+        if session.phase() != Phase::LoggingIn && session.awaited() != Some(Awaited::Reply) {
             self.free_connection();
         }
     }

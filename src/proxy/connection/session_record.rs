@@ -148,6 +148,11 @@ impl<'a> SessionRecord<'a> {
         self.note(None);
     }
 
+    /// The number of the connection.
+    pub(in crate::proxy) fn number(&self) -> u64 {
+        self.id.number()
+    }
+
     /// Returns whether the device has logged in.
     pub(in crate::proxy) fn is_in(&self) -> bool {
         self.is_in

@@ -129,6 +129,18 @@ fn a_refused_login_at_the_next_message_leaves_the_device_connected() {
     assert!(scanner.submit(&stuffed(MESSAGE)).starts_with("250 2."));
 }
 
+/// No server is there to wait for.
+#[test]
+fn a_device_that_leaves_meanwhile_is_gone_at_once() {
+    let exchange = Exchange::new();
+    let proxy = impatient(&exchange, 3);
+    let scanner = Scanner::log_in(&proxy);
+    until_left(&exchange);
+    drop(scanner);
+    let line = proxy.session_line("smtps");
+    assert_eq!(line["reason"], "device_closed", "{line}");
+}
+
 /// A reload that takes the device away ends its session, although no server is there that could tell.
 #[test]
 fn a_permission_that_is_withdrawn_meanwhile_ends_the_session() {

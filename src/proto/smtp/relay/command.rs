@@ -61,6 +61,10 @@ impl Relay {
             Command::Auth { .. } | Command::UnknownMechanism => Err("503 5.5.1 the login was done".into()),
         };
         match pending {
+            Ok(pending @ (Pending::Rcpt | Pending::Data { .. })) if self.is_local() => {
+                self.answer_locally(pending, out);
+                return Ok(Step::Consume(len));
+            }
             Ok(pending) if self.has_server => self.stage = Stage::Pending(pending),
             Ok(pending) => return Ok(Step::after(len, self.without_server(pending, out))),
             Err(Stopped { reply, failure }) => {

@@ -1,7 +1,8 @@
 //! The relay goes on without its server, and with another one: the login there, and the envelope once more.
 
+use super::keep::may_pass;
 use super::transaction::Transaction;
-use super::{Pending, Relay, Stage, endless, unexpected};
+use super::{LOST, Pending, Relay, Stage, endless, unexpected};
 use crate::failure::{Refuser, Reply};
 use crate::proto::dialect::{Client as _, Progress};
 use crate::proto::line::Line;
@@ -10,7 +11,8 @@ use crate::proto::smtp::envelope::{self, Stopped};
 use crate::proto::smtp::not_authenticated::{DONE, HELO};
 use crate::proto::smtp::refusal::{self, Meaning, Refused};
 use crate::proto::smtp::reply::{self, ReplyLine};
-use crate::proto::{Action, Failure, Kind, Outbox, RESPONSE_LINE, Step};
+use crate::proto::{Action, Failure, KeepReason, Kind, Outbox, RESPONSE_LINE, Step};
+use crate::text::excerpt;
 
 impl Relay {
     /// Returns whether the server is there and has nothing of a message, so that another one serves as well.
@@ -20,6 +22,9 @@ impl Relay {
 
     /// Goes on without the server, where that can be. Returns whether it can.
     pub(super) fn server_lost(&mut self, out: &mut Outbox) -> bool {
+        if self.keep_without_server() {
+            return true;
+        }
         let pending = match self.stage {
             _ if !self.rules.can_reconnect => return false,
             Stage::Ready | Stage::Skipping => {
@@ -47,7 +52,10 @@ impl Relay {
         self.replaced = None;
         let is_kept = self.transaction.as_ref().is_some_and(|transaction| transaction.is_whole());
         if self.is_second_server || !is_kept {
-            return self.give_up(pending, LOST, out);
+            return match self.may_keep() {
+                true => self.go_local(pending, KeepReason::ServerLost, out),
+                false => self.give_up(pending, LOST, out),
+            };
         }
         self.is_second_server = true;
         self.stage = Stage::Wanting(pending);
@@ -93,7 +101,7 @@ impl Relay {
     }
 
     /// Ends the present message with a reply to this command.
-    fn give_up(&mut self, pending: Pending, answer: &str, out: &mut Outbox) {
+    pub(super) fn give_up(&mut self, pending: Pending, answer: &str, out: &mut Outbox) {
         self.transaction = None;
         self.is_data_refused = matches!(pending, Pending::Data { .. });
         self.stage = match pending {
@@ -109,6 +117,9 @@ impl Relay {
     /// Tells the device that there is no server for its command.
     pub(super) fn not_connected(&mut self, failure: &Failure, out: &mut Outbox) {
         let (Stage::Connecting(pending, _) | Stage::Wanting(pending)) = self.stage else { return };
+        if self.may_keep() && may_pass(failure) {
+            return self.go_local(pending, KeepReason::NoServer(failure.to_string()), out);
+        }
         let answer = if pending == Pending::Mail { refusal(failure.kind.reply()) } else { LOST };
         self.give_up(pending, answer, out);
     }
@@ -170,6 +181,12 @@ impl Relay {
         if !reply.is_last {
             return Ok(Step::Consume(len));
         }
+        if reply.is_transient() && self.may_keep() {
+            let reason = KeepReason::Refused(format!("{} {}", reply.code, excerpt(reply.text)), None);
+            self.has_server = false;
+            self.go_local(pending, reason, out);
+            return Ok(Step::Act(len, Action::LeaveServer));
+        }
         if !reply.is_positive() {
             let Meaning { failure, .. } = refusal::of(Refused::Message, &reply);
             let detail =
@@ -214,6 +231,3 @@ fn refusal(reply: Reply) -> &'static str {
         Reply::InUse => "451 4.3.2 mailbox is in use, try again later",
     }
 }
-
-/// The reply to a command whose server was lost.
-const LOST: &str = "451 4.4.2 connection to the mail server lost, try again later";

@@ -6,7 +6,8 @@ use crate::proto::smtp::content::Refusal;
 use crate::proto::smtp::envelope::Stopped;
 use crate::proto::smtp::refusal::{self, Meaning, Refused};
 use crate::proto::smtp::reply::{self, ReplyLine};
-use crate::proto::{Action, Failure, Kind, Outbox, RESPONSE_LINE, Step};
+use crate::proto::{Action, Failure, KeepReason, Kind, Outbox, RESPONSE_LINE, Step};
+use crate::text::excerpt;
 
 impl Relay {
     /// Passes the content on, up to the end of the data.
@@ -28,7 +29,8 @@ impl Relay {
                 }
                 return Step::Act(count, Action::DropServer(failure));
             }
-            (None, true) => self.stage = Stage::Pending(Pending::Message),
+            (None, true) if self.has_server => self.stage = Stage::Pending(Pending::Message),
+            (None, true) => self.stage = Stage::Keeping(Some(self.reason())),
             (None, false) => {}
         }
         step
@@ -59,6 +61,12 @@ impl Relay {
         let Some(reply) = reply else { return Err(unexpected(text)) };
         if !reply.is_last {
             return Ok(Step::Consume(len));
+        }
+        if self.is_kept && reply.is_transient() {
+            let reason = KeepReason::Refused(format!("{} {}", reply.code, excerpt(reply.text)), None);
+            self.transaction.iter_mut().for_each(|transaction| transaction.kept_for = Some(reason.clone()));
+            self.has_server = false;
+            return Ok(Step::Act(len, Action::LeaveServer));
         }
         let Meaning { failure, reply: own } = refusal::of(Refused::Message, &reply);
         let answer = own.map_or_else(|| text.to_vec(), |own| own.as_bytes().to_vec());

@@ -39,11 +39,20 @@ impl Relay {
             return Err(unexpected(behind));
         }
         let held = self.held.take();
+        if let Some(step) = self.keep_deferred(pending, &reply, len, out) {
+            return Ok(step);
+        }
         if reply.code == 421 && self.rules.can_reconnect {
             return self.closing(pending, &reply, len, out);
         }
         self.stage = Stage::Ready;
         let meaning = self.answered(pending, &reply)?;
+        if let (Pending::Data { is_hasty }, Stage::Content(_), true) = (pending, &self.stage, self.may_keep()) {
+            let mut answer = held.map_or_else(Vec::new, |held| held.lines);
+            reply::whole(line, &mut answer);
+            self.open(answer, is_hasty);
+            return Ok(Step::Consume(len));
+        }
         if let (Pending::Greeting { is_extended }, true) = (pending, reply.is_positive()) {
             match is_extended {
                 true => capability::announce(&self.offer, true, &mut out.downstream),
@@ -57,11 +66,7 @@ impl Relay {
                 return Ok(Step::Act(len, Action::Notice(failure)));
             }
             Some(Meaning { failure, reply: None }) => Some(Action::Notice(failure)),
-            None if pending == Pending::Message && reply.is_positive() => {
-                let (recipients, octets) = (self.sent_to, self.octets);
-                let is_trial = self.rules.delivered_to.is_some();
-                Some(Action::Submitted(Submitted { recipients, octets, is_trial, answer: excerpt(line) }))
-            }
+            None if pending == Pending::Message && reply.is_positive() => Some(self.submitted(line)),
             None => None,
         };
         if let Some(held) = held {
@@ -71,6 +76,12 @@ impl Relay {
         }
         reply::whole(line, &mut out.downstream);
         Ok(Step::after(len, action))
+    }
+
+    fn submitted(&self, line: &[u8]) -> Action {
+        let (recipients, octets) = (self.sent_to, self.octets);
+        let is_trial = self.rules.delivered_to.is_some();
+        Action::Submitted(Submitted { recipients, octets, is_trial, answer: excerpt(line) })
     }
 
     /// Keeps a line of a reply until its last one is there. Those beyond a bound are left out.
@@ -139,6 +150,7 @@ impl Relay {
                 return Ok((!is_taken).then(|| refusal::of(Refused::Recipient, reply)));
             }
             Pending::Message => {
+                self.is_kept = false;
                 self.sent_to = self.transaction.take().map_or(0, |transaction| transaction.recipients());
                 return Ok((!reply.is_positive()).then(|| refusal::of(Refused::Message, reply)));
             }

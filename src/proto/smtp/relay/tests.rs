@@ -1,5 +1,6 @@
 //! These tests play a session whose servers come and go, with every cut of what a peer says.
 
+mod kept;
 mod replay;
 mod without_server;
 
@@ -7,8 +8,8 @@ use std::sync::Arc;
 
 use crate::failure::{Failure, Kind};
 use crate::proto::{
-    Action, CommandLimits, Credentials, Method, Offer, Outbox, Phase, Session, Side, Step, SubmissionTerms, Terms,
-    UpstreamLogin, session,
+    Action, Awaited, CommandLimits, Credentials, KeepReason, MessageEnvelope, Method, Offer, Outbox, Phase, Session,
+    Side, Step, SubmissionTerms, Terms, UpstreamLogin, session,
 };
 use crate::protocol::{Protocol, Security};
 use crate::secret::Secret;
@@ -25,6 +26,13 @@ struct Play {
     is_wanting: bool,
     notices: Vec<Kind>,
     sent: u32,
+    /// There is room for messages that are kept.
+    has_room: bool,
+    /// The envelope of the present message that is kept, all that went up of it, and why it was kept.
+    envelope: MessageEnvelope,
+    content: String,
+    is_keeping: bool,
+    kept: Vec<KeepReason>,
     is_closed: bool,
     error: Option<Kind>,
 }
@@ -36,7 +44,15 @@ impl Play {
     }
 
     fn with(cut: usize, is_translated: bool) -> Self {
-        let offer = Offer { encrypted: true, ..Offer::NONE };
+        Self::of(cut, is_translated, Offer { encrypted: true, ..Offer::NONE })
+    }
+
+    /// A session whose messages are kept, if there is room.
+    fn keeping(cut: usize) -> Self {
+        Self::of(cut, true, Offer { encrypted: true, keeps: true, ..Offer::NONE })
+    }
+
+    fn of(cut: usize, is_translated: bool, offer: Offer) -> Self {
         let mut play = Self {
             session: session(Protocol::Smtp, offer, CommandLimits::default()),
             cut,
@@ -46,6 +62,11 @@ impl Play {
             is_wanting: false,
             notices: Vec::new(),
             sent: 0,
+            has_room: true,
+            envelope: MessageEnvelope::default(),
+            content: String::new(),
+            is_keeping: false,
+            kept: Vec::new(),
             is_closed: false,
             error: None,
         };
@@ -138,7 +159,10 @@ impl Play {
 
     fn deliver(&mut self, out: &Outbox) {
         self.heard[0].push_str(std::str::from_utf8(&out.downstream).unwrap());
-        assert!(self.has_server || out.upstream.is_empty(), "it goes to no server");
+        assert!(self.has_server || out.upstream.is_empty() || self.is_keeping, "it goes to no server");
+        if !self.has_server {
+            return;
+        }
         self.heard[1].push_str(std::str::from_utf8(&out.upstream).unwrap());
     }
 
@@ -148,16 +172,27 @@ impl Play {
         while waiting < 2 && self.error.is_none() {
             for side in [Side::Downstream, Side::Upstream] {
                 let (mut out, at) = (Outbox::default(), side as usize);
+                let is_content = self.is_keeping && self.session.awaited() == Some(Awaited::Content);
                 let step = match self.session.recv(side, &self.input[at], &mut out) {
                     Ok(step) => step,
                     Err(failure) => return self.error = Some(failure.kind),
                 };
+                if is_content && side == Side::Downstream {
+                    self.content.push_str(std::str::from_utf8(&out.upstream).unwrap());
+                }
                 self.deliver(&out);
                 waiting = if matches!(step, Step::Read) { waiting + 1 } else { 0 };
                 let count = step.count();
                 let taken: Vec<u8> = self.input[at].drain(..count).collect();
                 match step {
                     Step::Read | Step::Consume(_) => {}
+                    Step::Forward(_) if is_content && side == Side::Downstream => {
+                        let text = std::str::from_utf8(&taken).unwrap();
+                        self.content.push_str(text);
+                        if self.has_server {
+                            self.heard[1].push_str(text);
+                        }
+                    }
                     Step::Forward(_) => self.heard[1 - at].push_str(std::str::from_utf8(&taken).unwrap()),
                     Step::Act(_, action) => self.act(action),
                 }
@@ -178,6 +213,18 @@ impl Play {
                 self.notices.push(failure.kind);
             }
             Action::Notice(failure) => self.notices.push(failure.kind),
+            Action::MessageBegins(envelope) => {
+                self.envelope = *envelope;
+                self.content.clear();
+                self.is_keeping = self.has_room;
+                let mut out = Outbox::default();
+                self.session.message_begun(self.has_room, &mut out);
+                self.deliver(&out);
+            }
+            Action::Keep(reason) => {
+                self.kept.push(reason);
+                self.is_kept(true);
+            }
             Action::Submitted(submitted) => self.sent += submitted.recipients,
             Action::Close => self.is_closed = true,
             Action::LoggedIn => {}
@@ -188,6 +235,14 @@ impl Play {
             }
             Action::StartTls => unreachable!("the server begins with TLS"),
         }
+    }
+
+    /// The message is kept, or could not be.
+    fn is_kept(&mut self, is_kept: bool) {
+        let mut out = Outbox::default();
+        self.is_keeping = false;
+        self.session.message_kept(is_kept, &mut out);
+        self.deliver(&out);
     }
 
     fn leave(&mut self) {

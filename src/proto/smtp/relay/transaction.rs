@@ -1,5 +1,7 @@
 //! The envelope of the present message is kept until its content begins, so that another server can get it.
 
+use crate::proto::KeepReason;
+
 /// The commands of a message before its content, as far as the server has taken them.
 pub(super) struct Transaction {
     /// The arguments of MAIL, as the device gave them.
@@ -11,12 +13,14 @@ pub(super) struct Transaction {
     recipients: u32,
     /// There are more lines than are kept.
     is_too_long: bool,
+    /// The reason for which the message goes to no server, and is kept here.
+    pub(super) kept_for: Option<KeepReason>,
 }
 
 impl Transaction {
     /// Begins the envelope of a message.
     pub(super) fn new(mail: &[u8]) -> Self {
-        Self { mail: mail.into(), lines: Vec::new(), taken: 0, recipients: 0, is_too_long: false }
+        Self { mail: mail.into(), lines: Vec::new(), taken: 0, recipients: 0, is_too_long: false, kept_for: None }
     }
 
     /// The arguments of MAIL.

@@ -71,6 +71,9 @@ where
             return Ok(false);
         }
         if self.half(side).stale {
+            if side == Side::Downstream && self.keeper.is_some() {
+                return self.receive_kept(cx);
+            }
             let input = match side {
                 Side::Downstream => self.downstream.half.flow.input(),
                 Side::Upstream => self.upstream.half.flow.input(),
@@ -91,6 +94,46 @@ where
             }
             Filled::Nothing => Ok(false),
             Filled::Ended => Ok(self.handle_end(side)),
+        }
+    }
+
+    /// Asks the session about what the device has sent of a message that is kept: what goes up goes into the file as well.
+    fn receive_kept(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
+        let Some(keeper) = &mut self.keeper else { return Ok(false) };
+        // The disk may be slower than the device.
+        if keeper.poll_ready(cx).is_pending() {
+            return Ok(false);
+        }
+        let is_content = self.session.awaited() == Some(Awaited::Content);
+        let input = self.downstream.half.flow.input();
+        let step = self.session.recv(Side::Downstream, input, &mut self.outbox)?;
+        if is_content {
+            keeper.append(&self.outbox.upstream);
+            if let Step::Forward(count) = step {
+                keeper.append(input.get(..count).unwrap_or_default());
+            }
+        }
+        self.carry_out(Side::Downstream, step);
+        Ok(true)
+    }
+
+    /// Notes what submission waits for behind a step. The caller learns of what has less time than what came before.
+    fn note_awaited(&mut self, side: Side) {
+        let awaited = self.session.awaited();
+        if awaited == self.awaited {
+            return;
+        }
+        self.awaited = awaited;
+        if side == Side::Downstream && awaited == Some(Awaited::Answer) {
+            self.message_ended.get_or_insert_with(Instant::now);
+        }
+        // The server has answered the message, and its file is forgotten.
+        if !matches!(awaited, Some(Awaited::Content | Awaited::Answer)) {
+            self.keeper = None;
+        }
+        let has_less_time = awaited == Some(Awaited::Mail) || (awaited == Some(Awaited::Answer) && self.has_keeper());
+        if has_less_time && self.event.is_none() {
+            self.event = Some(Event::Waits);
         }
     }
 
@@ -133,8 +176,11 @@ where
                         Event::LoginFailed(failure)
                     }
                     Action::Notice(failure) => Event::Notice(failure),
+                    Action::MessageBegins(envelope) => Event::MessageBegins(envelope),
+                    Action::Keep(reason) => Event::Keep(reason),
                     Action::Submitted(submitted) => Event::Submitted(submitted),
                     Action::DropServer(failure) => {
+                        self.keeper = None;
                         self.drop_upstream();
                         Event::Notice(failure)
                     }
@@ -152,9 +198,7 @@ where
                 });
             }
         }
-        if side == Side::Downstream && self.session.awaited() == Some(Awaited::Answer) {
-            self.message_ended.get_or_insert_with(Instant::now);
-        }
+        self.note_awaited(side);
         self.state_has_changed();
     }
 

@@ -112,6 +112,22 @@ impl Session for Checked {
         goes_on
     }
 
+    fn message_begun(&mut self, is_kept: bool, out: &mut Outbox) {
+        let before = out.downstream.len();
+        self.session.message_begun(is_kept, out);
+        assert!(out.upstream.is_empty(), "nothing is sent to a server");
+        let answer = &out.downstream[before..];
+        assert!(answer.starts_with(b"354") || answer.starts_with(b"451 ") || answer.is_empty(), "{}", readable(answer));
+    }
+
+    fn message_kept(&mut self, is_kept: bool, out: &mut Outbox) {
+        self.session.message_kept(is_kept, out);
+    }
+
+    fn logged_in_without_server(&mut self, login: UpstreamLogin, out: &mut Outbox) -> bool {
+        self.session.logged_in_without_server(login, out)
+    }
+
     fn tls_started(&mut self, side: Side, out: &mut Outbox) {
         self.session.tls_started(side, out);
         let mut seen = self.seen();

@@ -218,6 +218,9 @@ impl Pair {
                 self.connect(Credentials { method, login, authzid, secret });
             }
             Event::ServerLeft => self.server_left(),
+            // The disk is full.
+            Event::MessageBegins(_) => self.driver.message_begun(None),
+            Event::Keep(_) => unreachable!("nothing is kept"),
             Event::Submitted(one) => self.events.push(format!("submitted {} {}", one.recipients, one.octets)),
             Event::Waits | Event::HalfClosed => {}
             Event::StartTls(side) => self.start_tls(side),
