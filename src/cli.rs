@@ -342,7 +342,7 @@ impl ConfigFile {
         })?;
         let mut proven = Config::parse_with(text, &self.config, &Environment::of_process())?;
         if let Some(directory) = &self.state_directory {
-            proven.config.state_directory.clone_from(directory);
+            proven.config.set_state_directory(directory);
         }
         Ok(proven)
     }

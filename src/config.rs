@@ -313,6 +313,14 @@ impl Config {
         credential::names(self)
     }
 
+    /// Takes another state directory than the file's. The spool goes with it, unless the file gives it a directory.
+    pub fn set_state_directory(&mut self, directory: &Path) {
+        if let Ok(inside) = self.spool.directory.strip_prefix(&self.state_directory) {
+            self.spool.directory = directory.join(inside);
+        }
+        self.state_directory = directory.to_path_buf();
+    }
+
     /// Returns whether a listener keeps messages in the spool.
     pub fn uses_spool(&self) -> bool {
         self.listeners.iter().any(|listener| listener.spool == SpoolUse::Fallback)

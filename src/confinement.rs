@@ -77,6 +77,9 @@ fn confine(config: &Config, file: &Path) -> Confinement {
     // Landlock first: making its rules takes calls that the filter knows nothing of, but opens files.
     let directories = directories(config, file);
     let mut writable = vec![config.state_directory.clone()];
+    if config.spool.directory.exists() {
+        writable.push(config.spool.directory.clone());
+    }
     writable.extend(editable_directory(file).filter(|_| config.admin.edit));
     let files = confine_files(&directories, &writable);
     Confinement { files: files.map(|()| directories), calls: syscalls::confine() }

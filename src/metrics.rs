@@ -6,6 +6,7 @@ mod definitions;
 mod history;
 mod listener;
 mod process;
+mod spool;
 mod submission;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use crate::failure::{Failure, Kind};
 use definitions::{AccountMetrics, ListenerMetrics, ProcessMetrics};
 pub use history::{History, Point};
 pub use listener::ListenerCounters;
+pub use spool::SpoolNumbers;
 pub use submission::SubmissionResult;
 
 /// The error of metrics that cannot be registered or encoded.
@@ -52,6 +54,7 @@ pub struct Metrics {
     by_listener: ListenerMetrics,
     accounts: AccountMetrics,
     process: ProcessMetrics,
+    spool: spool::SpoolMetrics,
     /// Event loops whose tasks are counted.
     event_loops: Mutex<Vec<RuntimeMetrics>>,
     totals: TotalCounters,
@@ -134,6 +137,7 @@ impl Metrics {
             by_listener: ListenerMetrics::register(&registry)?,
             accounts: AccountMetrics::register(&registry)?,
             process: ProcessMetrics::register(&registry)?,
+            spool: spool::SpoolMetrics::register(&registry)?,
             registry,
             event_loops: Mutex::default(),
             totals: TotalCounters::default(),

@@ -235,8 +235,8 @@ impl Spool {
         queue.entries.insert(id, entry);
         drop(queue);
         self.changed.notify_one();
-        let Envelope { connection, device, mailbox, .. } = envelope;
-        warn!(%id, connection, device, mailbox, "message kept in the spool: {}", outcome.text());
+        let Envelope { connection, device: login, mailbox, .. } = envelope;
+        warn!(%id, connection, login, mailbox, "message kept in the spool: {}", outcome.text());
     }
 
     /// Notes that a message only streamed.

@@ -125,6 +125,7 @@ impl Admin {
                 senders.iter().map(|(account, mailbox)| (account.as_str(), activities.recipients_of(mailbox)));
             metrics.mailboxes(recipients, limit);
             metrics.set_state_written(unsaved.is_none());
+            metrics.set_spool(&super::spool::numbers(&common.spool.summary()));
             metrics.tokens(tokens.iter().map(|one| {
                 (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
             }));

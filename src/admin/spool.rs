@@ -13,6 +13,7 @@ use super::Admin;
 use super::handler::JSON;
 use super::role::Client;
 use crate::lifecycle::unix_time;
+use crate::metrics::SpoolNumbers;
 use crate::pool;
 use crate::spool::{Details, Id, Item, Refusal, Summary};
 use crate::transport::http::server::{Request, Response};
@@ -128,6 +129,27 @@ fn refused(why: Refusal) -> Response {
         }
         Refusal::Damaged => Response::text(409, "the message's file is damaged, and cannot be sent\n"),
         Refusal::Disk => Response::text(500, "the disk does not let the message's file be changed\n"),
+    }
+}
+
+/// The spool's numbers for the metrics.
+pub(super) fn numbers(summary: &Summary) -> SpoolNumbers {
+    let count = |messages: usize| u64::try_from(messages).unwrap_or(u64::MAX);
+    let counts = &summary.counts;
+    SpoolNumbers {
+        waiting: count(summary.waiting),
+        needs_operator: count(summary.needs_operator),
+        octets: summary.octets,
+        oldest: summary.oldest.as_secs(),
+        refused_logins: count(summary.refused_logins),
+        kept: counts.kept,
+        not_kept: counts.not_kept,
+        delivered: counts.delivered,
+        repeated: counts.repeated,
+        reported: counts.reported,
+        expired: counts.expired,
+        damaged: counts.damaged,
+        removed: counts.removed,
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn directories(config: &Config, file: &Path) -> Vec<PathBuf> {
     for entry in authorities.iter().flat_map(fs::read_dir).flatten().flatten() {
         directories.extend(fs::canonicalize(entry.path()).ok().map(|path| FileOwner::System.directory_of(&path)));
     }
-    directories.push(config.state_directory.clone());
+    directories.extend([config.state_directory.clone(), config.spool.directory.clone()]);
     directories.retain(|directory| directory.exists());
     directories.sort();
     // One inside of another is allowed by that.

@@ -304,10 +304,10 @@ impl ProcessMetrics {
 }
 
 /// Makes metrics at nought that the registry knows.
-struct Registrar<'a>(&'a Registry);
+pub(super) struct Registrar<'a>(pub(super) &'a Registry);
 
 impl Registrar<'_> {
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         self.register(IntCounter::new(name, help)?)
     }
 
@@ -315,7 +315,7 @@ impl Registrar<'_> {
         self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.register(IntGauge::new(name, help)?)
     }
 

@@ -43,7 +43,7 @@ fn head(envelope: &Envelope, to: &str, boundary: &str, id: &str) -> Vec<String> 
         format!("Date: {}", date::format(unix_time())),
         format!("From: packetboat <{mailbox}>"),
         format!("To: <{}>", ascii(to)),
-        format!("Subject: Not sent: a message of device {}", ascii(&envelope.device)),
+        format!("Subject: Not sent: a message of device \"{}\"", ascii(&envelope.device)),
         // A report that is sent once more has the same Message-ID.
         format!("Message-ID: <report.{id}@{domain}>"),
         "Auto-Submitted: auto-replied".to_owned(),
@@ -57,7 +57,7 @@ fn head(envelope: &Envelope, to: &str, boundary: &str, id: &str) -> Vec<String> 
 fn words(envelope: &Envelope, reason: &Reason, id: &str) -> Vec<String> {
     let mut lines = vec![
         format!(
-            "The device {} has given packetboat a message, and packetboat could not send it.",
+            "The device \"{}\" has given packetboat a message, and packetboat could not send it.",
             ascii(&envelope.device)
         ),
         format!("The device was told that the message is accepted ({}).", date::format(envelope.received)),

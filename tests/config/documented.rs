@@ -67,13 +67,15 @@ fn ranges_are_those_of_the_code() {
         ("limits", "sessions_per_mailbox"),
         ("submission", "connections_per_mailbox"),
         ("submission", "messages_per_minute"),
+        ("spool", "max_size"),
+        ("spool", "max_messages"),
         ("upstream.x", "warm_connections"),
         ("[listener]", "max_message_size"),
     ] {
         let found = problems(&format!(
             "[{section}]\n{key} = -1\n{}",
             match section {
-                "limits" | "submission" => "",
+                "limits" | "submission" | "spool" => "",
                 "[listener]" => "protocol = \"smtp\"\nlisten = [\"0.0.0.0:1587\"]",
                 _ => "host = \"a.example\"",
             }

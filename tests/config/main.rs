@@ -154,6 +154,25 @@ fn mistakes_are_named_with_line_key_and_advice() {
             "test.toml:4: listener.max_message_size: has a meaning with protocol = \"smtp\" alone; remove it",
         ),
         (
+            "[[listener]]\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1143\"]\nspool = \"fallback\"",
+            "test.toml:4: listener.spool: has a meaning with protocol = \"smtp\" alone; remove it",
+        ),
+        (
+            "[[listener]]\nprotocol = \"smtp\"\nlisten = [\"0.0.0.0:1587\"]\nspool = \"fall-back\"",
+            "test.toml:4: listener.spool: unknown value; did you mean \"fallback\"?",
+        ),
+        (
+            "[upstream.x]\nhost = \"a.example\"\n[[listener]]\nprotocol = \"smtp\"\nlisten = [\"0.0.0.0:1587\"]\nlogins = \"pass-through\"\nupstream = \"x\"\nspool = \"fallback\"",
+            "test.toml:8: listener.spool: packetboat has no account to send a kept message with",
+        ),
+        ("[spool]\nreport_to = \"*@contoso.com\"", "test.toml:2: spool.report_to: is no address"),
+        (
+            "[spool]\nmax_age = \"15d\"",
+            "test.toml:2: spool.max_age: must be more than nothing and no more than 14 days",
+        ),
+        ("[spool]\npatience = \"0s\"", "test.toml:2: spool.patience: must be more than nothing"),
+        ("[spool]\ndirectory = \"spool\"", "test.toml:2: spool.directory: is no path"),
+        (
             "[[listener]]\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1143\"]\nauth_equals = true",
             "test.toml:4: listener.auth_equals: has a meaning with protocol = \"smtp\" alone; remove it",
         ),

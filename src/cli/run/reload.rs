@@ -205,6 +205,7 @@ impl ReloadContext {
         for (key, is_same) in [
             ("state_directory", old.state_directory == new.state_directory),
             ("store_key", old.store_key == new.store_key),
+            ("spool.directory", old.spool.directory == new.spool.directory),
             ("confine", old.confine == new.confine),
             ("admin.edit", old.admin.edit == new.admin.edit),
         ] {
