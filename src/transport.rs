@@ -60,6 +60,13 @@ impl Stream {
             Stream::Server(tls) => Some(upstream::facts(tls)),
         }
     }
+
+    /// Notes that a device has logged in: from here on no password comes.
+    pub fn logged_in(&mut self) {
+        if let Stream::Device(tls) = self {
+            tls.stop_wiping();
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -260,6 +260,7 @@ impl<N: Network> Connection<'_, '_, N> {
         self.retry = None;
         if !self.record.is_in() {
             self.record.logged_in();
+            self.driver.downstream_mut().into_iter().for_each(N::logged_in);
             self.admitted.became_known();
         }
         self.attempt.take().into_iter().for_each(|attempt| attempt.succeeded());

@@ -171,6 +171,11 @@ where
         self.downstream.take()
     }
 
+    /// The device's stream, if it is there.
+    pub fn downstream_mut(&mut self) -> Option<&mut D> {
+        self.downstream.stream.as_mut()
+    }
+
     /// Takes out the server's stream for a TLS handshake, with the octets that the session has not consumed.
     pub fn take_upstream(&mut self) -> Option<(U, Zeroizing<Vec<u8>>)> {
         self.upstream.take()

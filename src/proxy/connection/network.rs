@@ -19,6 +19,9 @@ pub(in crate::proxy) trait Network {
     /// Returns the facts about a stream's TLS; none in clear.
     fn facts(stream: &Self::Stream) -> Option<Facts>;
 
+    /// Notes that the device of this stream has logged in.
+    fn logged_in(_: &mut Self::Stream) {}
+
     /// Takes a warm connection to the server, if there is one.
     fn take_warm(&self, server: &Server) -> Option<Self::Stream>;
 
@@ -60,6 +63,10 @@ impl Network for Tcp {
 
     fn facts(stream: &Stream) -> Option<Facts> {
         stream.facts()
+    }
+
+    fn logged_in(stream: &mut Stream) {
+        stream.logged_in();
     }
 
     fn take_warm(&self, server: &Server) -> Option<Stream> {

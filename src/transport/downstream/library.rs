@@ -1,12 +1,14 @@
 //! OpenSSL's start: without any openssl.cnf, and with the legacy provider where RC4 needs it.
 //!
-//! The one place with unsafe code: rust-openssl has no safe call for `OPENSSL_INIT_NO_LOAD_CONFIG`.
+//! The one place with unsafe code: rust-openssl has no safe call for `OPENSSL_INIT_NO_LOAD_CONFIG`, and none for the
+//! options of one connection.
 
 use std::fmt;
 use std::sync::{Once, OnceLock};
 
 use openssl::error::ErrorStack;
 use openssl::provider::Provider;
+use openssl::ssl::{SslOptions, SslRef};
 
 /// Starts OpenSSL, before any other use of it. A distribution's openssl.cnf may forbid TLS 1.0 for the whole process;
 /// only our own configuration decides what a listener takes.
@@ -19,6 +21,21 @@ pub(super) fn start() {
         let _ = unsafe { openssl_sys::OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, std::ptr::null()) };
         openssl::init();
     });
+}
+
+/// Takes options back for one connection alone, from here on. Returns those that are left.
+pub(super) fn clear_options(ssl: &SslRef, options: SslOptions) -> SslOptions {
+    #[allow(unsafe_code)]
+    unsafe extern "C" {
+        // openssl/ssl.h; not in openssl-sys.
+        fn SSL_clear_options(ssl: *mut openssl_sys::SSL, options: u64) -> u64;
+    }
+    let ssl = std::ptr::from_ref(ssl).cast_mut().cast();
+    // SAFETY: a reference to `SslRef` is the pointer to OpenSSL's own structure (foreign_types::ForeignTypeRef). It
+    // belongs to one thread at a time, and the call keeps no pointer.
+    #[allow(unsafe_code)]
+    let left = unsafe { SSL_clear_options(ssl, options.bits()) };
+    SslOptions::from_bits_retain(left)
 }
 
 /// Loads the legacy provider, which has RC4. That unloads the default one, unless it is loaded by name too.
