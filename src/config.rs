@@ -201,6 +201,8 @@ pub struct SubmissionLimits {
     pub answer_timeout: Duration,
     /// The silence between two messages after which packetboat leaves the mail server. The device stays.
     pub idle_server_timeout: Duration,
+    /// The time for which a device sends nothing after errors for which the mail server throttles the whole mailbox.
+    pub hold_back: Duration,
     /// Connections at a time that send from one mailbox.
     pub connections_per_mailbox: usize,
     /// Messages a minute from one mailbox, after a minute's worth at once.

@@ -59,6 +59,15 @@ pub struct Device {
     pub delete: bool,
 }
 
+impl Device {
+    /// Returns whether the configuration has the same for both.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let Self { name, account, written, networks, delete, .. } = self;
+        (name, account, written, networks, delete)
+            == (&other.name, &other.account, &other.written, &other.networks, &other.delete)
+    }
+}
+
 impl Devices {
     /// Reads every hash. Passwords that were verified before are remembered, where devices have the same ones.
     ///

@@ -3,8 +3,12 @@
 //! Each kind is one row of the table below. The row says what the device is told ([`Kind::reply`]), how loud the log is
 //! ([`Kind::level`]), which counter counts it ([`Kind::counter`]), and how a metric is labelled ([`Kind::label`]).
 
+mod repeated_error;
+
 use std::fmt;
 use std::time::Duration;
+
+pub use repeated_error::RepeatedError;
 
 /// The sides of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Failure {
     pub message_refused_by: Option<Refuser>,
     /// Waiting cannot change it: a person has to act first.
     pub is_final: bool,
+    /// The mail server throttles the whole mailbox if this error comes again and again.
+    pub repeated: Option<RepeatedError>,
 }
 
 /// Who refuses a message.
@@ -70,6 +76,7 @@ impl Failure {
             refuses_certificate: false,
             message_refused_by: None,
             is_final: false,
+            repeated: None,
         }
     }
 }

@@ -82,6 +82,34 @@ impl Announcement {
     pub const DEFAULT: Self = Self { max_message_size: 157_286_400, auth_equals: false };
 }
 
+/// Whether a device is held back at present, because its mail was refused again and again.
+#[derive(Clone)]
+pub struct HoldBack(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl HoldBack {
+    /// Makes a rule that is asked at each message.
+    pub fn new(is_held_back: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_held_back))
+    }
+
+    /// Returns whether the device is held back now.
+    pub fn holds(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl Default for HoldBack {
+    fn default() -> Self {
+        Self::new(|| false)
+    }
+}
+
+impl fmt::Debug for HoldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HoldBack")
+    }
+}
+
 /// The time and the random number for fields that a message lacks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stamp {

@@ -123,6 +123,7 @@ struct SubmissionSection {
     reply_timeout: Written<String>,
     answer_timeout: Written<String>,
     idle_server_timeout: Written<String>,
+    hold_back: Written<String>,
     connections_per_mailbox: Written<i64>,
     messages_per_minute: Written<i64>,
     recipients_per_day: Written<i64>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sasl::Credentials;
 use crate::protocol::{Protocol, Security};
-use crate::submission::{RecipientQuota, Stamps, SubmissionRules};
+use crate::submission::{HoldBack, RecipientQuota, Stamps, SubmissionRules};
 
 /// A login at a mail server whose connection stands.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub struct SubmissionTerms {
     pub stamps: Stamps,
     /// The quota of recipients.
     pub quota: RecipientQuota,
+    /// The device is held back at times.
+    pub hold_back: HoldBack,
 }
 
 /// The terms of a session in a mailbox.

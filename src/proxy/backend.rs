@@ -4,6 +4,7 @@ pub(super) mod authorize;
 pub(super) mod mailbox;
 mod pace;
 pub(super) mod pass_through;
+mod repeated_errors;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

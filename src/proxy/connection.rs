@@ -3,6 +3,7 @@
 mod deadline;
 pub(super) mod driver;
 mod enter;
+mod hold_back;
 mod keep;
 mod leave;
 mod login;
@@ -213,6 +214,7 @@ impl<N: Network> Connection<'_, '_, N> {
             Event::Submitted(submitted) => {
                 self.answered();
                 self.record.submitted(&submitted);
+                self.accepted();
                 self.pause = self.opened.as_ref().map(|opened| opened.mailbox.message_sent());
                 Ok(())
             }
@@ -298,6 +300,9 @@ impl<N: Network> Connection<'_, '_, N> {
         }
         self.answered();
         self.record.noticed(failure);
+        if let Some(error) = failure.repeated {
+            self.refused(error);
+        }
     }
 
     /// Counts the time that the server has taken for its answer to a whole message, if this is one.

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod counted;
+mod held_back;
 mod kept;
 mod keys;
 mod reconnected;
@@ -43,7 +44,12 @@ pub struct Scanner(pub Device);
 
 impl Scanner {
     pub fn log_in(proxy: &Proxy) -> Self {
-        let (scanner, answer) = Self::try_to_log_in(proxy);
+        Self::log_in_as(proxy, LOGIN)
+    }
+
+    fn log_in_as(proxy: &Proxy, login: &str) -> Self {
+        let mut scanner = Self::greeted(proxy);
+        let answer = scanner.ask(&format!("AUTH PLAIN {}", base64(&format!("\0{login}\0{PASSWORD}"))));
         assert!(answer.starts_with("235 "), "{answer}");
         scanner
     }

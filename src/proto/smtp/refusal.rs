@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use super::reply::ReplyLine;
-use crate::failure::{Failure, Kind, Refuser};
+use crate::failure::{Failure, Kind, Refuser, RepeatedError};
 use crate::text::excerpt;
 
 /// The command that is refused.
@@ -41,7 +41,9 @@ pub(super) fn of(refused: Refused, reply: &ReplyLine<'_>) -> Meaning {
     let detail = format!("the mail server said \"{} {}\"{separator}{advice}", reply.code, excerpt(reply.text));
     let retry_after = row.and_then(|row| row.retry_after);
     let message_refused_by = (refused == Refused::Message).then_some(Refuser::MailServer);
-    let failure = Failure { retry_after, message_refused_by, ..Failure::new(kind, detail) };
+    let is_unknown = refused == Refused::Recipient && kind == Kind::RecipientRefused;
+    let repeated = row.and_then(|row| row.repeated).or(is_unknown.then_some(RepeatedError::Recipient));
+    let failure = Failure { retry_after, message_refused_by, repeated, ..Failure::new(kind, detail) };
     Meaning { failure, reply: row.and_then(|row| row.reply) }
 }
 
@@ -56,11 +58,13 @@ struct Row {
     advice: &'static str,
     reply: Option<&'static str>,
     retry_after: Option<Duration>,
+    /// The error for which the mailbox is throttled where it is repeated.
+    repeated: Option<RepeatedError>,
 }
 
 impl Row {
     const fn new(kind: Kind, advice: &'static str) -> Self {
-        Self { code: 0, enhanced: "", text: "", kind, advice, reply: None, retry_after: None }
+        Self { code: 0, enhanced: "", text: "", kind, advice, reply: None, retry_after: None, repeated: None }
     }
 
     const fn text(self, text: &'static str) -> Self {
@@ -73,6 +77,10 @@ impl Row {
 
     const fn code(self, code: u16) -> Self {
         Self { code, ..self }
+    }
+
+    const fn repeats(self, error: RepeatedError) -> Self {
+        Self { repeated: Some(error), ..self }
     }
 
     const fn answered(self, reply: &'static str) -> Self {
@@ -98,6 +106,9 @@ impl Row {
 const SEND_AS: &str = "the mailbox may not send as this sender: keep sender = \"rewrite\", or grant it SendAs \
                        (Add-RecipientPermission)";
 const FULL: &str = "empty the mailbox, above all its Sent Items";
+const LICENSE: &str = "the mailbox has no license to send";
+const MANY: &str = "send to a distribution list";
+const NOBODY: &str = "correct the address in the device's address book";
 const TOO_BIG: &str = "scan with a lower resolution, or raise the mailbox's MaxSendSize (Set-Mailbox)";
 const THROTTLED: &str = "Exchange Online takes nothing from this mailbox for a while, because the same error came again \
                          and again: mend that first";
@@ -110,10 +121,12 @@ const TENANT: &str = "Exchange Online takes no mail from this organization at pr
 const KNOWN: &[Row] = &[
     Row::new(Kind::SenderRefused, SEND_AS)
         .text("SendAsDenied")
+        .repeats(RepeatedError::Sender)
         .answered("550 5.7.1 the mailbox may not send as this sender"),
     Row::new(Kind::SenderRefused, SEND_AS)
         .enhanced("5.7.60")
         .text("does not have permissions to send as this sender")
+        .repeats(RepeatedError::Sender)
         .answered("550 5.7.1 the mailbox may not send as this sender"),
     throttled("5.2.251"),
     throttled("5.2.252"),
@@ -123,7 +136,15 @@ const KNOWN: &[Row] = &[
     quota().text("SubmissionQuotaExceeded"),
     quota().enhanced("5.7.233"),
     quota().enhanced("5.7.236"),
-    Row::new(Kind::MailboxFull, FULL).enhanced("5.2.2").answered("452 4.2.2 the mailbox is full"),
+    Row::new(Kind::MailboxFull, FULL)
+        .enhanced("5.2.2")
+        .repeats(RepeatedError::MailboxFull)
+        .answered("452 4.2.2 the mailbox is full"),
+    // Behind 550 these numbers are the throttle for the error.
+    Row::new(Kind::MessageRefused, LICENSE).code(554).enhanced("5.2.253").repeats(RepeatedError::License),
+    Row::new(Kind::MessageRefused, MANY).code(554).enhanced("5.2.254").repeats(RepeatedError::TooManyRecipients),
+    Row::new(Kind::MessageRefused, NOBODY).code(554).enhanced("5.2.255").repeats(RepeatedError::Recipient),
+    Row::new(Kind::RecipientRefused, MANY).code(550).enhanced("5.5.3").repeats(RepeatedError::TooManyRecipients),
     Row::new(Kind::MessageTooBig, TOO_BIG).enhanced("5.3.4").answered("552 5.3.4 the message is too big"),
     Row::new(Kind::MessageTooBig, TOO_BIG).enhanced("5.2.3").answered("552 5.3.4 the message is too big"),
     Row::new(Kind::MessageDeferred, "the mailbox has too many connections at a time")

@@ -10,16 +10,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::pace::Pace;
+use super::repeated_errors::RepeatedErrors;
 use crate::config::{Account, Config, Identity};
 use crate::crypto;
 use crate::device::Device;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, RepeatedError};
 use crate::inventory::Inventory;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::{AccessSettings, SubmissionTerms};
 use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
-use crate::submission::{RecipientQuota, Stamp, Stamps};
+use crate::submission::{HoldBack, RecipientQuota, Stamp, Stamps};
 use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawal::Withdrawn;
@@ -37,6 +38,7 @@ pub(in crate::proxy) struct Mailbox {
     sessions: Arc<Sessions>,
     history: Arc<Mutex<History>>,
     submission: Arc<SubmissionTerms>,
+    errors: Arc<RepeatedErrors>,
 }
 
 /// The outcome of the mailbox's logins so far.
@@ -106,7 +108,11 @@ impl Mailboxes {
                 let history = if submits { sending } else { reading };
                 let (mailbox, rules) = (account.mailbox.clone(), account.submission.clone());
                 let quota = quota(config, &mailbox, inventory);
-                let submission = SubmissionTerms { mailbox, rules, stamps: Stamps::new(stamp), quota };
+                let (stamps, hold_back) = (Stamps::new(stamp), HoldBack::default());
+                let submission = SubmissionTerms { mailbox, rules, stamps, quota, hold_back };
+                // A reload that changes the account may have mended what was wrong.
+                let errors = known(submits).filter(|known| known.account == *account);
+                let errors = errors.map(|known| Arc::clone(&known.errors)).unwrap_or_default();
                 Some(Arc::new(Mailbox {
                     account: account.clone(),
                     server: Arc::clone(server),
@@ -115,6 +121,7 @@ impl Mailboxes {
                     sessions: Arc::clone(sessions),
                     history: Arc::clone(history),
                     submission: Arc::new(submission),
+                    errors,
                 }))
             });
             mailboxes.insert(name.clone(), by_protocol);
@@ -236,6 +243,17 @@ impl Mailbox {
         self.sessions.pace.count(self.sessions.messages_per_minute)
     }
 
+    /// Counts an error of a device for which the mail server throttles the mailbox, if it comes again and again. Returns
+    /// whether the device is held back from now on.
+    pub(in crate::proxy) fn refused(&self, device: &Arc<Device>, error: RepeatedError, hold: Duration) -> bool {
+        self.errors.count(device, error, hold)
+    }
+
+    /// Notes that the mail server has taken a message of the device.
+    pub(in crate::proxy) fn accepted(&self, device: &Device) {
+        self.errors.forget(device);
+    }
+
     /// Notes that the mail server throttles the mailbox for this time.
     pub(in crate::proxy) fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_QUIET);
@@ -289,8 +307,15 @@ impl Mailbox {
     }
 
     /// The settings of a device's access to the mailbox.
-    pub(in crate::proxy) fn settings(&self, device: &Device) -> AccessSettings {
-        let (probe, submission) = (self.account.probe, Arc::clone(&self.submission));
+    pub(in crate::proxy) fn settings(&self, device: &Arc<Device>) -> AccessSettings {
+        let (errors, held) = (Arc::clone(&self.errors), Arc::clone(device));
+        let hold_back = HoldBack::new(move || errors.is_held_back(&held));
+        let probe = self.account.probe;
+        let submission = if self.submits() {
+            Arc::new(SubmissionTerms { hold_back, ..SubmissionTerms::clone(&self.submission) })
+        } else {
+            Arc::clone(&self.submission)
+        };
         AccessSettings { probe, delete: device.delete, submission }
     }
 

@@ -153,6 +153,11 @@ impl<'a> SessionRecord<'a> {
         self.id.number()
     }
 
+    /// The configured device, once its password was right.
+    pub(in crate::proxy) fn device(&self) -> Option<&Arc<Device>> {
+        self.device.as_ref()
+    }
+
     /// Returns whether the device has logged in.
     pub(in crate::proxy) fn is_in(&self) -> bool {
         self.is_in

@@ -68,6 +68,7 @@ impl Proof<'_> {
             reply_timeout: self.duration("submission.reply_timeout", raw.reply_timeout, 5 * 60),
             answer_timeout: self.duration("submission.answer_timeout", raw.answer_timeout, 10 * 60),
             idle_server_timeout: self.duration("submission.idle_server_timeout", raw.idle_server_timeout, 20),
+            hold_back: self.duration("submission.hold_back", raw.hold_back, 15 * 60),
             connections_per_mailbox: self.number(
                 "submission.connections_per_mailbox",
                 raw.connections_per_mailbox,

@@ -76,6 +76,9 @@ impl Relay {
     }
 
     fn mail(&mut self, arguments: &[u8], upstream: &mut Vec<u8>) -> Result<Pending, Stopped> {
+        if self.rules.hold_back.holds() {
+            return Err("450 4.7.1 held back after repeated refusals, try again later".into());
+        }
         let largest = self.offer.submission.max_message_size;
         envelope::mail(arguments, &self.rules, self.server, largest, upstream)?;
         self.begin(arguments);

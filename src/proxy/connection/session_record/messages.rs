@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{enabled, info, warn};
 
 use super::SessionRecord;
-use crate::failure::Failure;
+use crate::failure::{Failure, RepeatedError};
 use crate::metrics::SubmissionResult;
 use crate::proto::Submitted;
 use crate::proxy::limits::log_quota::LineKind;
@@ -36,6 +36,19 @@ impl SessionRecord<'_> {
                 "no server for the next message of this session: {failure}"
             );
         }
+    }
+
+    /// Logs that the device is held back for its errors.
+    pub(in crate::proxy) fn held_back(&self, error: RepeatedError, hold: Duration) {
+        let (connection, listener) = (self.id.number(), self.listener());
+        let login = self.login.as_deref().unwrap_or("-");
+        let (advice, hold) = (error.advice(), humantime::format_duration(hold));
+        warn!(
+            connection, source = %self.source, listener, login,
+            "this device sends nothing for {hold} (submission.hold_back), because Exchange Online throttles the whole \
+             mailbox for an error that comes again and again: {advice}; packetboat reload lets the device send at once if \
+             its account or the device has changed"
+        );
     }
 
     /// Counts and logs a message that the server has taken.
