@@ -62,6 +62,7 @@ impl Relay {
         };
         match pending {
             Ok(pending @ (Pending::Rcpt | Pending::Data { .. })) if self.is_local() => {
+                let pending = if pending == Pending::Rcpt { pending } else { Pending::Data { is_hasty: false } };
                 self.answer_locally(pending, out);
                 return Ok(Step::Consume(len));
             }

@@ -64,13 +64,15 @@ impl Relay {
     /// Answers a command of a message whose server is away.
     pub(super) fn without_server(&mut self, pending: Pending, out: &mut Outbox) -> Option<Action> {
         out.upstream.clear();
+        // Nobody was asked yet. Behind the reply, a line that is no command still ends the connection.
+        let answered_at_once = if matches!(pending, Pending::Data { .. }) { DATA } else { pending };
         match pending {
             // A device may try again at once, and so the server of before does not count.
             Pending::Mail => self.stage = Stage::Connecting(pending, None),
             Pending::Rcpt | Pending::Data { .. } if self.transaction.is_none() => {
-                self.give_up(pending, "503 5.5.1 MAIL comes first", out);
+                self.give_up(answered_at_once, "503 5.5.1 MAIL comes first", out);
             }
-            Pending::Data { .. } if self.recipients() == 0 => self.give_up(pending, "503 5.5.1 RCPT comes first", out),
+            Pending::Data { .. } if self.recipients() == 0 => self.give_up(DATA, "503 5.5.1 RCPT comes first", out),
             Pending::Rcpt | Pending::Data { .. } => {
                 self.want_server(pending, out);
                 if matches!(self.stage, Stage::Wanting(_)) {
@@ -219,6 +221,9 @@ impl Relay {
         self.is_second_server = false;
     }
 }
+
+/// DATA that is answered at once. The octets that came with it say nothing: they depend on how the device's are cut.
+const DATA: Pending = Pending::Data { is_hasty: false };
 
 /// Returns the reply to MAIL where no server was reached for it, or none has let the mailbox in.
 fn refusal(reply: Reply) -> &'static str {

@@ -213,6 +213,8 @@ impl Pair {
             Event::Connect => {
                 self.server_left();
                 self.events.push("connect".to_owned());
+                // A device that sends ahead of a server that is not reached: the cut decides what came before that.
+                self.seen.lock().unwrap().out_of_turn |= !self.settings.reachable;
                 let secret = Secret::new(b"p".to_vec());
                 let (method, login, authzid) = (Method::Command, b"u".to_vec(), Vec::new());
                 self.connect(Credentials { method, login, authzid, secret });
