@@ -10,6 +10,7 @@ pub mod password;
 mod password_cache;
 mod revalidate;
 mod schedule;
+mod source;
 mod verify;
 
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Networks};
 use crate::diagnostic::Diagnostic;
+use crate::submission::DeviceLists;
 pub use delay::{Delays, Origin, Permit};
 use dummy_hashes::DummyHashes;
 pub use known::{KnownSources, PASSED};
@@ -57,6 +59,10 @@ pub struct Device {
     networks: Option<Networks>,
     /// True if the device may delete mail.
     pub delete: bool,
+    /// True if the device may send mail without a login, from its networks.
+    sends_without_login: bool,
+    /// The lists of senders and recipients that stand in the place of its account's.
+    pub submission: DeviceLists,
 }
 
 impl Device {
@@ -99,6 +105,8 @@ impl Devices {
                 written: device.passwords.clone(),
                 delete: device.delete,
                 networks: device.networks.clone(),
+                sends_without_login: device.sends_without_login,
+                submission: device.submission.clone(),
             });
         }
         let dummy_hashes = DummyHashes::new(devices.iter().map(|device| &*device.hashes));
@@ -132,7 +140,8 @@ impl Devices {
     pub fn begin(&self) {
         self.known.retain_devices(|name| {
             let device = self.devices.iter().find(|device| device.name == name)?;
-            Some(device.written.iter().map(|hash| known::mark(hash)).collect())
+            let of_network = device.sends_without_login.then(|| known::mark(WITHOUT_LOGIN));
+            Some(device.written.iter().map(|hash| known::mark(hash)).chain(of_network).collect())
         });
     }
 
@@ -176,6 +185,8 @@ fn is_narrowed(device: &crate::config::Device) -> bool {
     device.networks.as_ref().is_some_and(|networks| !networks.are_public())
 }
 
+/// The word that has the place of a password's hash among the known sources of a device without one.
+const WITHOUT_LOGIN: &str = "send_without_login";
 const SHORT_ANYWHERE: &str = "is missing or open to the world; this device's password has fewer than 8 characters and \
      is soon guessed: write networks = [\"192.168.1.20/32\"] with its address, or give it a longer one";
 

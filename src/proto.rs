@@ -301,6 +301,8 @@ pub struct Offer {
     pub submission: Announcement,
     /// A message that the server does not take at once is kept here, in SMTP.
     pub keeps: bool,
+    /// The device's address may stand for a login, in SMTP: MAIL logs in where the device has not.
+    pub by_source: bool,
 }
 
 impl Offer {
@@ -312,6 +314,7 @@ impl Offer {
         xoauth2: false,
         submission: Announcement::DEFAULT,
         keeps: false,
+        by_source: false,
     };
 
     /// Returns whether a login may be sent now.

@@ -68,6 +68,30 @@ pub struct SubmissionRules {
     pub lf_end_of_data: bool,
 }
 
+/// The lists of one device. Each stands in the place of its account's, and has nothing that the account's does not
+/// allow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceLists {
+    /// The addresses that the device may send as, beside the mailbox's; none leaves that to the account.
+    pub senders: Option<Vec<String>>,
+    /// The recipients that the device may send to; none leaves that to the account, and an empty list allows all.
+    pub recipients: Option<Vec<String>>,
+}
+
+impl SubmissionRules {
+    /// The rules for a device with lists of its own.
+    #[must_use]
+    pub fn narrowed_by(&self, lists: &DeviceLists) -> Self {
+        let mut rules = self.clone();
+        for (own, of_account) in [(&lists.senders, &mut rules.senders), (&lists.recipients, &mut rules.recipients)] {
+            if let Some(own) = own {
+                of_account.clone_from(own);
+            }
+        }
+        rules
+    }
+}
+
 /// The part of a listener's answer to EHLO that a file may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announcement {
@@ -214,6 +238,27 @@ pub fn is_entry(text: &str) -> bool {
     })
 }
 
+/// Returns whether each address that an entry allows is allowed by a list as well.
+pub fn covers(list: &[String], entry: &str) -> bool {
+    let is_plain = entry.split_once('@').is_some_and(|(local, _)| local.bytes().all(is_plain));
+    list.iter().any(|one| match one.strip_prefix("*@") {
+        // A local part that some server reads as a route is in the list by itself, or not at all.
+        Some(domain) => {
+            let of = entry.split_once('@').map(|(_, domain)| domain);
+            (is_plain || entry.starts_with("*@")) && of.is_some_and(|of| of.eq_ignore_ascii_case(domain))
+        }
+        None => one.eq_ignore_ascii_case(entry),
+    })
+}
+
+/// Returns whether no server reads another domain into a local part with this octet.
+pub fn is_plain(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b".-_+'&=~".contains(&octet)
+}
+
+/// The entry of `recipients` that stands for every address.
+pub const EVERYONE: &str = "*@*";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,5 +271,25 @@ mod tests {
         for entry in ["", "@b", "a@", "a", "*", "*a@b", "a@b@c", "a b@c", "a@b..c", "\u{e4}@b", "<a@b>", "a@b,c@d"] {
             assert!(!is_entry(entry), "{entry}");
         }
+    }
+
+    #[test]
+    fn a_list_covers_what_it_allows_and_no_more() {
+        let list = ["*@contoso.example".to_owned(), "fax@fabrikam.example".to_owned()];
+        for entry in ["*@contoso.example", "*@CONTOSO.example", "scan@contoso.example", "Fax@Fabrikam.example"] {
+            assert!(covers(&list, entry), "{entry}");
+        }
+        for entry in [
+            "*@fabrikam.example",
+            "scan@fabrikam.example",
+            "*@mail.contoso.example",
+            EVERYONE,
+            // `*@contoso.example` does not allow these, and so an entry of a device must not either.
+            "out%fabrikam.example@contoso.example",
+            "fabrikam.example!out@contoso.example",
+        ] {
+            assert!(!covers(&list, entry), "{entry}");
+        }
+        assert!(covers(&["a%b@c.example".to_owned()], "a%b@c.example") && !covers(&[], "a@b.example"));
     }
 }

@@ -23,6 +23,8 @@ pub enum Withdrawn {
     Device,
     /// The device no longer has the password that was used.
     Password,
+    /// The device may no longer send without a login.
+    WithoutLogin,
     /// The source is outside the device's `networks`.
     DeviceNetwork,
     /// The device may no longer delete.
@@ -49,6 +51,7 @@ impl Withdrawn {
             Withdrawn::Upstream => "mail server or its certificates changed",
             Withdrawn::Device => "login removed",
             Withdrawn::Password => "password removed",
+            Withdrawn::WithoutLogin => "send_without_login removed",
             Withdrawn::DeviceNetwork => "source no longer in the device's networks",
             Withdrawn::Deletion => "delete = false set",
             Withdrawn::Mailbox => "mailbox removed or changed",

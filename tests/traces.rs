@@ -12,9 +12,9 @@
 //! | `@ ` | a setting, at the top |
 //! | `#` | a remark |
 //!
-//! Events are `authenticate USER PASSWORD`, `logged in`, `login failed KIND`, `notice KIND`, `submitted RECIPIENTS
+//! Events are `authenticate USER PASSWORD`, `authenticate by source`, `logged in`, `login failed KIND`, `notice KIND`, `submitted RECIPIENTS
 //! OCTETS`, `start tls SIDE`, `close`, `error KIND` and `injection SIDE`. A file's name begins with its protocol. Settings are `implicit`, `starttls`, `plaintext`, `upstream starttls`,
-//! `unreachable`, `probe`, `translated` and `delete = false`.
+//! `unreachable`, `probe`, `translated`, `by source` and `delete = false`.
 //!
 //! Lines end with CRLF, unless they end with `\&`, which stands for no line end at all. `\n`, `\r`, `\\` and `\xHH`
 //! are octets.
@@ -90,6 +90,7 @@ fn random_traffic_in_random_pieces() {
         transcript.settings.offer.plaintext_login = random.below(2) > 0;
         transcript.settings.probe = if random.below(2) > 0 { Probe::Run } else { Probe::Skip };
         transcript.settings.deletes = if random.below(2) > 0 { Deletes::Allowed } else { Deletes::Refused };
+        transcript.settings.offer.by_source = name == "smtp" && seed % 2 == 0;
         // In SMTP this is the treatment of the sender.
         transcript.settings.relogin = if random.below(2) > 0 { Relogin::Allowed } else { Relogin::Refused };
         transcript.settings.upstream = if random.below(3) > 0 { Security::Implicit } else { Security::StartTls };
@@ -539,6 +540,7 @@ impl Transcript {
                 settings.offer.xoauth2 = false;
                 settings.relogin = Relogin::Refused;
             }
+            "by source" => settings.offer.by_source = true,
             "delete = false" => settings.deletes = Deletes::Refused,
             other => panic!("unknown setting {other}"),
         }

@@ -170,9 +170,10 @@ impl Change {
                 document.add_device(&NewDevice {
                     login: login.clone(),
                     aliases: edits::alias(config, login, mailbox).into_iter().collect(),
-                    password: hash,
+                    password: Some(hash),
                     account,
                     networks: edits::networks(networks.iter().map(String::as_str))?,
+                    recipients: Vec::new(),
                     description: description.clone(),
                 })
             }

@@ -15,6 +15,7 @@ use crate::admin;
 use crate::config::{CertificateSource, Config, Listener, Logins, Proven};
 use crate::diagnostic::Diagnostic;
 use crate::mode::Mode;
+use crate::protocol::Protocol;
 use crate::proxy::{self, PreparedService, ProcessState};
 use crate::state;
 use crate::transport::downstream::certificate;
@@ -158,7 +159,12 @@ fn reach(config: &Config, listener: &Listener) -> String {
         Logins::Translate => {
             let devices = config.devices.iter().filter(|device| listener.lets_in(device)).count();
             let devices = if devices == 1 { "1 device".to_owned() } else { format!("{devices} devices") };
-            format!("Serves {devices} from {networks}")
+            let submits = listener.protocol == Protocol::Smtp;
+            let without_login =
+                config.devices.iter().filter(|one| submits && one.sends_without_login && listener.lets_in(one)).count();
+            let without_login =
+                if without_login > 0 { format!(" ({without_login} without a login)") } else { String::new() };
+            format!("Serves {devices}{without_login} from {networks}")
         }
     };
     let ancient = listener.tls.ancient_parts();

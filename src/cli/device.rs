@@ -22,10 +22,12 @@ use crate::transport::host;
 pub(super) enum Action {
     /// Add a device, make its password, and print what to type into it
     ///
-    /// The password is shown once. The configuration holds only its hash.
+    /// The password is shown once. The configuration holds only its hash. With --without-login there is none.
     Add {
         /// The user name that the device sends
         login: String,
+        #[command(flatten)]
+        sending: SendingArguments,
         #[command(flatten)]
         mailbox: MailboxArguments,
         /// Accept this user name as well; may be given several times
@@ -84,6 +86,20 @@ pub(super) struct MailboxArguments {
     account: Option<String>,
 }
 
+/// The rules for a device that sends mail.
+#[derive(clap::Args)]
+pub(super) struct SendingArguments {
+    /// Let the device send mail without a login, from its address alone; needs --network
+    ///
+    /// Every computer at that address can send mail from the mailbox then. For a device whose menu has no user name for
+    /// sending.
+    #[arg(long, requires = "network", conflicts_with_all = ["length", "stdin", "alias"])]
+    without_login: bool,
+    /// Let the device send to this address, or to a domain as "*@contoso.com"; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    recipient: Vec<String>,
+}
+
 /// The form of a sheet.
 #[derive(clap::Args)]
 pub(super) struct Form {
@@ -104,27 +120,28 @@ enum ProtocolName {
 
 pub(super) fn act(file: &ConfigFile, action: Action) -> Result<(), CommandError> {
     match action {
-        Action::Add { login, mailbox, alias, network, description, secret, form } => {
-            let password = secret.password()?;
+        Action::Add { login, sending, mailbox, alias, network, description, secret, form } => {
+            let password = if sending.without_login { None } else { Some(secret.password()?) };
             let new = |account| -> Result<NewDevice, CommandError> {
-                let hash = secret.hash(&password)?;
+                let password = password.as_ref().map(|password| secret.hash(password)).transpose()?;
                 let (login, aliases, networks) = (
                     login.clone(),
                     alias.clone(),
                     edits::networks(network.iter().map(String::as_str)).map_err(failed)?,
                 );
-                Ok(NewDevice { login, aliases, password: hash, account, networks, description: description.clone() })
+                let (recipients, description) = (sending.recipient.clone(), description.clone());
+                Ok(NewDevice { login, aliases, password, account, networks, recipients, description })
             };
             let change = |document: &mut Document, config: &Config| {
                 let account = mailbox.account(document, config)?;
                 let mut device = new(account)?;
-                if alias.is_empty() {
+                if alias.is_empty() && !sending.without_login {
                     device.aliases.extend(mailbox.alias(config, &login));
                 }
                 document.add_device(&device).map_err(failed)
             };
-            let edited = edit(file, change, |config| form.write(config, &login, Some(&password)))?;
-            edited.then(|config| form.print(config, &login, Some(&password)))
+            let edited = edit(file, change, |config| form.write(config, &login, password.as_ref()))?;
+            edited.then(|config| form.print(config, &login, password.as_ref()))
         }
         Action::Remove { login } => {
             let remove = |document: &mut Document, config: &Config| {
@@ -257,7 +274,8 @@ fn list(config: &Config) -> String {
             |networks| networks.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         );
         let description = device.description.as_deref().unwrap_or_default();
-        let _ = writeln!(text, "{login:<20} {mailbox:<36} {networks:<24} {description}");
+        let without = if device.sends_without_login { "(sends without a login) " } else { "" };
+        let _ = writeln!(text, "{login:<20} {mailbox:<36} {networks:<24} {without}{description}");
     }
     if text.is_empty() { "no device yet: packetboat device add\n".to_owned() } else { text }
 }

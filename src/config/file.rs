@@ -128,6 +128,7 @@ struct SubmissionSection {
     messages_per_minute: Written<i64>,
     recipients_per_day: Written<i64>,
     refuse_over_recipients_per_day: Written<bool>,
+    recipients: Written<Vec<Spanned<String>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -217,6 +218,10 @@ struct DeviceSection {
     networks: Written<Vec<Spanned<String>>>,
     description: Written<String>,
     delete: Option<bool>,
+    send_without_login: Written<bool>,
+    allow_wide_networks: Written<bool>,
+    senders: Written<Vec<Spanned<String>>>,
+    recipients: Written<Vec<Spanned<String>>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use super::{Cloud, Networks, Roots};
 use crate::protocol::{Actor, Protocol};
-use crate::submission::SubmissionRules;
+use crate::submission::{DeviceLists, SubmissionRules};
 
 /// A device, or several that share a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The user names of the device, in lower case. Never empty; the first one stands in the log.
     pub logins: Vec<String>,
-    /// Argon2id hashes in the PHC string format. Never empty.
+    /// Argon2id hashes in the PHC string format. Empty for a device alone that sends without a login.
     pub passwords: Vec<String>,
     /// Key of [`super::Config::accounts`].
     pub account: String,
@@ -21,6 +21,10 @@ pub struct Device {
     pub description: Option<String>,
     /// True if the device may delete messages.
     pub delete: bool,
+    /// True if the device may send mail without a login: its networks, which are always some then, stand for it.
+    pub sends_without_login: bool,
+    /// The lists of senders and recipients that stand in the place of its account's.
+    pub submission: DeviceLists,
 }
 
 /// A mailbox, and the way to open it.

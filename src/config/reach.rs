@@ -60,7 +60,13 @@ impl Listener {
     pub fn lets_in(&self, device: &Device) -> bool {
         let networks = device.networks.as_ref();
         let is_near = networks.is_none_or(|own| own.0.iter().any(|one| self.allowed_networks.overlap(one)));
-        is_near && !matches!(self.logins, Logins::PassThrough(_))
+        is_near && self.knows_logins_of(device)
+    }
+
+    /// Returns whether the listener takes the device's kind of login. A device without a password sends mail alone.
+    pub fn knows_logins_of(&self, device: &Device) -> bool {
+        let is_sent_alone = device.sends_without_login && device.passwords.is_empty();
+        !matches!(self.logins, Logins::PassThrough(_)) && (!is_sent_alone || self.protocol == Protocol::Smtp)
     }
 
     /// Returns whether the listener serves the networks that are its default.

@@ -12,13 +12,17 @@ pub struct Verified {
     /// The device, as configured then.
     pub device: Arc<Device>,
     login: Box<str>,
-    /// Index of the hash among those that are written for the device.
-    hash: usize,
+    /// Index of the hash among those that are written for the device; none where its address stood for the login.
+    hash: Option<usize>,
 }
 
 impl Verified {
     pub(super) fn new(device: &Arc<Device>, login: String, hash: usize) -> Self {
-        Self { device: Arc::clone(device), login: login.into(), hash }
+        Self { device: Arc::clone(device), login: login.into(), hash: Some(hash) }
+    }
+
+    pub(super) fn by_source(device: &Arc<Device>) -> Self {
+        Self { device: Arc::clone(device), login: device.name.as_str().into(), hash: None }
     }
 }
 
@@ -34,9 +38,15 @@ impl Devices {
         if Arc::ptr_eq(device, &verified.device) {
             return Ok(device);
         }
-        let hash = verified.device.written.get(verified.hash);
-        if hash.is_none_or(|hash| !device.written.contains(hash)) {
-            return Err(Withdrawn::Password);
+        match verified.hash {
+            Some(hash) => {
+                let hash = verified.device.written.get(hash);
+                if hash.is_none_or(|hash| !device.written.contains(hash)) {
+                    return Err(Withdrawn::Password);
+                }
+            }
+            None if !device.sends_without_login => return Err(Withdrawn::WithoutLogin),
+            None => {}
         }
         if !device.serves(source) {
             return Err(Withdrawn::DeviceNetwork);

@@ -120,6 +120,10 @@ impl Devices {
                 let of = format!("the networks of device \"{name}\"");
                 Err(wrong(&format!("the password is right, but {source} is not in {of}")))
             }
+            (Some((_, device)), None) if device.own == 0 => Err(wrong(&format!(
+                "device \"{}\" has no password: it sends without a login, by SMTP alone",
+                device.name
+            ))),
             (Some((_, device)), None) => Err(wrong(&format!("the password is not one of device \"{}\"", device.name))),
             (None, _) => Err(wrong(UNKNOWN)),
         }
@@ -132,6 +136,10 @@ impl Devices {
         let of_mailbox = self.names.only_of_mailbox(login).and_then(|index| Some((index, self.devices.get(index)?)));
         let Some((index, Device { name, .. })) = of_mailbox.map(|(index, device)| (index, device.as_ref())) else {
             return match self.only_at(source) {
+                Some(Device { name, own: 0, .. }) => wrong(&format!(
+                    "{UNKNOWN}; {source} is in the networks of device \"{name}\" alone, which sends without a login: \
+                     switch SMTP authentication off in it"
+                )),
                 Some(Device { name, .. }) => wrong(&format!(
                     "{UNKNOWN}; {source} is in the networks of device \"{name}\" alone: type that name as the user name"
                 )),

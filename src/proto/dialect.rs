@@ -39,6 +39,11 @@ pub(super) trait Dialect: Default + Send {
         out: &mut Vec<u8>,
     ) -> Result<Read<Self::Tag>, Failure>;
 
+    /// Makes the reader behind a login that has failed. The command that asked for it may stand in the input still.
+    fn after_failed_login(_: &Self::Tag) -> Self {
+        Self::default()
+    }
+
     /// Writes the response to a command.
     fn respond(tag: &Self::Tag, response: Response<'_>, out: &mut Vec<u8>);
 
@@ -65,6 +70,8 @@ pub(super) enum Request {
     Answered,
     /// A login with the protocol's own command.
     Login(Credentials),
+    /// A login by the device's address. The command stays in the input, and is obeyed behind the login.
+    LoginBySource,
     /// A login by SASL (RFC 4422), with an initial response or without.
     Authenticate(Mechanism, Option<Zeroizing<Vec<u8>>>),
     /// The first part of a login, which the offer does not allow without TLS.

@@ -43,6 +43,8 @@ pub enum Method {
     Command,
     /// A SASL mechanism.
     Sasl(Mechanism),
+    /// None: the device's address stands for the login. There is neither a user name nor a secret.
+    Source,
 }
 
 /// The SASL mechanisms that packetboat knows.
@@ -144,6 +146,11 @@ impl Credentials {
         Self { method: Method::Command, login: name(login), authzid: Vec::new(), secret: Secret::new(password) }
     }
 
+    /// Makes the credentials of a device that is known by its address alone.
+    pub fn from_source() -> Self {
+        Self { method: Method::Source, login: Vec::new(), authzid: Vec::new(), secret: Secret::new(Vec::new()) }
+    }
+
     /// Returns whether no field is empty or dangerous. NUL, 0x01 (XOAUTH2), CR and LF could end a line or a field
     /// towards the server and start another.
     pub fn is_sane(&self) -> bool {
@@ -158,15 +165,15 @@ impl Credentials {
     pub(crate) fn may_use_login_command(&self) -> bool {
         match self.method {
             Method::Sasl(Mechanism::Plain | Mechanism::Login) => self.authzid.is_empty(),
-            Method::Sasl(Mechanism::Xoauth2) | Method::Command => false,
+            Method::Sasl(Mechanism::Xoauth2) | Method::Command | Method::Source => false,
         }
     }
 
     /// Writes the responses to a server, one for each of its challenges, without line ends. They are none with
-    /// [`Method::Command`].
+    /// [`Method::Command`] and [`Method::Source`].
     pub fn responses(&self) -> VecDeque<Zeroizing<Vec<u8>>> {
         let raw = match self.method {
-            Method::Command => vec![],
+            Method::Command | Method::Source => vec![],
             Method::Sasl(Mechanism::Plain) => vec![plain::write(self)],
             Method::Sasl(Mechanism::Login) => vec![self.login.clone(), self.secret.expose().to_vec()],
             Method::Sasl(Mechanism::Xoauth2) => vec![xoauth2::write(self)],

@@ -81,7 +81,7 @@ impl<D: Dialect> Machine<D> {
             Read::Command(tag, request, len) => (tag, request, len),
         };
         self.is_first = false;
-        self.activity.commands += u64::from(!matches!(request, Request::Malformed(_)));
+        self.activity.commands += u64::from(!matches!(request, Request::Malformed(_) | Request::LoginBySource));
         let action = self.obey(tag, request, out)?;
         Ok(Step::after(len, action))
     }
@@ -106,6 +106,7 @@ impl<D: Dialect> Machine<D> {
             Request::StartTls => return self.bad(&tag, Fault::Sequence, "TLS is not offered here", out),
             Request::Login(_) | Request::Authenticate(..) if !self.offer.login_allowed() => (self.in_clear(), None),
             Request::LoginInClear => (self.in_clear(), None),
+            Request::LoginBySource => return Ok(Some(self.log_in(tag, Credentials::from_source()))),
             Request::Login(credentials) if !credentials.is_sane() => {
                 return self.bad(&tag, Fault::Syntax, NOT_SANE, out);
             }
@@ -286,6 +287,7 @@ impl<D: Dialect> Session for Machine<D> {
         if let State::Relay(relay) = &mut self.state {
             relay.connect_failed(failure, out);
         } else if let State::LoggingIn(tag, _) = std::mem::replace(&mut self.state, State::NotAuthenticated) {
+            self.dialect = D::after_failed_login(&tag);
             D::respond(&tag, Response::LoginFailed(failure.kind.reply()), &mut out.downstream);
         }
         out.upstream.zeroize();

@@ -16,20 +16,33 @@ mod reply;
 mod rules;
 mod sender;
 
-use super::dialect::{Dialect, Fault, Read, Response};
+use super::dialect::{Dialect, Fault, Read, Request, Response};
 use super::line::Line;
 use super::{CommandLimits, Failure, Kind, Offer};
 use client::Client;
 use command::Command;
 use relay::Relay;
 
-/// The reader of the device's commands before login. It keeps nothing between two commands.
+/// The reader of the device's commands before login.
 #[derive(Default)]
-pub(super) struct Smtp;
+pub(super) struct Smtp {
+    /// The next command is MAIL, whose login has failed. It has its answer.
+    is_answered: bool,
+}
+
+/// The commands that ask for a login.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// AUTH, or another command whose answer says nothing about a login.
+    #[default]
+    ByAuth,
+    /// MAIL, from a device whose address stands for its login.
+    ByMail,
+}
 
 impl Dialect for Smtp {
-    /// Replies come in the order of the commands.
-    type Tag = ();
+    /// Replies come in the order of the commands; the tag says how the login was asked for.
+    type Tag = Asked;
     type Client = Client;
     type Relay = Relay;
 
@@ -49,17 +62,24 @@ impl Dialect for Smtp {
         offer: &Offer,
         limits: &CommandLimits,
         out: &mut Vec<u8>,
-    ) -> Result<Read<()>, Failure> {
+    ) -> Result<Read<Asked>, Failure> {
         match Line::split(input, limits.line) {
             Line::Incomplete => Ok(Read::Incomplete),
             Line::TooLong => Err(Failure::new(Kind::TooLong, "an SMTP command; limits.line says how long one may be")),
-            Line::Complete { text, len } => {
-                Ok(Read::Command((), not_authenticated::request(Command::read(text), offer, out), len))
-            }
+            Line::Complete { len, .. } if std::mem::take(&mut self.is_answered) => Ok(Read::Part(len)),
+            Line::Complete { text, len } => match not_authenticated::request(Command::read(text), offer, out) {
+                // The same line is obeyed behind the login.
+                Request::LoginBySource => Ok(Read::Command(Asked::ByMail, Request::LoginBySource, 0)),
+                request => Ok(Read::Command(Asked::ByAuth, request, len)),
+            },
         }
     }
 
-    fn respond((): &(), response: Response<'_>, out: &mut Vec<u8>) {
+    fn after_failed_login(asked: &Asked) -> Self {
+        Self { is_answered: *asked == Asked::ByMail }
+    }
+
+    fn respond(asked: &Asked, response: Response<'_>, out: &mut Vec<u8>) {
         let (code, text) = match response {
             // A challenge may be empty, and its space is sent all the same: some devices wait for four octets.
             Response::Challenge(challenge) => ("334", challenge),
@@ -71,13 +91,15 @@ impl Dialect for Smtp {
             Response::UnknownMechanism => ("504 5.5.4", "mechanism not supported, use PLAIN or LOGIN"),
             Response::TlsRequired => ("530 5.7.0", "start TLS with STARTTLS first"),
             Response::BeginTls => ("220 2.0.0", "begin TLS negotiation"),
-            Response::LoginFailed(reply) => return reply::line(login_refusal::refusal(reply), out),
+            Response::LoginFailed(reply) => return reply::line(login_refusal::refusal(reply, *asked), out),
         };
         reply::coded(code, text, out);
     }
 
-    fn logged_in((): &(), client: Client, offer: &Offer, out: &mut Vec<u8>) -> Relay {
-        reply::line("235 2.7.0 logged in", out);
+    fn logged_in(asked: &Asked, client: Client, offer: &Offer, out: &mut Vec<u8>) -> Relay {
+        if *asked == Asked::ByAuth {
+            reply::line("235 2.7.0 logged in", out);
+        }
         Relay::new(*offer, client)
     }
 

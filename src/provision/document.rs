@@ -19,12 +19,14 @@ pub struct NewDevice {
     pub login: String,
     /// Other user names of the device.
     pub aliases: Vec<String>,
-    /// The hash of the device's password.
-    pub password: String,
+    /// The hash of the device's password; none for a device that sends without a login.
+    pub password: Option<String>,
     /// The account whose mailbox it opens.
     pub account: String,
     /// The networks that it comes from; none leaves that to its listener.
     pub networks: Vec<String>,
+    /// The recipients that it may send to; none leaves that to its account.
+    pub recipients: Vec<String>,
     /// A description for people.
     pub description: Option<String>,
 }
@@ -85,9 +87,14 @@ impl Document {
             table.insert("description", text_item(description));
         }
         table.insert("account", text_item(&device.account));
-        table.insert("passwords", list_item(std::slice::from_ref(&device.password)));
-        if !device.networks.is_empty() {
-            table.insert("networks", list_item(&device.networks));
+        match &device.password {
+            Some(password) => table.insert("passwords", list_item(std::slice::from_ref(password))),
+            None => table.insert("send_without_login", Item::Value(Value::from(true))),
+        };
+        for (key, list) in [("networks", &device.networks), ("recipients", &device.recipients)] {
+            if !list.is_empty() {
+                table.insert(key, list_item(list));
+            }
         }
         table.decor_mut().set_prefix("\n");
         let devices = self.toml.entry(DEVICE).or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));

@@ -19,6 +19,10 @@ pub struct Sheet {
     connections: Vec<Connection>,
     /// The device's own address, or the networks that it may come from.
     networks: Option<String>,
+    /// The device sends without a login.
+    sends_without_login: bool,
+    /// The device has no password.
+    has_no_password: bool,
     authority: Option<Fingerprints>,
 }
 
@@ -59,7 +63,7 @@ impl Sheet {
         let listeners = config.listeners.iter().filter(|listener| listener.logins == Logins::Translate);
         let listeners = listeners.filter(|listener| protocols.is_empty() || protocols.contains(&listener.protocol));
         let mut connections: Vec<Connection> =
-            listeners.filter(|listener| lets_in(listener, device)).flat_map(connections_of).collect();
+            listeners.filter(|listener| listener.lets_in(device)).flat_map(connections_of).collect();
         connections.sort_by_key(|one| (one.protocol.key(), one.encryption != IMPLICIT, one.port));
         connections.dedup();
         Self {
@@ -70,6 +74,8 @@ impl Sheet {
             servers: server.names.iter().filter(|name| is_for_devices(name)).cloned().collect(),
             connections,
             networks: device.networks.as_ref().map(|networks| shown(&networks.0)),
+            sends_without_login: device.sends_without_login,
+            has_no_password: device.passwords.is_empty(),
             authority: server.authority.clone(),
         }
     }
@@ -131,11 +137,18 @@ impl Sheet {
             row("port", "none: no listener lets this device in; packetboat check says why".to_owned());
         }
         if let Some(networks) = &self.networks {
-            row("IP address", format!("{networks}; from any other the login fails"));
+            let elsewhere = if self.has_no_password { "it cannot send" } else { "the login fails" };
+            row("IP address", format!("{networks}; from any other {elsewhere}"));
         }
-        row("user name", self.login.clone());
-        let kept = "as it was given; packetboat keeps only its hash";
-        row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));
+        if self.has_no_password {
+            row("user name", "none: switch SMTP authentication off in the device".to_owned());
+            row("password", "none".to_owned());
+        } else {
+            let optional = if self.sends_without_login { " (may stay empty for sending)" } else { "" };
+            row("user name", format!("{}{optional}", self.login));
+            let kept = "as it was given; packetboat keeps only its hash";
+            row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));
+        }
         row(Self::MAILBOX, self.mailbox.clone());
         if self.connections.iter().any(|one| one.protocol.submits()) {
             row(Self::SENDER, format!("{} (the device's own address, or From)", self.mailbox));
@@ -147,15 +160,6 @@ impl Sheet {
         }
         rows
     }
-}
-
-/// Returns whether a listener can serve the device: one of the device's networks is in one of the listener's.
-fn lets_in(listener: &Listener, device: &Device) -> bool {
-    let Some(networks) = &device.networks else { return true };
-    networks
-        .0
-        .iter()
-        .any(|own| listener.allowed_networks.0.iter().any(|allowed| allowed.contains(own) || own.contains(allowed)))
 }
 
 fn connections_of(listener: &Listener) -> Vec<Connection> {

@@ -48,9 +48,10 @@ fn device(login: &str) -> NewDevice {
     NewDevice {
         login: login.to_owned(),
         aliases: vec!["scans@contoso.example".to_owned()],
-        password: "$argon2id$new".to_owned(),
+        password: Some("$argon2id$new".to_owned()),
         account: "scans".to_owned(),
         networks: vec!["192.168.1.21/32".to_owned()],
+        recipients: Vec::new(),
         description: Some("third \"floor\"".to_owned()),
     }
 }

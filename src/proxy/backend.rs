@@ -7,6 +7,7 @@ pub(super) mod pass_through;
 mod repeated_errors;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::device::Devices;
@@ -42,6 +43,16 @@ pub(super) struct Directory {
 /// The mail servers by name, with their roots loaded.
 pub(super) type Servers = BTreeMap<String, Arc<MailServer>>;
 
+impl Backend {
+    /// The name of the device that may send mail from this address without a login.
+    pub(super) fn device_at(&self, source: IpAddr) -> Option<&str> {
+        match self {
+            Backend::Translate(translation) => translation.device_at(source),
+            Backend::PassThrough(_) | Backend::Observe => None,
+        }
+    }
+}
+
 impl Translation {
     pub(super) fn new(directory: Arc<Directory>, protocol: Protocol) -> Self {
         Self { directory, protocol }
@@ -49,6 +60,12 @@ impl Translation {
 
     pub(super) fn devices(&self) -> &Arc<Devices> {
         &self.directory.devices
+    }
+
+    /// The name of the device that may send mail from this address without a login.
+    pub(super) fn device_at(&self, source: IpAddr) -> Option<&str> {
+        let submits = self.protocol == Protocol::Smtp;
+        self.devices().at(source).filter(|_| submits).map(|device| device.name.as_str())
     }
 
     /// An account's mailbox, by the protocol of the listener.

@@ -33,7 +33,7 @@ use super::registry::{Origin, Registered, Registry};
 use super::service::Service;
 use crate::failure::{Failure, Kind, Side};
 use crate::lifecycle::Lifecycle;
-use crate::proto::{Awaited, Credentials, UpstreamLogin};
+use crate::proto::{Awaited, Credentials, Method, UpstreamLogin};
 use crate::text::excerpt;
 use crate::transport::socket::Socket;
 use crate::transport::upstream::Server;
@@ -84,7 +84,8 @@ pub(super) async fn serve(tcp: TcpStream, accepted: Accepted) {
         Err(failure) => record.close(&Ending::Failed(failure)),
         Ok(stream) => {
             registered.channel_established(stream.facts(), service.listener.allow_plaintext);
-            let session = service.session(stream.facts().is_some());
+            let device = Some(source.ip()).filter(|source| balancer != Some(*source));
+            let session = service.session(stream.facts().is_some(), device);
             let entered = Entered { service: &service, record: &mut record, admitted: &mut admitted, registered };
             let mut connection = Connection::new(entered, &Tcp, Driver::new(session, stream));
             let ending = connection.converse().await;
@@ -241,7 +242,12 @@ impl<N: Network> Connection<'_, '_, N> {
             return Err(Ending::Failed(self.login_timeout()));
         }
         self.login_began = Instant::now();
-        self.record.login_started(excerpt(&credentials.login));
+        let login = match credentials.method {
+            // The device's name stands for the user name that it has not sent.
+            Method::Source => self.service.logins.device_at(self.record.source.ip()).unwrap_or("-").to_owned(),
+            Method::Command | Method::Sasl(_) => excerpt(&credentials.login),
+        };
+        self.record.login_started(login);
         let connected = Box::pin(self.log_in(credentials)).await;
         self.after_connecting(connected)
     }

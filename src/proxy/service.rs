@@ -60,8 +60,9 @@ impl Service {
         self.listener.entry_at(stream.local_port())
     }
 
-    /// A new session of the listener's protocol.
-    pub(super) fn session(&self, encrypted: bool) -> Box<dyn Session> {
+    /// A new session of the listener's protocol, with the device at this address; none for a load balancer, which has
+    /// no mail of its own.
+    pub(super) fn session(&self, encrypted: bool, device: Option<IpAddr>) -> Box<dyn Session> {
         let offer = Offer {
             encrypted,
             starttls: self.acceptor.is_some(),
@@ -70,6 +71,7 @@ impl Service {
             xoauth2: matches!(*self.logins, Backend::PassThrough(_)),
             submission: self.listener.submission,
             keeps: self.spool.is_some(),
+            by_source: device.is_some_and(|source| self.logins.device_at(source).is_some()),
         };
         proto::session(self.listener.protocol, offer, command_limits(&self.limits))
     }

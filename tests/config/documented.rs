@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DOCUMENTED, parse, problems};
+use super::{ACCOUNT, DOCUMENTED, IDENTITY, SECRET, parse, problems};
 
 const README: &str = include_str!("../../README.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
@@ -111,11 +111,19 @@ fn the_readmes_examples_are_good() {
 fn the_examples_of_sending_are_good() {
     let page = include_str!("../../docs/send.md");
     let examples: Vec<&str> = page.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let ports: Vec<Vec<u16>> = examples
+    let (listeners, lists): (Vec<&str>, Vec<&str>) = examples.iter().partition(|one| one.contains("[[listener]]"));
+    let ports: Vec<Vec<u16>> = listeners
         .iter()
         .map(|example| parse(example).listeners.iter().map(|listener| listener.listen[0].port()).collect())
         .collect();
     assert_eq!(ports, [vec![587, 465], vec![587]]);
+    // The others are parts of a file: a device has its password there, and its account.
+    let [narrowed, without_login] = lists[..] else { panic!("{lists:?}") };
+    let narrowed = narrowed.replace("login = \"fax1\"", "login = \"fax1\"\npasswords = [\"$argon2id$x\"]");
+    let config = parse(&format!("{IDENTITY}{SECRET}{narrowed}"));
+    assert_eq!(config.devices[0].submission.recipients.as_deref(), Some(&["archive@contoso.com".to_owned()][..]));
+    let config = parse(&format!("{IDENTITY}{SECRET}{ACCOUNT}{without_login}"));
+    assert!(config.devices[0].sends_without_login);
     let config = parse("");
     assert!(page.contains(&format!(
         "`submission.connections_per_mailbox` ({})",

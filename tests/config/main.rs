@@ -10,6 +10,7 @@ mod pasted;
 mod planted;
 mod servers;
 mod slips;
+mod without_login;
 
 use std::path::Path;
 

@@ -145,6 +145,56 @@ fn a_device_sends_with_what_its_sheet_says() {
     assert!(sending.contains("SMTP") && sending.contains("sender") && !sending.contains("IMAP"), "{sending}");
 }
 
+/// The sheet of a device without a login has neither user name nor password, and its device needs none.
+#[test]
+fn a_device_without_a_login_sends_with_what_its_sheet_says() {
+    let exchange = Exchange::new();
+    let frame = exchange.submission_frame() + &exchange.identity(BY_SECRET);
+    let proxy = exchange.proxy(&(frame + &account("scans", SCAN, "")));
+    mode(&proxy.configuration(), 0o640);
+    let adding = ["device", "add", "hp", "--without-login", "--network", "127.0.0.2", "--account", "scans"];
+    let open = run(&proxy, &adding);
+    assert!(open.code == 78 && open.errors.contains("mail the whole world"), "{}", open.errors);
+    let sheet = succeed(&proxy, &[&adding[..], &["--recipient", "*@contoso.example"]].concat());
+    assert_eq!(row(&sheet, "IP address"), "127.0.0.2; from any other it cannot send");
+    assert_eq!(row(&sheet, "user name"), "none: switch SMTP authentication off in the device");
+    assert_eq!(row(&sheet, "password"), "none");
+    assert!(row(&sheet, "SMTP").ends_with(", STARTTLS or SSL/TLS") && !sheet.contains("IMAP"), "{sheet}");
+    let text = fs::read_to_string(proxy.configuration()).unwrap();
+    let block = "login = \"hp\"\naccount = \"scans\"\nsend_without_login = true\nnetworks = [\"127.0.0.2/32\"]\n\
+                 recipients = [\"*@contoso.example\"]\n";
+    assert!(text.contains(block), "{text}");
+    let message = proxy.state.join("page.eml");
+    fs::write(&message, "Subject: page\r\n\r\nscan\r\n").unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--max-time", "60", "--insecure", "--ssl-reqd", "--interface", "127.0.0.2"]);
+    curl.args(["--mail-from", "hp@device.example", "--mail-rcpt", SCAN, "--upload-file"]).arg(&message);
+    let sent = Ran::of(curl.arg(format!("smtp://{}/hp", proxy.address("smtp"))).output().unwrap());
+    assert_eq!((sent.code, exchange.simulator.submissions().len()), (0, 1), "{}{}", sent.output, sent.errors);
+    let listed = succeed(&proxy, &["device", "list"]);
+    let of_hp = listed.lines().find(|line| line.starts_with("hp ")).unwrap();
+    assert!(of_hp.contains("127.0.0.2/32") && of_hp.contains("(sends without a login)"), "{listed}");
+    let checked = succeed(&proxy, &["check"]);
+    assert!(checked.contains("Serves 2 devices (1 without a login) from"), "{checked}");
+    for (more, words) in [("--alias=fax", "cannot be used with"), ("--length=9", "cannot be used with")] {
+        let ran = run(
+            &proxy,
+            &["device", "add", "hp2", "--without-login", "--network", "127.0.0.3", "--account", "scans", more],
+        );
+        assert!(ran.code == 64 && ran.errors.contains(words), "{}", ran.errors);
+    }
+    let ran = run(&proxy, &["device", "add", "hp2", "--without-login", "--account", "scans"]);
+    assert!(ran.code == 64 && ran.errors.contains("--network"), "{}", ran.errors);
+    // A password beside the address is for reading.
+    let sheet = succeed(&proxy, &["device", "password", "hp"]);
+    assert_eq!(row(&sheet, "user name"), "hp (may stay empty for sending)");
+    let sheet = succeed(&proxy, &["device", "sheet", "hp"]);
+    assert!(
+        row(&sheet, "IMAP").ends_with("SSL/TLS") && row(&sheet, "password").starts_with("as it was given"),
+        "{sheet}"
+    );
+}
+
 #[test]
 fn a_rejected_change_leaves_file_and_devices_as_they_were() {
     let (_exchange, proxy) = start();

@@ -7,6 +7,7 @@ mod accessibility;
 mod address_tricks;
 mod admin;
 mod balancer;
+mod by_source;
 mod certificate;
 mod confinement;
 mod connection_id;

@@ -5,6 +5,7 @@ mod address;
 mod admin;
 mod application;
 mod certificate;
+mod device;
 mod endpoint;
 mod exposure;
 mod identity;
@@ -26,6 +27,7 @@ use toml::Spanned;
 pub use path::is_path;
 
 use account::Identities;
+use device::Accounts;
 
 use super::{File, LogSection, Written, line_of, nearest};
 use crate::config::problem::{Position, sort_by_line};
@@ -48,9 +50,10 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     let identities = proof.identities(raw.identity);
     let upstreams = proof.upstreams(raw.upstream, &identities);
     let account_names = raw.account.keys().cloned().collect();
-    let accounts =
+    let mut accounts =
         proof.accounts(raw.account, &Identities { by_name: &identities, names: &identity_names }, &upstreams);
-    let devices = proof.devices(raw.device, &account_names);
+    proof.bound_recipients(&mut raw.submission, &mut accounts);
+    let devices = proof.devices(raw.device, &Accounts { by_name: &accounts, names: &account_names });
     let mut certificates = proof.certificates(raw.certificate);
     let listeners = proof.listeners(raw.listener, &upstreams, &certificates);
     let upstreams = upstreams.used_by(|name| {

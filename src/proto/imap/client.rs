@@ -180,7 +180,7 @@ impl Client {
     /// The server takes none.
     fn offered_method(&self) -> Result<Method, Failure> {
         let offered = |method: Method| match method {
-            Method::Command => !self.offers(b"LOGINDISABLED"),
+            Method::Command | Method::Source => !self.offers(b"LOGINDISABLED"),
             Method::Sasl(mechanism) => self.offers(format!("AUTH={}", mechanism.name()).as_bytes()),
         };
         let as_said = self.attempt.credentials.method;
@@ -195,7 +195,9 @@ impl Client {
         others.into_iter().filter(|method| is_password && carries(method)).find(|method| offered(*method)).ok_or_else(
             || {
                 let missing = match as_said {
-                    Method::Command => "it announces LOGINDISABLED, and no AUTH=PLAIN or AUTH=LOGIN".to_owned(),
+                    Method::Command | Method::Source => {
+                        "it announces LOGINDISABLED, and no AUTH=PLAIN or AUTH=LOGIN".to_owned()
+                    }
                     Method::Sasl(mechanism) => format!("it does not announce AUTH={}", mechanism.name()),
                 };
                 Failure::new(Kind::Mechanism, missing)
@@ -207,7 +209,7 @@ impl Client {
         self.stage = Stage::Login;
         out.extend_from_slice(self.tag);
         match self.attempt.credentials.method {
-            Method::Command => {
+            Method::Command | Method::Source => {
                 self.attempt.begin(login_command(&self.attempt.credentials));
                 self.attempt.answer(out);
             }

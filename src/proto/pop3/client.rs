@@ -112,7 +112,7 @@ impl Client {
     fn send_login(&mut self, out: &mut Vec<u8>) {
         self.attempt.begin(self.attempt.credentials.responses());
         match self.attempt.credentials.method {
-            Method::Command => {
+            Method::Command | Method::Source => {
                 out.extend_from_slice(b"USER ");
                 out.extend_from_slice(&self.attempt.credentials.login);
                 self.stage = Stage::User;

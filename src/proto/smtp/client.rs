@@ -123,7 +123,7 @@ impl Client {
         let Some(mechanism) = self.mechanism() else {
             let detail = match self.credentials.method {
                 Method::Sasl(Mechanism::Xoauth2) => "its answer to EHLO has no AUTH XOAUTH2",
-                Method::Sasl(Mechanism::Plain | Mechanism::Login) | Method::Command => {
+                Method::Sasl(Mechanism::Plain | Mechanism::Login) | Method::Command | Method::Source => {
                     "its answer to EHLO has no AUTH PLAIN or LOGIN"
                 }
             };
@@ -155,6 +155,8 @@ impl Client {
             Method::Sasl(Mechanism::Plain) if !self.credentials.authzid.is_empty() => &[Mechanism::Plain],
             Method::Sasl(Mechanism::Login) => &[Mechanism::Login, Mechanism::Plain],
             Method::Sasl(Mechanism::Plain) | Method::Command => &[Mechanism::Plain, Mechanism::Login],
+            // There is no secret to send.
+            Method::Source => &[],
         };
         candidates.iter().copied().find(|mechanism| self.server.takes(*mechanism))
     }

@@ -104,7 +104,8 @@ pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, taken: u32, out: &mut
     let Recipient { address } = Recipient::parse(arguments).map_err(|mistake| mistake.reply())?;
     if rules.recipients.as_ref().is_some_and(|list| !list.allows(&address)) {
         let domain = address.domain().unwrap_or("no domain");
-        let detail = format!("one at {domain}; recipients of the account says where its devices may send");
+        let detail =
+            format!("one at {domain}; recipients of the device, its account or [submission] says where it may send");
         let failure = Some(Failure::new(Kind::RecipientRefused, detail));
         return Err(Stopped { reply: "550 5.7.1 this login may not send to this recipient", failure });
     }

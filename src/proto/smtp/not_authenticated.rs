@@ -23,6 +23,9 @@ pub(super) fn request(command: Command<'_>, offer: &Offer, out: &mut Vec<u8>) ->
         }
         Command::UnknownMechanism | Command::Mail(_) if !offer.login_allowed() => return Request::LoginInClear,
         Command::UnknownMechanism => return Request::UnknownMechanism,
+        Command::Mail(_) if offer.by_source => return Request::LoginBySource,
+        // The device has no login to be reminded of.
+        Command::Rcpt(_) | Command::Data if offer.by_source => MAIL_FIRST,
         Command::Unknown => return Request::Bad("command not recognized"),
         Command::Mail(_) | Command::Rcpt(_) | Command::Data => LOG_IN,
         Command::Bdat | Command::NotOffered | Command::Expn => NOT_OFFERED,
@@ -46,5 +49,7 @@ pub(super) const HELP: &str = "214 2.0.0 submission of mail: EHLO, STARTTLS, AUT
 pub(super) const VRFY: &str = "252 2.5.2 cannot verify, but send the message and see";
 /// The answer to a command that is not offered.
 pub(super) const NOT_OFFERED: &str = "502 5.5.1 command not implemented";
-/// A device that is not told at once goes on without a login, and reports success.
-const LOG_IN: &str = "530 5.7.0 log in first: switch SMTP authentication on in the device";
+/// The answer to a message without a login. A device that is not told at once goes on without a login, and reports success.
+pub(super) const LOG_IN: &str = "530 5.7.0 log in first: switch SMTP authentication on in the device";
+/// The answer to RCPT and DATA of a device that logs in by MAIL.
+const MAIL_FIRST: &str = "503 5.5.1 MAIL comes first";

@@ -7,7 +7,7 @@ use super::Translation;
 use super::mailbox::{Admission, Mailbox};
 use crate::device::Verified;
 use crate::failure::{Failure, Kind};
-use crate::proto::{Credentials, Terms};
+use crate::proto::{Credentials, Method, Terms};
 use crate::token::AccessToken;
 
 /// An authorized login, with all that opens its mailbox.
@@ -32,7 +32,13 @@ impl Authorized {
         credentials: &Credentials,
         source: IpAddr,
     ) -> Result<(Arc<Mailbox>, Verified), Failure> {
-        let verified = translation.devices().verify(&credentials.login, &credentials.secret, source).await?;
+        let devices = translation.devices();
+        let verified = match credentials.method {
+            Method::Source => devices.verify_source(source)?,
+            Method::Command | Method::Sasl(_) => {
+                devices.verify(&credentials.login, &credentials.secret, source).await?
+            }
+        };
         let device = &verified.device;
         let Some(mailbox) = translation.mailbox(&device.account).map(Arc::clone) else {
             let detail = format!(

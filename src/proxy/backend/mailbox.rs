@@ -20,7 +20,7 @@ use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::{AccessSettings, SubmissionTerms};
 use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
-use crate::submission::{HoldBack, RecipientQuota, Stamp, Stamps};
+use crate::submission::{DeviceLists, HoldBack, RecipientQuota, Stamp, Stamps};
 use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawal::Withdrawn;
@@ -308,11 +308,14 @@ impl Mailbox {
 
     /// The settings of a device's access to the mailbox.
     pub(in crate::proxy) fn settings(&self, device: &Arc<Device>) -> AccessSettings {
-        let (errors, held) = (Arc::clone(&self.errors), Arc::clone(device));
-        let hold_back = HoldBack::new(move || errors.is_held_back(&held));
         let probe = self.account.probe;
         let submission = if self.submits() {
-            Arc::new(SubmissionTerms { hold_back, ..SubmissionTerms::clone(&self.submission) })
+            let (errors, held) = (Arc::clone(&self.errors), Arc::clone(device));
+            let hold_back = HoldBack::new(move || errors.is_held_back(&held));
+            let SubmissionTerms { rules, .. } = &*self.submission;
+            let lists = &device.submission;
+            let rules = if *lists == DeviceLists::default() { rules.clone() } else { rules.narrowed_by(lists) };
+            Arc::new(SubmissionTerms { rules, hold_back, ..SubmissionTerms::clone(&self.submission) })
         } else {
             Arc::clone(&self.submission)
         };

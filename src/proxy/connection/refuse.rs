@@ -71,7 +71,7 @@ fn refusal(service: &Service, entry: Entry, failure: &Failure) -> Option<Vec<u8>
         return None;
     }
     let mut out = Outbox::default();
-    service.session(false).bye(failure, &mut out);
+    service.session(false, None).bye(failure, &mut out);
     Some(out.downstream)
 }
 

@@ -116,7 +116,7 @@ impl Fixture {
         let origin = Origin { id, source: SOURCE.ip(), balancer: None };
         let registered = registry.register(&current, &service, origin, lifecycle);
         registered.channel_established(None, true);
-        let session = service.session(false);
+        let session = service.session(false, Some(SOURCE.ip()));
         let entered = Entered { service: &service, record: &mut record, admitted: &mut admitted, registered };
         let mut connection = Connection::new(entered, &network, Driver::new(session, stream));
         let begun = Instant::now();

@@ -1,15 +1,14 @@
-//! Accounts and devices, proven: each login opens exactly one mailbox.
+//! Accounts, proven: each opens one mailbox, with an identity, at a mail server.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use toml::Spanned;
 
 use super::upstream::{NoServer, Upstreams};
 use super::{Names, Proof};
-use crate::config::file::{AccountSection, DeviceSection, Written};
-use crate::config::{Account, Cloud, Device, Grant, Identity, Networks, normalize};
-use crate::submission::{self, BareLineEnds, Delivery, SenderPolicy, SubmissionRules};
+use crate::config::file::{AccountSection, SubmissionSection, Written};
+use crate::config::{Account, Cloud, Grant, Identity, Problem, normalize};
+use crate::submission::{self, BareLineEnds, Delivery, SenderPolicy, SubmissionRules, covers};
 
 /// The identities that accounts refer to.
 pub(super) struct Identities<'a> {
@@ -110,6 +109,9 @@ impl Proof<'_> {
             let message = "has a meaning with sender = \"rewrite\" or \"pass\" alone; remove it";
             senders_span.into_iter().for_each(|span| self.problem(Some(span), &key("senders"), message));
         }
+        if let Some(written) = &raw.recipients {
+            self.note(&key("recipients"), &written.span());
+        }
         let recipients = self.address_list(&key("recipients"), raw.recipients.take());
         let bare_line_ends = self.choice(&key("bare_line_ends"), raw.bare_line_ends.take(), &BareLineEnds::ALL);
         let bare_line_ends = bare_line_ends.unwrap_or_default();
@@ -124,8 +126,30 @@ impl Proof<'_> {
         SubmissionRules { sender, senders, recipients, deliver, bare_line_ends, lf_end_of_data }
     }
 
+    /// Bounds the recipients of every account by the list in `[submission]`. An account without a list has that one; a
+    /// list of its own narrows it.
+    pub(super) fn bound_recipients(&mut self, raw: &mut SubmissionSection, accounts: &mut BTreeMap<String, Account>) {
+        let bound = self.address_list("submission.recipients", raw.recipients.take());
+        if bound.is_empty() {
+            return;
+        }
+        for (name, account) in accounts {
+            let recipients = &mut account.submission.recipients;
+            if recipients.is_empty() {
+                recipients.clone_from(&bound);
+            } else if recipients.iter().any(|entry| !covers(&bound, entry)) {
+                let key = format!("account.{name}.recipients");
+                let message = "has an address that recipients of [submission] does not have; an account's list narrows \
+                               that one: write the address there too, or remove it here";
+                let line = self.positions.get(&key).map(|position| position.line);
+                let (file, message) = (self.file.to_path_buf(), message.to_owned());
+                self.problems.push(Problem { file, line, key, message });
+            }
+        }
+    }
+
     /// A list of addresses and domains.
-    fn address_list(&mut self, key: &str, written: Written<Vec<Spanned<String>>>) -> Vec<String> {
+    pub(super) fn address_list(&mut self, key: &str, written: Written<Vec<Spanned<String>>>) -> Vec<String> {
         let Some(written) = written else { return Vec::new() };
         if written.get_ref().is_empty() {
             self.problem(Some(written.span()), key, "is empty; name an address or a domain, or remove the key");
@@ -191,107 +215,9 @@ impl Proof<'_> {
         }
         address.to_owned()
     }
-
-    pub(super) fn devices(&mut self, raw: Vec<Spanned<DeviceSection>>, accounts: &Names) -> Vec<Device> {
-        let mut devices: Vec<Device> = Vec::new();
-        for section in raw {
-            let span = section.span();
-            let Some(device) = self.device(section, accounts) else { continue };
-            if let Some(login) = device.logins.first() {
-                self.note(&format!("device.{login}"), &span);
-            }
-            for other in &devices {
-                if let Some(login) = device.logins.iter().find(|login| other.logins.contains(login)) {
-                    let name = other.logins.first().unwrap_or(login);
-                    let message = format!(
-                        "its login, or one of its aliases, is another device's already: device \"{name}\" has \"{login}\""
-                    );
-                    self.problem(Some(span.clone()), "device.login", &message);
-                }
-            }
-            devices.push(device);
-        }
-        devices
-    }
-
-    fn device(&mut self, section: Spanned<DeviceSection>, accounts: &Names) -> Option<Device> {
-        let span = section.span();
-        let raw = section.into_inner();
-        if raw.login.is_none() {
-            self.problem(Some(span.clone()), "device.login", "is missing; write login = \"scanner3\"");
-        }
-        let mut logins: Vec<String> = Vec::new();
-        let aliases = raw.aliases.map(Spanned::into_inner).unwrap_or_default();
-        for written in raw.login.into_iter().chain(aliases) {
-            let login = normalize::trimmed(written.get_ref()).to_lowercase();
-            if login.is_empty() || login.len() > LONGEST_LOGIN || login.contains(char::is_control) {
-                let message = format!("has 1 to {LONGEST_LOGIN} characters, and no control characters");
-                self.problem(Some(written.span()), "device.login", &message);
-            }
-            if !login.is_ascii() {
-                let message = "has characters beyond ASCII, which devices send in one encoding or another, or not at \
-                               all: prefer letters and digits";
-                self.warn(Some(written.span()), "device.login", message);
-            }
-            if !logins.contains(&login) {
-                logins.push(login);
-            }
-        }
-        let passwords = self.passwords(&span, raw.passwords);
-        let only = only(accounts);
-        if raw.account.is_none() && only.is_none() {
-            let message = if accounts.is_empty() {
-                "is missing; write [account.NAME] with a mailbox, and name it here"
-            } else {
-                "is missing; write account = \"...\", the mailbox that this device opens"
-            };
-            self.problem(Some(span.clone()), "device.account", message);
-        }
-        let account = self.reference("device.account", raw.account, accounts.iter(), only)?;
-        let networks = raw.networks.map(|written| {
-            if written.get_ref().is_empty() {
-                let message = "allows nobody; name a network, or remove the key";
-                self.problem(Some(written.span()), "device.networks", message);
-            }
-            let each = written.into_inner().into_iter();
-            Networks(each.filter_map(|one| self.network("device.networks", one)).collect())
-        });
-        let description = raw.description.and_then(|written| {
-            if written.get_ref().len() > LONGEST_LOGIN || written.get_ref().contains(char::is_control) {
-                let message = format!("has up to {LONGEST_LOGIN} characters, and no control characters");
-                self.problem(Some(written.span()), "device.description", &message);
-            }
-            Some(written.into_inner()).filter(|text| !text.is_empty())
-        });
-        let delete = raw.delete.unwrap_or(true);
-        (!logins.is_empty()).then_some(Device { logins, passwords, account, networks, description, delete })
-    }
-
-    fn passwords(&mut self, section: &Range<usize>, written: Written<Vec<Spanned<String>>>) -> Vec<String> {
-        const ADVICE: &str = "run packetboat password, type the password into the device, and its hash in here";
-        let Some(written) = written.filter(|written| !written.get_ref().is_empty()) else {
-            let message = format!("is missing, and without one anybody could log in; {ADVICE}");
-            self.problem(Some(section.clone()), "device.passwords", &message);
-            return Vec::new();
-        };
-        let mut hashes = Vec::new();
-        for one in written.into_inner() {
-            let hash = normalize::trimmed(one.get_ref()).to_owned();
-            if !hash.starts_with("$argon2id$") {
-                // The message does not quote the value, which is probably the password itself.
-                let message = format!("must be hashes that begin with $argon2id$; {ADVICE}");
-                self.problem(Some(one.span()), "device.passwords", &message);
-            }
-            hashes.push(hash);
-        }
-        hashes
-    }
 }
 
 /// The only name there is.
-fn only(names: &Names) -> Option<&str> {
+pub(super) fn only(names: &Names) -> Option<&str> {
     names.first().filter(|_| names.len() == 1).map(String::as_str)
 }
-
-/// Beyond what any device can store (fax machines have 63).
-const LONGEST_LOGIN: usize = 255;

@@ -3,6 +3,7 @@
 
 use super::Proof;
 use crate::config::{Config, Listener, Logins, Problem};
+use crate::protocol::Protocol;
 
 impl Proof<'_> {
     /// Warns of listeners that let in more than was probably meant, or nobody, and of devices that cannot get in.
@@ -42,8 +43,15 @@ fn unserved(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for device in &config.devices {
         let Some(login) = device.logins.first() else { continue };
+        if device.sends_without_login && !listeners.iter().any(|listener| listener.protocol == Protocol::Smtp) {
+            let message = "sends without a login, which protocol = \"smtp\" alone knows: add such a listener";
+            found.push((format!("device.{login}"), message.to_owned()));
+            continue;
+        }
+        let able: Vec<&Listener> = listeners.iter().copied().filter(|one| one.knows_logins_of(device)).collect();
+        let first = able.first().copied().unwrap_or(first);
         for network in device.networks.iter().flat_map(|networks| &networks.0) {
-            if listeners.iter().any(|listener| listener.allowed_networks.overlap(network)) {
+            if able.iter().any(|listener| listener.allowed_networks.overlap(network)) {
                 continue;
             }
             let line = first.allowed_networks.line_with(*network);

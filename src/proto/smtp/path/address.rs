@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::submission;
+
 /// An address in ASCII, with no blank, control character or bracket in it. Its domain is a name or an address literal;
 /// a local part without a domain is the server's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Address {
     /// `other.example!user@here.example` and `"user@other.example"@here.example` are routes to some.
     pub(super) fn has_plain_local_part(&self) -> bool {
         let local = self.text.get(..self.local).unwrap_or_default();
-        local.bytes().all(|octet| octet.is_ascii_alphanumeric() || b".-_+'&=~".contains(&octet))
+        local.bytes().all(submission::is_plain)
     }
 }
 

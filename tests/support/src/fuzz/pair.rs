@@ -245,7 +245,9 @@ impl Pair {
 
     fn authenticate(&mut self, credentials: Credentials) {
         let (login, secret) = (readable(&credentials.login), readable(credentials.secret.expose()));
-        self.events.push(format!("authenticate {login} {secret}"));
+        let is_by_source = credentials.method == Method::Source;
+        let who = if is_by_source { "by source".to_owned() } else { format!("{login} {secret}") };
+        self.events.push(format!("authenticate {who}"));
         self.connect(credentials);
     }
 
@@ -275,6 +277,7 @@ impl Pair {
                 Terms::Submission(Some(Arc::new(SubmissionTerms { mailbox, ..SubmissionTerms::default() })))
             }
         };
+        let credentials = if is_by_source { of_account() } else { credentials };
         self.driver.connect(server, UpstreamLogin { credentials, security: upstream, terms });
     }
 
@@ -382,6 +385,12 @@ impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// The credentials that the proxy has for a device without a login.
+fn of_account() -> Credentials {
+    let plain = proto::sasl::Mechanism::Plain;
+    Credentials { method: Method::Sasl(plain), ..Credentials::from_command(b"u", b"p".to_vec()) }
 }
 
 /// The octets as text that people can read.

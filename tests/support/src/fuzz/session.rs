@@ -37,6 +37,7 @@ pub fn play(protocol: Protocol, input: &[u8]) -> Option<Heard> {
     settings.offer.plaintext_login = first & 4 != 0;
     settings.offer.xoauth2 = first & 8 == 0;
     settings.offer.keeps = first & 64 != 0;
+    settings.offer.by_source = protocol == Protocol::Smtp && first & 128 != 0;
     settings.deletes = if first & 16 == 0 { Deletes::Allowed } else { Deletes::Refused };
     settings.relogin = if first & 32 == 0 { Relogin::Allowed } else { Relogin::Refused };
     let happenings = read(script);
