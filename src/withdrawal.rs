@@ -31,7 +31,7 @@ pub enum Withdrawn {
     Deletion,
     /// The device opens another mailbox.
     Mailbox,
-    /// The account allows less to the mail that its devices send.
+    /// The account or the device allows less to the mail that the device sends.
     Submission,
     /// The account gets its tokens from another endpoint, as another application or person.
     Identity,

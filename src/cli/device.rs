@@ -274,7 +274,10 @@ fn list(config: &Config) -> String {
             |networks| networks.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         );
         let description = device.description.as_deref().unwrap_or_default();
-        let without = if device.sends_without_login { "(sends without a login) " } else { "" };
+        let without = match device.sends_without_login {
+            true => "(sends without a login) ",
+            false => "",
+        };
         let _ = writeln!(text, "{login:<20} {mailbox:<36} {networks:<24} {without}{description}");
     }
     if text.is_empty() { "no device yet: packetboat device add\n".to_owned() } else { text }

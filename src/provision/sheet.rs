@@ -144,7 +144,10 @@ impl Sheet {
             row("user name", "none: switch SMTP authentication off in the device".to_owned());
             row("password", "none".to_owned());
         } else {
-            let optional = if self.sends_without_login { " (may stay empty for sending)" } else { "" };
+            let optional = match self.sends_without_login {
+                true => " (may stay empty for sending)",
+                false => "",
+            };
             row("user name", format!("{}{optional}", self.login));
             let kept = "as it was given; packetboat keeps only its hash";
             row("password", self.password.clone().unwrap_or_else(|| kept.to_owned()));

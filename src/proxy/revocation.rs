@@ -100,6 +100,7 @@ impl Login {
                 let device = translation.devices().still_takes(verified, source)?;
                 let present = translation.mailbox(&device.account).ok_or(Withdrawn::Mailbox)?;
                 present.stands_in_for(mailbox)?;
+                present.sends_as_before(device, mailbox, &verified.device)?;
                 Ok((Arc::clone(present), Arc::clone(device)))
             }
             (Login::PassThrough(_) | Login::Translated(..), _) => Err(Withdrawn::Logins),

@@ -190,7 +190,7 @@ impl Sessions {
 
 impl Mailbox {
     /// Checks that a session of the other mailbox may go on as one of this mailbox: same mailbox, same server, same
-    /// application and user, and no narrower rules for sending. The application's credentials may differ.
+    /// application and user. The application's credentials may differ.
     ///
     /// # Errors
     /// The settings that differ.
@@ -200,9 +200,6 @@ impl Mailbox {
         }
         if !self.server.stands_in_for(&other.server) {
             return Err(Withdrawn::Upstream);
-        }
-        if self.submits() && !self.account.submission.allow_all_of(&other.account.submission) {
-            return Err(Withdrawn::Submission);
         }
         let is_same_user = self.account.user.eq_ignore_ascii_case(&other.account.user);
         if is_same_user && self.identity.is_same_as(&other.identity) { Ok(()) } else { Err(Withdrawn::Identity) }
@@ -304,6 +301,21 @@ impl Mailbox {
     /// Returns whether devices send mail here rather than read it.
     fn submits(&self) -> bool {
         self.server.protocol().submits()
+    }
+
+    /// Checks that the rules for the mail that a device sends allow all that those of its session do.
+    ///
+    /// # Errors
+    /// [`Withdrawn::Submission`]: they are narrower, and the session would keep the old ones.
+    pub(in crate::proxy) fn sends_as_before(
+        &self,
+        device: &Device,
+        earlier: &Self,
+        its_device: &Device,
+    ) -> Result<(), Withdrawn> {
+        let rules = |mailbox: &Self, device: &Device| mailbox.submission.rules.narrowed_by(&device.submission);
+        let allowed = !self.submits() || rules(self, device).allow_all_of(&rules(earlier, its_device));
+        if allowed { Ok(()) } else { Err(Withdrawn::Submission) }
     }
 
     /// The settings of a device's access to the mailbox.

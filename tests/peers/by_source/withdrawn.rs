@@ -55,6 +55,38 @@ fn a_reload_ends_the_session_of_a_device_that_is_taken_away() {
     }
 }
 
+/// A session keeps no list that a reload has narrowed, be it the device's, the account's or that of `[submission]`.
+#[test]
+fn a_reload_that_narrows_recipients_ends_the_session() {
+    let exchange = Exchange::new();
+    let text = fixed(&exchange);
+    let device = |recipients: &str| without_login("hp", HP, &format!("recipients = [{recipients}]"));
+    let other = without_login("ups", NOBODY, &format!("recipients = [\"{SCAN}\"]"));
+    let before = text(&(device("\"*@contoso.example\"") + &other));
+    let proxy = exchange.proxy(&before);
+    for (narrowed, others_go_on) in [
+        (text(&(device(&format!("\"{SCAN}\"")) + &other)), true),
+        (before.replace(&account("scans", SCAN, ""), &account("scans", SCAN, "sender = \"envelope\"")), false),
+        (
+            text(&(without_login("hp", HP, "") + &other)) + "[submission]\nrecipients = [\"scan@contoso.example\"]\n",
+            true,
+        ),
+    ] {
+        let mut going_on = session(&proxy, NOBODY);
+        let mut device = session(&proxy, HP);
+        proxy.configure(&narrowed);
+        let (code, said) = proxy.reload();
+        assert!(code == 0 && said.contains("rules for sending changed"), "{said}");
+        let answer = device.reply();
+        assert!(answer.starts_with("421 4.3.2 permission withdrawn by a reload"), "{answer}");
+        if others_go_on {
+            going_on.send();
+        }
+        proxy.configure(&before);
+        assert_eq!(proxy.reload().0, 0);
+    }
+}
+
 /// A reload between the greeting and MAIL counts as well.
 #[test]
 fn a_device_that_is_taken_away_before_mail_is_a_stranger() {
