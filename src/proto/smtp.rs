@@ -32,17 +32,17 @@ pub(super) struct Smtp {
 
 /// The commands that ask for a login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum LoginCommand {
     /// AUTH, or another command whose answer says nothing about a login.
     #[default]
-    ByAuth,
+    Auth,
     /// MAIL, from a device whose address stands for its login.
-    ByMail,
+    Mail,
 }
 
 impl Dialect for Smtp {
     /// Replies come in the order of the commands; the tag says how the login was asked for.
-    type Tag = Asked;
+    type Tag = LoginCommand;
     type Client = Client;
     type Relay = Relay;
 
@@ -62,24 +62,24 @@ impl Dialect for Smtp {
         offer: &Offer,
         limits: &CommandLimits,
         out: &mut Vec<u8>,
-    ) -> Result<Read<Asked>, Failure> {
+    ) -> Result<Read<LoginCommand>, Failure> {
         match Line::split(input, limits.line) {
             Line::Incomplete => Ok(Read::Incomplete),
             Line::TooLong => Err(Failure::new(Kind::TooLong, "an SMTP command; limits.line says how long one may be")),
             Line::Complete { len, .. } if std::mem::take(&mut self.is_answered) => Ok(Read::Part(len)),
             Line::Complete { text, len } => match not_authenticated::request(Command::read(text), offer, out) {
                 // The same line is obeyed behind the login.
-                Request::LoginBySource => Ok(Read::Command(Asked::ByMail, Request::LoginBySource, 0)),
-                request => Ok(Read::Command(Asked::ByAuth, request, len)),
+                Request::LoginBySource => Ok(Read::Command(LoginCommand::Mail, Request::LoginBySource, 0)),
+                request => Ok(Read::Command(LoginCommand::Auth, request, len)),
             },
         }
     }
 
-    fn after_failed_login(asked: &Asked) -> Self {
-        Self { is_answered: *asked == Asked::ByMail }
+    fn after_failed_login(command: &LoginCommand) -> Self {
+        Self { is_answered: *command == LoginCommand::Mail }
     }
 
-    fn respond(asked: &Asked, response: Response<'_>, out: &mut Vec<u8>) {
+    fn respond(command: &LoginCommand, response: Response<'_>, out: &mut Vec<u8>) {
         let (code, text) = match response {
             // A challenge may be empty, and its space is sent all the same: some devices wait for four octets.
             Response::Challenge(challenge) => ("334", challenge),
@@ -91,13 +91,13 @@ impl Dialect for Smtp {
             Response::UnknownMechanism => ("504 5.5.4", "mechanism not supported, use PLAIN or LOGIN"),
             Response::TlsRequired => ("530 5.7.0", "start TLS with STARTTLS first"),
             Response::BeginTls => ("220 2.0.0", "begin TLS negotiation"),
-            Response::LoginFailed(reply) => return reply::line(login_refusal::refusal(reply, *asked), out),
+            Response::LoginFailed(reply) => return reply::line(login_refusal::refusal(reply, *command), out),
         };
         reply::coded(code, text, out);
     }
 
-    fn logged_in(asked: &Asked, client: Client, offer: &Offer, out: &mut Vec<u8>) -> Relay {
-        if *asked == Asked::ByAuth {
+    fn logged_in(command: &LoginCommand, client: Client, offer: &Offer, out: &mut Vec<u8>) -> Relay {
+        if *command == LoginCommand::Auth {
             reply::line("235 2.7.0 logged in", out);
         }
         Relay::new(*offer, client)

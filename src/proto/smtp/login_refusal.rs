@@ -1,14 +1,14 @@
 //! Words a refused login for the device: a reply of RFC 4954 §6 with its enhanced status code, or one to MAIL.
 
-use super::Asked;
+use super::LoginCommand;
 use super::not_authenticated::LOG_IN;
 use crate::failure::Reply;
 
 /// Returns the reply to a login that has failed. The texts are short: devices show them on a small display.
-pub(super) fn refusal(reply: Reply, asked: Asked) -> &'static str {
-    match asked {
-        Asked::ByAuth => to_auth(reply),
-        Asked::ByMail => to_mail(reply),
+pub(super) fn refusal(reply: Reply, command: LoginCommand) -> &'static str {
+    match command {
+        LoginCommand::Auth => to_auth(reply),
+        LoginCommand::Mail => to_mail(reply),
     }
 }
 
