@@ -4,6 +4,7 @@ use packetboat::simulator::client::stuffed;
 use packetboat::simulator::quirks::smtp::{SmtpFault, SmtpMoment};
 use support::exchange::*;
 use support::proxy::{Proxy, translating_listener};
+use support::strain::until;
 
 use super::{MESSAGE, Scanner, proxy_at};
 
@@ -55,6 +56,24 @@ fn two_refusals_of_a_sender_hold_the_device_back_and_no_other() {
         let answer = mail(&mut Scanner::log_in(&proxy));
         assert_eq!(answer == HELD, is_held, "{answer}");
     }
+}
+
+/// The time passes, and the log has the line again only for two more errors.
+#[test]
+fn a_device_is_held_back_for_its_time() {
+    let exchange = Exchange::new();
+    let limits = "[submission]\nhold_back = \"2s\"\n";
+    let proxy = proxy_at(&exchange, "", &(configuration(&exchange, "") + limits));
+    exchange.quirk(|quirks| quirks.smtp.sends_as_nobody = true);
+    let mut scanner = Scanner::log_in(&proxy);
+    for _ in 0..2 {
+        assert!(scanner.submit(&stuffed(MESSAGE)).starts_with("550 5.7.1 "));
+    }
+    exchange.quirk(|quirks| quirks.smtp.sends_as_nobody = false);
+    assert_eq!(mail(&mut scanner), HELD);
+    until("the end of the time", || mail(&mut scanner) != HELD);
+    scanner.ok("RSET");
+    assert!(scanner.submit(&stuffed(MESSAGE)).starts_with("250 2."));
 }
 
 #[test]
