@@ -5,6 +5,7 @@ mod attacks;
 mod counted;
 mod held_back;
 mod kept;
+mod kept_kills;
 mod keys;
 mod reconnected;
 mod refusals;
