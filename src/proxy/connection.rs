@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::backend::authorize::Authorized;
 use super::backend::pass_through::Attempt;
@@ -134,8 +134,8 @@ struct Connection<'a, 'r, N: Network> {
     opened: Option<Authorized>,
     /// The last failure to reach a server for a session that keeps its messages, and its time.
     unreachable: Option<Box<(Instant, Failure)>>,
-    /// The wait before the device is heard again, where its mailbox has sent many messages of late.
-    pause: Option<Duration>,
+    /// The time before which the device's next message gets no server, where its mailbox has sent many of late.
+    pause: Option<Instant>,
     /// The login that the server has, where logins are passed through.
     attempt: Option<Box<Attempt>>,
 }
@@ -216,7 +216,7 @@ impl<N: Network> Connection<'_, '_, N> {
                 self.answered();
                 self.record.submitted(&submitted);
                 self.accepted();
-                self.pause = self.opened.as_ref().map(|opened| opened.mailbox.message_sent());
+                Box::pin(self.keep_pace()).await;
                 Ok(())
             }
             // `next_event` looks at the deadline anew.
@@ -309,6 +309,10 @@ impl<N: Network> Connection<'_, '_, N> {
         if let Some(error) = failure.repeated {
             self.refused(error);
         }
+        // The server of a refused message is dropped already, and the device may take its time over the rest.
+        if !self.driver.has_upstream() {
+            self.free_connection();
+        }
     }
 
     /// Counts the time that the server has taken for its answer to a whole message, if this is one.
@@ -320,15 +324,6 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Waits for the next event, no longer than the deadline of the present phase allows.
     async fn next_event(&mut self) -> Result<Event, Failure> {
-        if let Some(pause) = self.pause.take().filter(|pause| !pause.is_zero()) {
-            let paused = async {
-                sleep(pause).await;
-                Ok(())
-            };
-            if let Err(failure) = unless_over(&self.registered, paused).await {
-                self.is_over(failure)?;
-            }
-        }
         loop {
             let deadline = self.deadline().at;
             // A peer that never stops sending takes all that tokio lets a task do in one turn. Time and the end are

@@ -10,6 +10,7 @@ mod keys;
 mod reconnected;
 mod refusals;
 mod senders;
+mod sessions;
 
 use std::process::{Command, Stdio};
 

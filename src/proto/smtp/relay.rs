@@ -20,7 +20,7 @@ use super::reply::ReplyLine;
 use super::rules::SessionRules;
 use crate::proto::{
     Action, Activity, Awaited, Failure, KeepReason, Kind, Leftover, Offer, Outbox, Responses, Side, Step,
-    UpstreamLogin, dialect,
+    UpstreamLogin, dialect, preamble,
 };
 use crate::text::excerpt;
 use transaction::Transaction;
@@ -184,8 +184,10 @@ impl dialect::Relay for Relay {
                 | Stage::Connecting(Pending::Data { is_hasty }, _)
                 | Stage::Replaying(Pending::Data { is_hasty }, _),
             ) => {
-                *is_hasty = true;
-                Ok(Step::Read)
+                // The NUL behind the line of DATA is no octet of the message.
+                let nuls = preamble::nuls(input);
+                *is_hasty |= nuls == 0;
+                Ok(if nuls > 0 { Step::Consume(nuls) } else { Step::Read })
             }
             (Side::Upstream, Stage::Content(_)) => self.early(input),
             (Side::Upstream, Stage::Connecting(..)) => Ok(self.logging_in(input, out)),

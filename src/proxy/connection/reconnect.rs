@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until};
 
 use super::Connection;
 use super::network::Network;
@@ -28,8 +29,25 @@ impl<N: Network> Connection<'_, '_, N> {
         self.after_connecting(connected)
     }
 
+    /// Counts the message that the mailbox has sent. Where it has sent many of late, the wait is before the next one:
+    /// QUIT and other devices do not have it.
+    pub(super) async fn keep_pace(&mut self) {
+        let pause = self.opened.as_ref().map(|opened| opened.mailbox.message_sent());
+        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+            self.pause = Some(Instant::now() + pause);
+            self.leave_server().await;
+        }
+    }
+
     /// Does what a login does behind the device's password, by the present configuration.
     async fn connect_again(&mut self) -> Result<(), Failure> {
+        if let Some(until) = self.pause.take() {
+            let paused = async {
+                sleep_until(until).await;
+                Ok(())
+            };
+            self.unless_left(paused).await?;
+        }
         let (mailbox, device) = self.registered.mailbox()?;
         // Get the token first: whoever waits for a token must not hold one of the mailbox's sessions.
         self.unless_left(mailbox.token()).await?;
@@ -94,7 +112,7 @@ impl<N: Network> Connection<'_, '_, N> {
         self.free_connection();
     }
 
-    fn free_connection(&mut self) {
+    pub(super) fn free_connection(&mut self) {
         if let Some(opened) = &mut self.opened {
             opened.admission = None;
         }

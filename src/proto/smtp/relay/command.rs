@@ -27,7 +27,8 @@ impl Relay {
             Line::Complete { text, len } => (text, len),
         };
         activity.commands += 1;
-        let is_hasty = input.len() > len;
+        let behind = input.get(len..).unwrap_or_default();
+        let is_hasty = preamble::nuls(behind) < behind.len();
         let is_data_refused = std::mem::take(&mut self.is_data_refused);
         let (command, upstream) = (Command::read(text), &mut out.upstream);
         let pending: Result<Pending, Stopped> = match command {

@@ -16,7 +16,8 @@ impl SessionRecord<'_> {
         self.message_failed(failure);
         self.note(None);
         self.notices += 1;
-        if self.notices > SHOWN_NOTICES {
+        // What becomes of a message is told in any case: log.lines_per_minute bounds it.
+        if self.notices > SHOWN_NOTICES && failure.message_refused_by.is_none() {
             return;
         }
         let (login, reason) = (self.login.as_deref().unwrap_or("-"), failure.kind.label());
