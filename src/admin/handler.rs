@@ -111,7 +111,7 @@ impl Admin {
         let (senders, limit) = senders(serving.config());
         drop(serving);
         let expiries = self.facts().await.expiries(&tokens);
-        let unsaved = self.unsaved(&tokens);
+        let (unsaved, spool) = (self.unsaved(&tokens), self.spool_numbers());
         let common = self.common.clone();
         render(move || {
             let metrics = &common.metrics;
@@ -125,7 +125,7 @@ impl Admin {
                 senders.iter().map(|(account, mailbox)| (account.as_str(), activities.recipients_of(mailbox)));
             metrics.mailboxes(recipients, limit);
             metrics.set_state_written(unsaved.is_none());
-            metrics.set_spool(&super::spool::numbers(&common.spool.summary()));
+            metrics.set_spool(&spool);
             metrics.tokens(tokens.iter().map(|one| {
                 (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
             }));

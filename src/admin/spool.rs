@@ -41,6 +41,11 @@ impl Admin {
         })
     }
 
+    /// The spool for the metrics.
+    pub(super) fn spool_numbers(&self) -> SpoolNumbers {
+        numbers(&self.common.spool.summary())
+    }
+
     /// All messages, for `packetboat spool list`.
     pub(super) fn spool_list(&self) -> Response {
         let messages: Vec<Value> = self.common.spool.list().iter().map(item).collect();
@@ -132,8 +137,7 @@ fn refused(why: Refusal) -> Response {
     }
 }
 
-/// The spool's numbers for the metrics.
-pub(super) fn numbers(summary: &Summary) -> SpoolNumbers {
+fn numbers(summary: &Summary) -> SpoolNumbers {
     let count = |messages: usize| u64::try_from(messages).unwrap_or(u64::MAX);
     let counts = &summary.counts;
     SpoolNumbers {

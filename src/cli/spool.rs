@@ -127,7 +127,7 @@ fn table(answer: &Value) -> String {
             one.get("held").and_then(Value::as_str).map_or_else(|| word(one, "last_answer"), str::to_owned),
         ]
     }));
-    let widths: Vec<usize> = (0..rows[0].len() - 1)
+    let widths: Vec<usize> = (0..COLUMNS - 1)
         .map(|at| rows.iter().filter_map(|row| row.get(at)).map(String::len).max().unwrap_or(0))
         .collect();
     for row in rows {
@@ -200,6 +200,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
+const COLUMNS: usize = 9;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer: a message of the largest size that a listener may announce, or a list of all messages.
 const LONGEST: usize = 1024 * 1024 * 1024;

@@ -170,10 +170,10 @@ impl KeptMessage {
     /// Tells what the mail server has answered after all, behind [`Outcome::Slow`]. Nothing is to be told behind
     /// another outcome.
     pub fn answered(mut self, answer: Answer) {
-        self.tell_answer(answer);
+        self.pass_answer(answer);
     }
 
-    fn tell_answer(&mut self, answer: Answer) {
+    fn pass_answer(&mut self, answer: Answer) {
         if mem::take(&mut self.is_awaited) {
             self.spool.settle_later(self.id, answer);
         }
@@ -182,7 +182,7 @@ impl KeptMessage {
 
 impl Drop for KeptMessage {
     fn drop(&mut self) {
-        self.tell_answer(Answer::Lost("its connection has ended".to_owned()));
+        self.pass_answer(Answer::Lost("its connection has ended".to_owned()));
     }
 }
 
@@ -257,7 +257,7 @@ impl Pipe {
                 .frame(Kind::End, b"")
                 .map_err(Error::from)
                 .and_then(|end| Ok(file.write(&end)?))
-                .and_then(|()| Ok(file.place(&name.path(self.store.directory()))?)),
+                .and_then(|()| Ok(file.finish(&name.path(self.store.directory()))?)),
             (None, None) => Err(Error::Full),
         };
         if let Err(error) = placed {

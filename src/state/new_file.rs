@@ -11,7 +11,7 @@ use super::directory_of;
 use super::error::{Error, Operation};
 use super::write::{give_to_owner_of, temporary_beside};
 
-/// A file that nobody but its owner may read. Dropping it before [`place`](Self::place) removes it.
+/// A file that nobody but its owner may read. Dropping it before [`finish`](Self::finish) removes it.
 pub struct NewFile {
     file: File,
     path: PathBuf,
@@ -48,7 +48,7 @@ impl NewFile {
     ///
     /// # Errors
     /// No space, or the disk fails; then there is no such file.
-    pub fn place(self, path: &Path) -> Result<(), Error> {
+    pub fn finish(self, path: &Path) -> Result<(), Error> {
         let placed = || {
             self.file.sync_all()?;
             let directory = File::open(directory_of(path))?;
@@ -123,7 +123,7 @@ mod tests {
         let mut file = NewFile::create(&path).unwrap();
         file.write(b"wh").unwrap();
         file.write(b"ole").unwrap();
-        file.place(&path).unwrap();
+        file.finish(&path).unwrap();
         assert_eq!((fs::read(&path).unwrap().as_slice(), count()), (&b"whole"[..], 1));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let other = directory.path().join("two.message");
