@@ -248,7 +248,7 @@ impl Pair {
         let is_by_source = credentials.method == Method::Source;
         let who = if is_by_source { "by source".to_owned() } else { format!("{login} {secret}") };
         self.events.push(format!("authenticate {who}"));
-        self.connect(credentials);
+        self.connect(if is_by_source { of_account() } else { credentials });
     }
 
     /// Returns whether a submission goes on without its server, which has closed.
@@ -277,7 +277,6 @@ impl Pair {
                 Terms::Submission(Some(Arc::new(SubmissionTerms { mailbox, ..SubmissionTerms::default() })))
             }
         };
-        let credentials = if is_by_source { of_account() } else { credentials };
         self.driver.connect(server, UpstreamLogin { credentials, security: upstream, terms });
     }
 
