@@ -8,7 +8,6 @@ use super::error::Error;
 use super::file_name::{FileName, Phase};
 use super::record::Reason;
 use super::sealed_file::Kind;
-use super::settle::become_phase;
 use super::{Id, Spool};
 
 /// A message as an operator sees it.
@@ -165,20 +164,15 @@ impl Spool {
             self.release(id);
             return Err(Refusal::Damaged);
         };
-        if name.phase != Phase::Message {
-            become_phase(&store, entry, Phase::Message, now);
-            entry.record.reason = None;
-        } else if name.unknown > 1 {
-            // The operator knows better than the name.
-            let once = FileName { unknown: 1, ..name };
-            if store.rename(name, once).is_ok() {
-                entry.name = once;
-            }
-        }
-        if entry.wanted.is_some() {
+        // The server may have a message that was given up, unless it has refused it: its log line is to say so.
+        let is_refused = matches!(entry.record.reason, Some(Reason::Refused(_)));
+        let unknown = if name.phase == Phase::Message { name.unknown.min(1) } else { u8::from(!is_refused) };
+        let anew = FileName { phase: Phase::Message, unknown, ..name };
+        if anew != name && store.rename(name, anew).is_err() {
             self.release(id);
             return Err(Refusal::Disk);
         }
+        (entry.name, entry.wanted, entry.record.reason) = (anew, None, None);
         entry.begin_anew(now);
         entry.is_busy = false;
         let _ = store.write_record(id, &entry.record);

@@ -121,8 +121,7 @@ fn enhanced(reply: &str) -> Option<String> {
     let code = reply.split([' ', '-']).nth(1)?;
     let parts: Vec<&str> = code.split('.').collect();
     let is_number = |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|digit| digit.is_ascii_digit());
-    (parts.len() == 3 && parts.iter().all(|part| is_number(part)) && ["4", "5"].contains(parts.first()?))
-        .then(|| code.to_owned())
+    (parts.len() == 3 && parts.iter().all(is_number) && ["4", "5"].contains(parts.first()?)).then(|| code.to_owned())
 }
 
 /// The lines of the message's header, with single dots. What is not ASCII is replaced, because the report says that it

@@ -267,7 +267,7 @@ fn lower(store: &Store, entry: &mut Entry, known: Known) {
 }
 
 /// Brings a message into a phase. Where the disk does not let its file be renamed, it is not tried until it does.
-pub(super) fn become_phase(store: &Store, entry: &mut Entry, phase: Phase, now: Instant) {
+fn become_phase(store: &Store, entry: &mut Entry, phase: Phase, now: Instant) {
     let name = FileName { phase, unknown: 0, ..entry.name };
     match store.rename(entry.name, name) {
         Ok(()) => {

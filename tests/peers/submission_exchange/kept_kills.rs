@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use packetboat::simulator::client::stuffed;
 use packetboat::simulator::quirks::smtp::{Afterwards, SmtpFault, SmtpMoment};
 use support::exchange::*;
+use support::process::program;
 use support::proxy::Proxy;
 
 use super::{Scanner, proxy_at};
@@ -59,11 +61,23 @@ impl Run {
         let proxy = self.start();
         let deadline = Instant::now() + Duration::from_secs(120);
         while !left(&self.exchange.state()).is_empty() {
+            self.retry_kept(&proxy);
             assert!(Instant::now() < deadline, "{:?}\n{}", left(&self.exchange.state()), proxy.log.all());
             thread::sleep(Duration::from_millis(20));
         }
         self.log += &proxy.log.all();
         self.judge();
+    }
+
+    /// Has an operator retry what was given up together with its report: the server was lost behind both, twice.
+    fn retry_kept(&self, proxy: &Proxy) {
+        for name in left(&self.exchange.state()).iter().filter(|name| name.ends_with(".kept")) {
+            let id = name.split('.').next().unwrap();
+            let mut command = Command::new(program());
+            command.args(["spool", "retry", id, "--config"]).arg(proxy.configuration());
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 
     fn judge(&self) {
