@@ -80,6 +80,7 @@ impl Run {
         }
     }
 
+    #[allow(clippy::print_stdout)]
     fn judge(&self) {
         let contents: Vec<String> = self
             .exchange
