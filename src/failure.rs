@@ -3,12 +3,12 @@
 //! Each kind is one row of the table below. The row says what the device is told ([`Kind::reply`]), how loud the log is
 //! ([`Kind::level`]), which counter counts it ([`Kind::counter`]), and how a metric is labelled ([`Kind::label`]).
 
-mod repeated_error;
+mod message_refusal;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use repeated_error::RepeatedError;
+pub use message_refusal::{Refuser, RepeatedError};
 
 /// The sides of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +42,6 @@ pub struct Failure {
     pub is_final: bool,
     /// The mail server throttles the whole mailbox if this error comes again and again.
     pub repeated: Option<RepeatedError>,
-}
-
-/// Who refuses a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refuser {
-    /// The mail server.
-    MailServer,
-    /// The account's rules for submission, before the mail server is asked.
-    Rules,
 }
 
 /// The part of a device's TLS offer that the listener does not allow.

@@ -1,4 +1,13 @@
-//! Errors that a mail server counts against the whole mailbox of the device that repeats them.
+//! Refusals of a message: by whom, and those that a mail server counts against the whole mailbox of a device.
+
+/// Who refuses a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuser {
+    /// The mail server.
+    MailServer,
+    /// The account's rules for submission, before the mail server is asked.
+    Rules,
+}
 
 /// The errors for which Exchange Online throttles a mailbox where they are repeated (550 5.2.251 to 5.2.255).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
