@@ -1,9 +1,11 @@
 //! Mailboxes that devices open: server, token, and the number of sessions at a time.
 
+mod submission;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,18 +14,18 @@ use tokio::time::{Instant, timeout};
 use super::pace::Pace;
 use super::repeated_errors::RepeatedErrors;
 use crate::config::{Account, Config, Identity};
-use crate::crypto;
 use crate::device::Device;
-use crate::failure::{Failure, Kind, RepeatedError};
+use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::{AccessSettings, SubmissionTerms};
 use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
-use crate::submission::{DeviceLists, HoldBack, RecipientQuota, Stamp, Stamps};
+use crate::submission::{HoldBack, Stamps};
 use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawal::Withdrawn;
+use submission::{quota, stamp};
 
 /// The mailboxes by the name of their account.
 pub(in crate::proxy) struct Mailboxes(BTreeMap<String, ByProtocol<Option<Arc<Mailbox>>>>);
@@ -235,22 +237,6 @@ impl Mailbox {
         Failure::new(Kind::TooManySessions, detail)
     }
 
-    /// Counts a message that the mailbox has sent. Returns the wait before it sends the next one.
-    pub(in crate::proxy) fn message_sent(&self) -> Duration {
-        self.sessions.pace.count(self.sessions.messages_per_minute)
-    }
-
-    /// Counts an error of a device for which the mail server throttles the mailbox, if it comes again and again. Returns
-    /// whether the device is held back from now on.
-    pub(in crate::proxy) fn refused(&self, device: &Arc<Device>, error: RepeatedError, hold: Duration) -> bool {
-        self.errors.count(device, error, hold)
-    }
-
-    /// Notes that the mail server has taken a message of the device.
-    pub(in crate::proxy) fn accepted(&self, device: &Device) {
-        self.errors.forget(device);
-    }
-
     /// Notes that the mail server throttles the mailbox for this time.
     pub(in crate::proxy) fn leave_alone(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_QUIET);
@@ -293,44 +279,10 @@ impl Mailbox {
         *self.history.lock() = History { has_opened: true, refused_since: None };
     }
 
-    /// The terms of submission from the mailbox.
-    pub(in crate::proxy) fn submission(&self) -> Arc<SubmissionTerms> {
-        Arc::clone(&self.submission)
-    }
-
-    /// Returns whether devices send mail here rather than read it.
-    fn submits(&self) -> bool {
-        self.server.protocol().submits()
-    }
-
-    /// Checks that the rules for the mail that a device sends allow all that those of its session do.
-    ///
-    /// # Errors
-    /// [`Withdrawn::Submission`]: they are narrower, and the session would keep the old ones.
-    pub(in crate::proxy) fn sends_as_before(
-        &self,
-        device: &Device,
-        earlier: &Self,
-        its_device: &Device,
-    ) -> Result<(), Withdrawn> {
-        let rules = |mailbox: &Self, device: &Device| mailbox.submission.rules.narrowed_by(&device.submission);
-        let allowed = !self.submits() || rules(self, device).allow_all_of(&rules(earlier, its_device));
-        if allowed { Ok(()) } else { Err(Withdrawn::Submission) }
-    }
-
     /// The settings of a device's access to the mailbox.
     pub(in crate::proxy) fn settings(&self, device: &Arc<Device>) -> AccessSettings {
         let probe = self.account.probe;
-        let submission = if self.submits() {
-            let (errors, held) = (Arc::clone(&self.errors), Arc::clone(device));
-            let hold_back = HoldBack::new(move || errors.is_held_back(&held));
-            let SubmissionTerms { rules, .. } = &*self.submission;
-            let lists = &device.submission;
-            let rules = if *lists == DeviceLists::default() { rules.clone() } else { rules.narrowed_by(lists) };
-            Arc::new(SubmissionTerms { rules, hold_back, ..SubmissionTerms::clone(&self.submission) })
-        } else {
-            Arc::clone(&self.submission)
-        };
+        let submission = self.terms_of(device);
         AccessSettings { probe, delete: device.delete, submission }
     }
 
@@ -389,40 +341,6 @@ impl Mailbox {
              writes it)"
         }
     }
-}
-
-impl Mailbox {
-    /// The advice for a login that Exchange Online refuses for submission.
-    fn submission_advice(&self) -> &'static str {
-        if self.identity.grant.is_of_a_person() {
-            "needs SMTP AUTH switched on for who signed in (Set-CASMailbox -SmtpClientAuthenticationDisabled $false), the \
-             permission SMTP.Send, and no security defaults; for another mailbox, SendAs on it; see packetboat setup"
-        } else {
-            "needs SMTP AUTH switched on (Set-CASMailbox -SmtpClientAuthenticationDisabled $false), no security defaults, \
-             and the role Application SMTP.SendAsApp for the application, or the permission SMTP.SendAsApp with FullAccess \
-             for its service principal; see packetboat setup"
-        }
-    }
-}
-
-/// The quota of a mailbox, where the file asks for refusals over it.
-fn quota(config: &Config, mailbox: &str, inventory: Option<&Arc<Inventory>>) -> RecipientQuota {
-    let limits = &config.limits.submission;
-    let Some(inventory) = inventory.filter(|_| limits.refuse_over_recipients_per_day) else {
-        return RecipientQuota::default();
-    };
-    let (most, mailbox, inventory) = (u64::from(limits.recipients_per_day), mailbox.to_owned(), Arc::clone(inventory));
-    RecipientQuota::new(move |recipients| {
-        let sent = inventory.activities().recipients_of(&mailbox);
-        sent.saturating_add(recipients.into()) < most
-    })
-}
-
-/// The present time, and a random number.
-fn stamp() -> Stamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // Without randomness nothing works, TLS least of all; the time alone still makes a Message-ID.
-    Stamp { seconds, id: crypto::random().unwrap_or_default() }
 }
 
 /// The longest time for which a throttled mailbox is not tried.

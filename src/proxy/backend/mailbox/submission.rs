@@ -1,0 +1,103 @@
+//! Submission from a mailbox: its pace, the rules and terms of each device, and errors that hold a device back.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Mailbox;
+use crate::config::Config;
+use crate::crypto;
+use crate::device::Device;
+use crate::failure::RepeatedError;
+use crate::inventory::Inventory;
+use crate::proto::SubmissionTerms;
+use crate::submission::{DeviceLists, HoldBack, RecipientQuota, Stamp};
+use crate::withdrawal::Withdrawn;
+
+impl Mailbox {
+    /// Counts a message that the mailbox has sent. Returns the wait before it sends the next one.
+    pub(in crate::proxy) fn message_sent(&self) -> Duration {
+        self.sessions.pace.count(self.sessions.messages_per_minute)
+    }
+
+    /// Counts an error of a device for which the mail server throttles the mailbox, if it comes again and again. Returns
+    /// whether the device is held back from now on.
+    pub(in crate::proxy) fn refused(&self, device: &Arc<Device>, error: RepeatedError, hold: Duration) -> bool {
+        self.errors.count(device, error, hold)
+    }
+
+    /// Notes that the mail server has taken a message of the device.
+    pub(in crate::proxy) fn accepted(&self, device: &Device) {
+        self.errors.forget(device);
+    }
+
+    /// The terms of submission from the mailbox.
+    pub(in crate::proxy) fn submission(&self) -> Arc<SubmissionTerms> {
+        Arc::clone(&self.submission)
+    }
+
+    /// Returns whether devices send mail here rather than read it.
+    pub(super) fn submits(&self) -> bool {
+        self.server.protocol().submits()
+    }
+
+    /// Checks that the rules for the mail that a device sends allow all that those of its session do.
+    ///
+    /// # Errors
+    /// [`Withdrawn::Submission`]: they are narrower, and the session would keep the old ones.
+    pub(in crate::proxy) fn sends_as_before(
+        &self,
+        device: &Device,
+        earlier: &Self,
+        its_device: &Device,
+    ) -> Result<(), Withdrawn> {
+        let rules = |mailbox: &Self, device: &Device| mailbox.submission.rules.narrowed_by(&device.submission);
+        let allowed = !self.submits() || rules(self, device).allow_all_of(&rules(earlier, its_device));
+        if allowed { Ok(()) } else { Err(Withdrawn::Submission) }
+    }
+
+    /// The terms of a device's mail: the account's, as far as the device's own lists allow, and whether it is held back.
+    pub(super) fn terms_of(&self, device: &Arc<Device>) -> Arc<SubmissionTerms> {
+        if self.submits() {
+            let (errors, held) = (Arc::clone(&self.errors), Arc::clone(device));
+            let hold_back = HoldBack::new(move || errors.is_held_back(&held));
+            let SubmissionTerms { rules, .. } = &*self.submission;
+            let lists = &device.submission;
+            let rules = if *lists == DeviceLists::default() { rules.clone() } else { rules.narrowed_by(lists) };
+            Arc::new(SubmissionTerms { rules, hold_back, ..SubmissionTerms::clone(&self.submission) })
+        } else {
+            Arc::clone(&self.submission)
+        }
+    }
+
+    /// The advice for a login that Exchange Online refuses for submission.
+    pub(super) fn submission_advice(&self) -> &'static str {
+        if self.identity.grant.is_of_a_person() {
+            "needs SMTP AUTH switched on for who signed in (Set-CASMailbox -SmtpClientAuthenticationDisabled $false), the \
+             permission SMTP.Send, and no security defaults; for another mailbox, SendAs on it; see packetboat setup"
+        } else {
+            "needs SMTP AUTH switched on (Set-CASMailbox -SmtpClientAuthenticationDisabled $false), no security defaults, \
+             and the role Application SMTP.SendAsApp for the application, or the permission SMTP.SendAsApp with FullAccess \
+             for its service principal; see packetboat setup"
+        }
+    }
+}
+
+/// The quota of a mailbox, where the file asks for refusals over it.
+pub(super) fn quota(config: &Config, mailbox: &str, inventory: Option<&Arc<Inventory>>) -> RecipientQuota {
+    let limits = &config.limits.submission;
+    let Some(inventory) = inventory.filter(|_| limits.refuse_over_recipients_per_day) else {
+        return RecipientQuota::default();
+    };
+    let (most, mailbox, inventory) = (u64::from(limits.recipients_per_day), mailbox.to_owned(), Arc::clone(inventory));
+    RecipientQuota::new(move |recipients| {
+        let sent = inventory.activities().recipients_of(&mailbox);
+        sent.saturating_add(recipients.into()) < most
+    })
+}
+
+/// The present time, and a random number.
+pub(super) fn stamp() -> Stamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    // Without randomness nothing works, TLS least of all; the time alone still makes a Message-ID.
+    Stamp { seconds, id: crypto::random().unwrap_or_default() }
+}
