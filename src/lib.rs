@@ -1,4 +1,4 @@
-//! packetboat lets old devices keep reading their mail: TLS 1.0 and IMAP or POP3 on the device's side,
+//! packetboat lets old devices keep reading and sending their mail: TLS 1.0 and IMAP, POP3 or SMTP on the device's side,
 //! TLS 1.2 or later on the mail server's.
 //!
 //! The house, from the ground up. A file imports only from lower floors, and siblings in a room never form a cycle
@@ -18,7 +18,7 @@
 //! | 0 | [`text`] | text as people paste it: byte order marks, line ends, UTF-16 |
 //! | 0 | [`withdrawal`] | permissions that a reload can withdraw from an open connection |
 //! | 1 | [`config`] | the configuration file as written, and as checked |
-//! | 1 | [`proto`] | IMAP and POP3 as pure state machines: octets in, steps out |
+//! | 1 | [`proto`] | IMAP, POP3 and SMTP as pure state machines: octets in, steps out |
 //! | 1 | [`state`] | files in the state directory: whole or not at all |
 //! | 2 | [`confinement`] | rights that the process gives up before it serves (Landlock, seccomp) |
 //! | 2 | [`lifecycle`] | states of the process: running, draining, ended |
