@@ -45,7 +45,7 @@ use error::{CommandError, Exit};
 use output::print_error;
 use service_user::is_service_user;
 
-/// Let old printers, scanners and other devices read mail from Exchange Online
+/// Let old printers, scanners and other devices read and send mail at Exchange Online
 ///
 /// In the device's settings, enter this computer in place of the mail server. The device speaks TLS 1.0 or later and
 /// logs in with a short password of its own. packetboat speaks TLS 1.2 or 1.3 with Exchange Online and logs in with an

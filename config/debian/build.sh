@@ -50,12 +50,12 @@ Pre-Depends: init-system-helpers (>= 1.54~)
 Depends: libc6 (>= $glibc), libgcc-s1, passwd, systemd (>= 250) | systemd-standalone-sysusers | systemd-sysusers
 Section: mail
 Priority: optional
-Description: IMAP and POP3 proxy for devices with old TLS
- packetboat lets old printers, scanners, fax servers and controllers read mail
- from Exchange Online. These devices speak TLS 1.0 and log in with a password;
+Description: IMAP, POP3 and SMTP proxy for devices with old TLS
+ packetboat lets old printers, scanners, fax servers and controllers read and
+ send mail at Exchange Online. They speak TLS 1.0 and log in with a password;
  Exchange Online accepts neither. packetboat translates: TLS 1.0 and a short
  password on the device's side, TLS 1.2 or 1.3 and OAuth 2 on the mail
- server's, IMAP or POP3 on both.
+ server's; IMAP, POP3 or SMTP on both.
  .
  After the installation it observes: its page lists the devices of the network
  that need TLS 1.0. It lets nobody in.
