@@ -36,6 +36,7 @@ mod page;
 mod page_actions;
 mod page_edit;
 mod page_sign_in;
+mod page_spool;
 mod planted;
 mod premises;
 mod pressure;

@@ -141,7 +141,7 @@ export function summary(groups, waiting) {
 }
 
 export function showDevices(status) {
-  const { devices, listeners = [] } = status;
+  const { devices, listeners } = status;
   const groups = grouped(devices);
   const body = within("#devices tbody");
   patch(body, groups.map((group) => deviceRow(group, status)));
@@ -232,7 +232,10 @@ function deviceRow(group, status) {
   ], { memo: JSON.stringify([group, ages, status.role, admission(device, status)]), data: { source: device.source } });
 }
 
-function invitation([listener]) {
+// A technician's status has no listeners.
+function invitation(listeners) {
+  const listener = listeners?.[0];
+  if (!listeners) return "No device has connected yet.";
   if (!listener) return "No device has connected yet. No listener is open either: see the log.";
   const port = listener.addresses[0]?.split(":").pop() ?? "";
   const how = `port ${port} (${listener.protocol}, ${listener.tls})`;

@@ -45,6 +45,7 @@ function showHead(all) {
   const ill = accounts.filter(isIll).length;
   const signers = signIns.filter((one) => isDue(one, now)).length;
   const due = expiries.filter((expiry) => expiry.until - now < 7 * DAY).length;
+  const given = all.spool.needs_operator;
   const link = (href, text) => h("a", "", text, { fixed: { href } });
   const notice = (key, names, parts) => h("li", `notice ${names}`, parts, { key });
   patch(at("notices"), [
@@ -53,6 +54,8 @@ function showHead(all) {
     config?.problem && notice("config", "refused", [
       h("b", "", "packetboat rejected the last reload: "), h("bdi", "", config.problem),
       h("span", "", `. The configuration of ${exact(config.loaded)} is still in use.`)]),
+    given > 0 && notice("spool", "refused", [
+      link("#spool", count(given, "message in the spool needs an administrator", "messages in the spool need an administrator"))]),
     ill > 0 && notice("accounts", "soon", [
       link("#accounts", count(ill, "account needs attention", "accounts need attention"))]),
     signers > 0 && notice("sign-ins", "soon", [

@@ -3,6 +3,7 @@
 import { h, patch, write, at, within, count, number, octets, span, relative, when, none, cell, row, first } from "./tree.js";
 
 const CONFIRM = 6000; // milliseconds in which a second press removes a message
+const AGAIN = "Press again to remove";
 const STATES = {
   sending: ["unknown", "Being sent"],
   waiting: ["soon", "Waits"],
@@ -11,22 +12,28 @@ const STATES = {
   damaged: ["refused", "File damaged"],
 };
 let post = null;
-let asked = "";
+let asked = ""; // the id of the message whose removal waits for a second press
+let question = 0; // the timer that ends the question
+let latest = null;
 
 export const beginSpool = (page) => { post = page.post; };
 
 // What everybody may know: how many messages wait, and for how long.
-export function showSpool({ spool, now, edit }) {
+export function showSpool(status) {
+  latest = status;
+  const { spool, now, edit } = status;
   const all = spool.waiting + spool.needs_operator;
   at("spool").hidden = !spool.on && all === 0 && !spool.problem;
-  const oldest = spool.waiting ? `, the oldest for ${span(spool.oldest)}` : "";
+  const oldest = spool.waiting ? `, ${spool.waiting > 1 ? "the oldest " : ""}for ${span(spool.oldest)}` : "";
   const lost = spool.needs_operator ? ` ${count(spool.needs_operator, "message needs", "messages need")} an administrator.` : "";
   const size = spool.octets === undefined ? "" : ` ${octets(spool.octets)} on disk.`;
-  write(at("spool-summary"), `${count(spool.waiting, "message waits", "messages wait")}${oldest}.${lost}${size}`);
+  const messages = spool.messages ?? [];
+  const some = messages.length > 0 && messages.length < all
+    ? ` The list has the oldest ${number(messages.length)}; packetboat spool list has all.` : "";
+  write(at("spool-summary"), `${count(spool.waiting, "message waits", "messages wait")}${oldest}.${lost}${size}${some}`);
   at("spool-summary").className = spool.needs_operator ? "problem" : "muted";
   write(at("spool-problem"), spool.problem ? `Messages are not kept: ${spool.problem}.` : "");
   at("spool-problem").hidden = !spool.problem;
-  const messages = spool.messages ?? [];
   within("#spool table").hidden = messages.length === 0;
   patch(within("#spool tbody"), messages.map((message) => shown(message, now, Boolean(edit?.on))));
 }
@@ -35,8 +42,10 @@ function shown(message, now, mayChange) {
   const { id, state, device, mailbox, octets: size, received, attempts, next_attempt: next } = message;
   const [color, words] = STATES[state] ?? ["unknown", state];
   const isRed = state === "kept" || state === "damaged";
-  const button = (doing, label) => h("button", "action", asked === `${doing} ${id}` ? "Press again to remove" : label, {
-    key: doing, data: { spool: doing, id }, fixed: { type: "button", "aria-label": `${label} message ${id} of ${device || "an unknown device"}` } });
+  const of = `message ${id} of ${device || "an unknown device"}`;
+  const button = (doing, label, isAsked) => h("button", "action", isAsked ? AGAIN : label, {
+    key: doing, data: { spool: doing, id },
+    fixed: { type: "button", "aria-label": `${isAsked ? `${AGAIN}:` : label} ${of}` } });
   return row(id, isRed ? "attention" : "", [
     first([h("bdi", "source", device || "unknown"), h("span", "name", id)]),
     cell("state", "State", [h("span", `badge ${color}`, words),
@@ -48,26 +57,31 @@ function shown(message, now, mayChange) {
       next && h("span", "next", next > now ? `next ${relative(next, now)}` : "next now")]),
     cell("failure", "Last answer", [h("bdi", "reason", message.held || message.last_answer || "none")]),
     cell("do", "Do", mayChange && state !== "sending"
-      ? [state !== "damaged" && button("retry", "Retry"), button("remove", "Remove")] : [none("nothing")]),
+      ? [state !== "damaged" && button("retry", "Retry"), button("remove", "Remove", asked === id)] : [none("nothing")]),
   ]);
+}
+
+const tell = (text) => write(at("spool-result"), text);
+
+// Asks about one message; about none, where the question was answered or has stood long enough.
+function ask(id) {
+  clearTimeout(question);
+  asked = id;
+  tell(id && `Message ${id} is about to be removed: nobody gets the message, and nobody gets a report.`);
+  showSpool(latest);
+  if (id) question = setTimeout(() => ask(""), CONFIRM);
 }
 
 document.addEventListener("click", async ({ target }) => {
   const pressed = target.closest?.("button[data-spool]");
   if (!pressed) return;
   const { spool: doing, id } = pressed.dataset;
-  if (doing === "remove" && asked !== `remove ${id}`) {
-    asked = `remove ${id}`;
-    write(pressed, "Press again to remove");
-    setTimeout(() => { asked = ""; }, CONFIRM);
-    return;
-  }
-  asked = "";
-  write(at("spool-result"), "");
+  if (doing === "remove" && asked !== id) return ask(id);
+  ask("");
   try {
     await post(`spool/${doing}`, { id });
-    write(at("spool-result"), doing === "remove" ? `Message ${id} is removed.` : `Message ${id} is tried now.`);
+    tell(doing === "remove" ? `Message ${id} is removed.` : `Message ${id} is tried now. If it stays in the list, its row says why.`);
   } catch (error) {
-    write(at("spool-result"), `Message ${id}: ${error.message}`);
+    tell(`Message ${id}: ${error.message}`);
   }
 });
