@@ -107,8 +107,12 @@ fn a_technician_sees_devices_and_no_mailbox() {
         value.as_object().unwrap().keys().cloned().collect()
     };
     let (_, status) = ask(&proxy, "GET", "/status.json", TECHNICIAN);
-    let expected = ["ca", "configured", "devices", "now", "ready", "role", "started", "version"];
+    let expected = ["ca", "configured", "devices", "now", "ready", "role", "spool", "started", "version"];
     assert_eq!(fields(&status), expected.map(str::to_owned).into());
+    // Of the spool they see numbers alone.
+    let (_, body) = status.split_once("\r\n\r\n").unwrap();
+    let spool = serde_json::from_str::<Value>(body).unwrap()["spool"].take();
+    assert_eq!(spool, serde_json::json!({ "on": false, "waiting": 0, "needs_operator": 0, "oldest": 0 }));
     // The advice for the device is there.
     let (_, view) = ask(&proxy, "GET", &device(LOGIN), TECHNICIAN);
     for words in ["user name or password is wrong", "\"user name\",\"scanner3\"", "SHA-256", "\"logged_in\":true"] {
