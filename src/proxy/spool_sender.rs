@@ -1,7 +1,6 @@
 //! The sender of the spool: it logs in by a message's account, as a device's connection does, and submits the message.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::duplex;
 use tokio::time::timeout;
@@ -116,8 +115,8 @@ impl Submit for SpoolSender {
             Err(Error::Lost(why)) => Outcome { answer: Answer::Lost(why.to_string()), refused: Vec::new() },
             Err(Error::Spool(error)) => return Attempt::Unreadable(error),
         };
-        let is_sent = matches!(answer, Answer::Accepted(_));
-        let pause = if is_sent { mailbox.message_sent() } else { Duration::ZERO };
+        // The mail server counts what it refuses, too: a queue that it defers must not knock as fast as it can.
+        let pause = mailbox.message_sent();
         Attempt::Answered { answer, refused, pause }
     }
 }

@@ -58,14 +58,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
     /// Sends the message. An error behind the final dot comes as [`Answer::Lost`], as the spool expects it.
     pub(super) async fn send(&mut self, outgoing: &mut Outgoing) -> Result<Outcome, Error> {
         let envelope = outgoing.envelope().clone();
-        let refused = match self.envelope(&envelope).await? {
+        let refused = match self.until_content(&envelope).await? {
             Ok(refused) => refused,
             Err(answer) => return Ok(Outcome { answer, refused: Vec::new() }),
         };
-        let go_ahead = self.command("DATA").await?;
-        if go_ahead.class != b'3' {
-            return Ok(Outcome { answer: go_ahead.answer(), refused: Vec::new() });
-        }
         loop {
             match outgoing.next().await.map_err(Error::Spool)? {
                 Piece::More(piece) => self.write(&piece, self.limits.content_timeout).await?,
@@ -76,13 +72,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
             }
         }
         let reply = self.reply(self.limits.answer_timeout).await?;
-        Ok(Outcome { answer: reply.answer(), refused })
+        Ok(Outcome { answer: reply.answer()?, refused })
     }
 
     /// Waits for the answer to a message that was sent before.
     pub(super) async fn late_answer(&mut self, patience: Duration) -> Answer {
-        match self.reply(patience).await {
-            Ok(reply) => reply.answer(),
+        match self.reply(patience).await.and_then(Reply::answer) {
+            Ok(answer) => answer,
             Err(Error::Lost(lost)) => Answer::Lost(lost.to_string()),
             Err(Error::Spool(error)) => Answer::Lost(error.to_string()),
         }
@@ -94,6 +90,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
         let _ = timeout(GOODBYE, self.stream.shutdown()).await;
     }
 
+    /// Says all that comes before the content. Returns the same as [`envelope`](Self::envelope).
+    async fn until_content(&mut self, envelope: &Envelope) -> Result<Result<Vec<(String, String)>, Answer>, Error> {
+        let refused = match self.envelope(envelope).await? {
+            Ok(refused) => refused,
+            Err(answer) => return Ok(Err(answer)),
+        };
+        let go_ahead = self.command("DATA").await?;
+        match go_ahead.class {
+            b'3' if self.unread.is_empty() => Ok(Ok(refused)),
+            // RFC 5321 §4.3.2: no success answers DATA. A message that it is taken for would be lost.
+            b'2' | b'3' => Err(Error::Lost(Lost::NoReply)),
+            _ => Ok(Err(go_ahead.answer()?)),
+        }
+    }
+
     /// Names the sender and the recipients. Returns the recipients that were refused for good while others were taken,
     /// or the answer to the whole message.
     async fn envelope(&mut self, envelope: &Envelope) -> Result<Result<Vec<(String, String)>, Answer>, Error> {
@@ -101,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
         let space = if parameters.is_empty() { "" } else { " " };
         let reply = self.command(&format!("MAIL FROM:<{sender}>{space}{parameters}")).await?;
         if reply.class != b'2' {
-            return Ok(Err(reply.answer()));
+            return Ok(Err(reply.answer()?));
         }
         let mut refused = Vec::new();
         for recipient in recipients {
@@ -110,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
                 b'2' => {}
                 b'5' => refused.push((recipient.clone(), reply.text)),
                 // A later attempt reaches all of them: nobody gets the message twice.
-                _ => return Ok(Err(reply.answer())),
+                _ => return Ok(Err(reply.answer()?)),
             }
         }
         if refused.len() == recipients.len() {
@@ -121,6 +132,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
     }
 
     async fn command(&mut self, line: &str) -> Result<Reply, Error> {
+        // A reply that is there before the command answers another one, and must not be taken for the answer to this.
+        if !self.unread.is_empty() {
+            return Err(Error::Lost(Lost::NoReply));
+        }
         self.write(format!("{line}\r\n").as_bytes(), self.limits.reply_timeout).await?;
         self.reply(self.limits.reply_timeout).await
     }
@@ -149,6 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
             }
             if text.is_empty() {
                 text.extend(code.iter().map(|&digit| char::from(digit)));
+            } else if !text.as_bytes().starts_with(code) {
+                // RFC 5321 §4.2.1: every line has the same code.
+                return Err(Lost::NoReply);
             }
             let shown = rest.get(1..).unwrap_or_default().trim_ascii();
             if text.len() + shown.len() < LONGEST_REPLY {
@@ -186,12 +204,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
 }
 
 impl Reply {
-    /// The reply to a message or to a part of its envelope. 421 and others are for the moment.
-    fn answer(self) -> Answer {
+    /// The reply to a message or to a part of its envelope. 421 and others are for the moment; 3yz answers neither.
+    fn answer(self) -> Result<Answer, Error> {
         match self.class {
-            b'2' => Answer::Accepted(self.text),
-            b'5' => Answer::Permanent(self.text),
-            _ => Answer::Temporary(self.text),
+            b'2' => Ok(Answer::Accepted(self.text)),
+            b'5' => Ok(Answer::Permanent(self.text)),
+            b'4' => Ok(Answer::Temporary(self.text)),
+            _ => Err(Error::Lost(Lost::NoReply)),
         }
     }
 }
@@ -251,10 +270,60 @@ mod tests {
             (b"ok\r\n", None),
             (b"150 x\r\n", None),
             (b"2501\r\n", None),
+            (b"550-no\r\n250 ok\r\n", None),
         ] {
             let expected = expected.map(|(class, text)| (class, text.to_owned()));
             assert_eq!(read(octets).await, expected, "{}", octets.escape_ascii());
         }
         assert_eq!(read(&[b'2'; 10_000]).await, None);
+    }
+
+    /// The outcome of an envelope and DATA at a server that says these octets at once, one piece for each command.
+    async fn played(pieces: &[&str]) -> (&'static str, String) {
+        let limits =
+            crate::config::Config::parse(LISTENER, std::path::Path::new("x")).unwrap().config.limits.submission;
+        let (near, mut far) = duplex(64 * 1024);
+        let pieces: Vec<String> = pieces.iter().map(|piece| (*piece).to_owned()).collect();
+        let server = tokio::spawn(async move {
+            let mut got = Vec::new();
+            for piece in pieces {
+                let mut buffer = [0; 1024];
+                let count = far.read(&mut buffer).await.unwrap_or_default();
+                got.extend_from_slice(&buffer[..count]);
+                // The client may have had enough.
+                let _ = far.write_all(piece.as_bytes()).await;
+            }
+            String::from_utf8(got).unwrap()
+        });
+        let envelope = Envelope { sender: "a@b".to_owned(), recipients: vec!["c@d".to_owned()], ..Envelope::default() };
+        let mut transaction = Transaction::new(near, b"", limits);
+        let outcome = match transaction.until_content(&envelope).await {
+            Ok(Ok(_)) => "content",
+            Ok(Err(Answer::Accepted(_))) => "accepted",
+            Ok(Err(Answer::Temporary(_))) => "temporary",
+            Ok(Err(Answer::Permanent(_))) => "permanent",
+            Ok(Err(Answer::Lost(_))) | Err(_) => "lost",
+        };
+        drop(transaction);
+        (outcome, server.await.unwrap())
+    }
+
+    /// A server whose replies are out of step never makes a message count as taken that it has not got.
+    #[tokio::test]
+    async fn no_reply_before_the_content_counts_as_the_answer_to_the_message() {
+        for (pieces, expected) in [
+            (&["250 ok\r\n", "250 ok\r\n", "354 go\r\n"][..], "content"),
+            (&["250 ok\r\n", "250 ok\r\n", "250 ok\r\n"], "lost"),
+            (&["250 ok\r\n250 ok\r\n", "250 ok\r\n"], "lost"),
+            (&["250 ok\r\n", "250 ok\r\n250 ok\r\n", ""], "lost"),
+            (&["354 go\r\n"], "lost"),
+            (&["250 ok\r\n", "354 go\r\n"], "lost"),
+            (&["250 ok\r\n", "250 ok\r\n", "451 later\r\n"], "temporary"),
+            (&["250 ok\r\n", "250 ok\r\n", "554 no\r\n"], "permanent"),
+            (&["250 ok\r\n", "550 no\r\n"], "permanent"),
+        ] {
+            let (outcome, got) = played(pieces).await;
+            assert_eq!(outcome, expected, "{pieces:?}: {got}");
+        }
     }
 }
