@@ -129,6 +129,9 @@ impl Relay {
             KeepReason::Refused(format!("{} {}", reply.code, excerpt(reply.text)), retry_after)
         };
         match pending {
+            // RFC 5321 §4.5.3.1.10: the device sends to the others with another message. A kept one with all of them
+            // would never be taken.
+            Pending::Rcpt if reply.code == 452 && self.recipients() > 0 => return None,
             Pending::Mail | Pending::Rcpt | Pending::Data { .. } if self.may_keep() => {
                 self.go_local(pending, reason(), out);
             }

@@ -94,6 +94,22 @@ fn a_temporary_refusal_at_any_step_keeps_the_message() {
 }
 
 #[test]
+fn a_recipient_too_many_is_the_device_s_to_send_to() {
+    keeping_at_every_cut(|play| {
+        play.ask(MAIL_OF_DEVICE, "250 ok");
+        play.ask("RCPT TO:<a@b.example>", "250 ok");
+        play.device("RCPT TO:<c@b.example>\r\n");
+        play.server("452 4.5.3 Too many recipients\r\n");
+        assert_eq!(play.hears(), "452 4.5.3 Too many recipients\r\n");
+        play.ask("DATA", "354 go");
+        play.device(SENT);
+        assert_eq!(play.envelope.recipients, ["a@b.example"]);
+        play.server("250 2.6.0 queued\r\n");
+        assert_eq!((play.sent, play.kept.len()), (1, 0));
+    });
+}
+
+#[test]
 fn a_refusal_at_any_step_keeps_nothing() {
     let commands = [MAIL_OF_DEVICE, "RCPT TO:<a@b.example>", "DATA"];
     for step in 0..3 {
