@@ -58,7 +58,8 @@ impl<N: Network> Connection<'_, '_, N> {
         };
         self.driver.take_message_ended();
         let why = outcome.text();
-        let is_kept = match self.driver.take_keeper() {
+        // A device that has left hears no 250, and sends the message again.
+        let is_kept = match self.driver.take_keeper().filter(|_| !self.device_is_gone) {
             Some(writer) => writer.commit(outcome).await.is_ok(),
             None => false,
         };
