@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -96,7 +96,7 @@ impl Writer {
         buffer.octets = buffer.octets.saturating_add(count);
         buffer.pending.extend_from_slice(octets);
         if buffer.pending.len() >= FRAME {
-            self.0.start(&mut buffer);
+            self.0.start(buffer);
         }
     }
 
@@ -135,7 +135,7 @@ impl Writer {
                 return Err(error);
             }
             buffer.commit = Some(Commit { outcome, at: Instant::now(), done });
-            self.0.start(&mut buffer);
+            self.0.start(buffer);
         }
         let id = match result.await {
             Ok(Ok(id)) => id,
@@ -156,7 +156,7 @@ impl Drop for Writer {
         buffer.pending = Vec::new();
         if buffer.file.is_some() {
             // The thread removes the file.
-            self.0.start(&mut buffer);
+            self.0.start(buffer);
         }
     }
 }
@@ -188,11 +188,13 @@ impl Drop for KeptMessage {
 
 impl Pipe {
     /// Has a thread write what is pending, unless one does already.
-    fn start(self: &Arc<Self>, buffer: &mut Buffer) {
+    fn start(self: &Arc<Self>, mut buffer: MutexGuard<'_, Buffer>) {
         if mem::replace(&mut buffer.is_running, true) {
             return;
         }
-        let work = Work(Arc::clone(self));
+        // A pool without room drops the work here, which takes the lock.
+        drop(buffer);
+        let work = Work { pipe: Arc::clone(self), has_run: false };
         pool::SPOOL.hand_over(move || work.run());
     }
 
@@ -310,17 +312,25 @@ impl Buffer {
 }
 
 /// A job of the thread. Where the pool has no room for it, the message only streams.
-struct Work(Arc<Pipe>);
+struct Work {
+    pipe: Arc<Pipe>,
+    /// The work has come to its end. Another one may be on its way already.
+    has_run: bool,
+}
 
 impl Work {
-    fn run(self) {
-        self.0.write();
+    fn run(mut self) {
+        self.pipe.write();
+        self.has_run = true;
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        let mut buffer = self.0.buffer.lock();
+        if self.has_run {
+            return;
+        }
+        let mut buffer = self.pipe.buffer.lock();
         if mem::take(&mut buffer.is_running) && buffer.failure.is_none() {
             buffer.fail(Error::NotDone(NotDone::Full));
             buffer.commit = None;
