@@ -140,12 +140,18 @@ struct Reserved {
 }
 
 impl Spool {
-    /// Opens the directory of these settings, unless it is open, and finds the messages there. It blocks.
+    /// Opens the directory of these settings, and finds the messages there. One that is open stays until the process
+    /// ends. It blocks.
     ///
     /// # Errors
     /// The directory cannot be used.
     pub fn open(&self, settings: &SpoolSettings, key: &[u8]) -> Result<(), Error> {
-        if self.queue.lock().store.as_ref().is_some_and(|store| store.directory() == settings.directory) {
+        // Messages wait in the directory that is open, and others come into it now.
+        let open = self.queue.lock().store.as_ref().map(|store| store.directory().to_path_buf());
+        if let Some(open) = open {
+            if open != settings.directory {
+                warn!("spool.directory has changed: restart packetboat; until then the spool is {}", open.display());
+            }
             self.queue.lock().settings = Some(settings.clone());
             return Ok(());
         }

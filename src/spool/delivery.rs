@@ -82,6 +82,8 @@ pub async fn run<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, mut configuration
             });
         }
         tokio::select! {
+            // A change that comes with a reload is for the loop of the next configuration.
+            biased;
             () = configuration.reached(Phase::Draining) => return,
             () = spool.changed.notified() => {}
             () = sleep_until(next) => {}

@@ -384,3 +384,20 @@ async fn an_operator_removes_and_retries() {
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(bench.got().len(), 1);
 }
+
+/// A message that was told to be kept is where the spool looks for it.
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_names_another_directory_leaves_no_message_behind() {
+    let mut bench = Bench::new();
+    let mut writer = bench.spool.begin(envelope()).unwrap();
+    bench.keep(CONTENT, Outcome::Refused("451 later".to_owned())).await;
+    let other = SpoolSettings { directory: bench.directory.path().join("other"), ..settings(bench.directory.path()) };
+    bench.spool.open(&other, &[7; 32]).unwrap();
+    writer.append(CONTENT.as_bytes());
+    writer.commit(Outcome::Refused("451 later".to_owned())).await.unwrap();
+    assert_eq!(bench.spool.list().len(), 2);
+    bench.run();
+    bench.until_empty().await;
+    assert_eq!(bench.got().len(), 2);
+    assert!(bench.files().is_empty(), "{:?}", bench.files());
+}
