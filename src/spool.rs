@@ -41,8 +41,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use crate::config::SpoolSettings;
+use crate::pool;
 use entry::{Entry, MailboxKey};
 use file_name::{FileName, Phase};
 use store::Store;
@@ -59,6 +61,8 @@ pub use writer::{KeptMessage, Writer};
 #[derive(Default)]
 pub struct Spool {
     queue: Mutex<Queue>,
+    /// Held while the directory is being opened.
+    opening: Mutex<()>,
     /// Something has changed that the next attempt may depend on.
     changed: Notify,
 }
@@ -67,6 +71,8 @@ pub struct Spool {
 struct Queue {
     store: Option<Arc<Store>>,
     settings: Option<SpoolSettings>,
+    /// What could not be opened yet, because of a fault that passes.
+    unopened: Option<Unopened>,
     entries: BTreeMap<Id, Entry>,
     /// What messages that come in have of the spool.
     reserved: Used,
@@ -76,6 +82,15 @@ struct Queue {
     counts: Counts,
     /// The reason why messages are not kept, if so.
     problem: Option<String>,
+    /// The reason is the disk, whichever file it was.
+    is_problem_of_disk: bool,
+}
+
+/// A directory that is to be opened once the disk lets it, with the key.
+#[derive(Clone)]
+struct Unopened {
+    settings: SpoolSettings,
+    key: Arc<Zeroizing<Vec<u8>>>,
 }
 
 /// A mailbox whose messages wait.
@@ -146,6 +161,7 @@ impl Spool {
     /// # Errors
     /// The directory cannot be used.
     pub fn open(&self, settings: &SpoolSettings, key: &[u8]) -> Result<(), Error> {
+        let _opening = self.opening.lock();
         // Messages wait in the directory that is open, and others come into it now.
         let open = self.queue.lock().store.as_ref().map(|store| store.directory().to_path_buf());
         if let Some(open) = open {
@@ -178,15 +194,39 @@ impl Spool {
         queue.settings = Some(settings.clone());
         queue.entries = entries;
         queue.counts.damaged += damaged;
+        queue.unopened = None;
         queue.problem = None;
         drop(queue);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Notes why the spool is not open. Messages only stream meanwhile.
-    pub fn set_problem(&self, problem: String) {
-        self.queue.lock().problem = Some(problem);
+    /// Notes why the spool is not open, where that passes: with each message and every minute it is tried again.
+    /// Messages only stream meanwhile.
+    pub fn open_later(&self, settings: &SpoolSettings, key: &[u8], why: &Error) {
+        let mut queue = self.queue.lock();
+        queue.problem = Some(why.to_string());
+        queue.is_problem_of_disk = why.is_of_disk();
+        queue.unopened = Some(Unopened { settings: settings.clone(), key: Arc::new(Zeroizing::new(key.to_vec())) });
+        drop(queue);
+        self.changed.notify_one();
+    }
+
+    /// Opens what could not be opened before. Returns whether there is something left to open.
+    async fn open_now(self: &Arc<Self>) -> bool {
+        let Some(Unopened { settings, key }) = self.queue.lock().unopened.clone() else { return false };
+        let spool = Arc::clone(self);
+        let opened = pool::SPOOL.run(move || spool.open(&settings, &key)).await;
+        match opened.map_err(Error::from).and_then(|opened| opened) {
+            Ok(()) => {
+                info!("the spool is open now, and keeps messages");
+                false
+            }
+            Err(why) => {
+                self.note_problem(&why);
+                true
+            }
+        }
     }
 
     /// Returns whether a directory has messages: they are sent even where no listener uses the spool any more.
@@ -198,6 +238,10 @@ impl Spool {
     /// Begins a message. `None` where the spool is full, off or broken: then the message only streams.
     pub fn begin(self: &Arc<Self>, envelope: Envelope) -> Option<Writer> {
         let queue = self.queue.lock();
+        if queue.unopened.is_some() {
+            // This message only streams; the next one may be kept.
+            self.changed.notify_one();
+        }
         let store = Arc::clone(queue.store.as_ref()?);
         let most = queue.settings.as_ref()?.max_messages;
         let is_full = queue.entries.len() + queue.reserved.messages >= most;
@@ -247,14 +291,23 @@ impl Spool {
 
     /// Notes that a message only streamed.
     fn not_kept(&self, why: &Error) {
+        self.queue.lock().counts.not_kept += 1;
+        self.note_problem(why);
+    }
+
+    fn note_problem(&self, why: &Error) {
         let mut queue = self.queue.lock();
-        queue.counts.not_kept += 1;
         let problem = why.to_string();
-        let is_new = queue.problem.as_ref() != Some(&problem);
+        let is_same = queue
+            .problem
+            .as_ref()
+            .is_some_and(|before| *before == problem || (queue.is_problem_of_disk && why.is_of_disk()));
+        queue.is_problem_of_disk = why.is_of_disk();
         queue.problem = Some(problem);
         drop(queue);
-        if is_new {
-            warn!("a message is not kept in the spool, and only streams: {why}");
+        if !is_same {
+            let advice = if why.is_of_disk() { "; make room on the disk, or let packetboat write there" } else { "" };
+            warn!("messages are not kept in the spool, and only stream: {why}{advice}");
         }
     }
 

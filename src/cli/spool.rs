@@ -102,11 +102,10 @@ fn table(answer: &Value) -> String {
         1 => format!("1 message, {} octets\n", number(answer, "octets")),
         many => format!("{many} messages, {} octets\n", number(answer, "octets")),
     };
-    if answer.get("on").and_then(Value::as_bool) == Some(false) {
-        text.push_str("the spool is off: no listener has spool = \"fallback\"\n");
-    }
     if let Some(problem) = answer.get("problem").and_then(Value::as_str) {
         text.push_str(&format!("problem: {problem}\n"));
+    } else if answer.get("on").and_then(Value::as_bool) == Some(false) {
+        text.push_str("the spool is off: no listener has spool = \"fallback\"\n");
     }
     if messages.is_empty() {
         return text;

@@ -163,8 +163,11 @@ impl<'a> Opening<'a> {
         match self.process.spool.open(spool, &key) {
             Ok(()) => {}
             Err(error) if error.passes() => {
-                warn!("the spool is not open, and messages only stream: {error}; mend it, and reload");
-                self.process.spool.set_problem(error.to_string());
+                warn!(
+                    "the spool is not open, and messages only stream: {error}; mend it: packetboat tries again with each \
+                     message, and every minute"
+                );
+                self.process.spool.open_later(spool, &key, &error);
             }
             Err(error) => self.report(Diagnostic::new("spool.directory", error)),
         }

@@ -26,7 +26,6 @@ pub(super) struct Service {
     pub(super) connections: Arc<Connections>,
     pub(super) telemetry: Telemetry,
     /// The spool, where the listener keeps what the mail server does not take at once.
-    #[allow(dead_code, reason = "the connection begins to use it with the next change")]
     pub(super) spool: Option<Arc<Spool>>,
     /// The advice for a device that does not fit the listener.
     pub(super) hints: Hints,

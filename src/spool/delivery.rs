@@ -72,7 +72,11 @@ impl Hold {
 /// for attempts that are under way.
 pub async fn run<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, mut configuration: Lifecycle, process: Lifecycle) {
     loop {
-        let (due, next) = spool.take_due();
+        let is_unopened = spool.open_now().await;
+        let (due, mut next) = spool.take_due();
+        if is_unopened {
+            next = next.min(Instant::now() + OPENING);
+        }
         for (id, mailbox) in due {
             let attempt = attempt(Arc::clone(&spool), Arc::clone(&submit), id, process.clone());
             let spool = Arc::clone(&spool);
@@ -215,10 +219,10 @@ impl Spool {
         }
     }
 
-    /// Whether a message was tried twice with an unknown outcome, the last time before a restart.
+    /// Whether a message was tried often enough with an unknown outcome, the last time before a restart.
     fn is_tried_enough(&self, id: Id) -> bool {
         let mut queue = self.queue.lock();
-        let Some(entry) = queue.entries.get_mut(&id).filter(|entry| entry.name.unknown >= 2) else { return false };
+        let Some(entry) = queue.entries.get_mut(&id).filter(|entry| entry.name.is_tried_enough()) else { return false };
         entry.is_ending = true;
         true
     }
@@ -233,4 +237,6 @@ impl Spool {
 
 /// The wait for a session of a mailbox that devices use.
 const BUSY: Duration = Duration::from_secs(20);
+/// The time between two tries to open the spool where no message comes.
+const OPENING: Duration = Duration::from_secs(60);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);

@@ -31,6 +31,8 @@ pub enum Error {
     NotDone(NotDone),
     /// Another process has the directory.
     InUse(PathBuf),
+    /// There is no such message.
+    Unknown,
     /// The spool is switched off.
     Off,
 }
@@ -41,8 +43,13 @@ impl Error {
         match self {
             Self::File(error) => error.is_of_disk() || error.is_shortage(),
             Self::Unreadable { .. } | Self::NotDone(_) | Self::Full => true,
-            Self::Crypto(_) | Self::Damaged(_) | Self::InUse(_) | Self::Off => false,
+            Self::Crypto(_) | Self::Damaged(_) | Self::InUse(_) | Self::Unknown | Self::Off => false,
         }
+    }
+
+    /// Whether the disk refuses to be written.
+    pub(super) fn is_of_disk(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_of_disk())
     }
 
     pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
@@ -65,6 +72,7 @@ impl fmt::Display for Error {
                 let shown = directory.display();
                 write!(f, "{shown} is in use by another packetboat: give each its own spool.directory")
             }
+            Self::Unknown => f.write_str("there is no such message in the spool"),
             Self::Off => f.write_str("the spool is off"),
         }
     }
@@ -77,7 +85,7 @@ impl StdError for Error {
             Self::Crypto(error) => Some(error),
             Self::NotDone(error) => Some(error),
             Self::Unreadable { source, .. } => Some(source),
-            Self::Damaged(_) | Self::Full | Self::InUse(_) | Self::Off => None,
+            Self::Damaged(_) | Self::Full | Self::InUse(_) | Self::Unknown | Self::Off => None,
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Id([u8; 8]);
 ///
 /// ```text
 /// Message ──accepted──> (removed)
-///    │ refused, or too old
+///    │ refused, too old, or lost twice behind the final dot
 ///    v
 /// Report ───accepted──> (removed)
 ///    │ refused, or too old
@@ -41,7 +41,7 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileName {
     pub(super) id: Id,
-    /// The attempts of this phase whose outcome is not known, with one that is under way behind the final dot.
+    /// The attempts of this phase whose outcome is not known, nine at most, with one that is under way behind the final dot.
     pub(super) unknown: u8,
     pub(super) phase: Phase,
 }
@@ -97,6 +97,18 @@ impl FileName {
         }
         let (_, phase) = Phase::ALL.into_iter().find(|(word, _)| *word == phase)?;
         Some(Self { id: Id::parse(id)?, unknown: unknown.parse().ok()?, phase })
+    }
+
+    /// The name behind one more attempt whose outcome is not known.
+    pub(super) fn with_unknown(self) -> Self {
+        // The name has one digit for it: nine stands for more, too.
+        Self { unknown: self.unknown.saturating_add(1).min(9), ..self }
+    }
+
+    /// Whether a message was sent twice and nobody knows the outcomes. A second copy of a message may do harm; one of a
+    /// report does not, and without a report the message would be lost: it is tried until it is too old.
+    pub(super) fn is_tried_enough(self) -> bool {
+        self.phase == Phase::Message && self.unknown >= 2
     }
 
     pub(super) fn path(&self, directory: &Path) -> PathBuf {

@@ -116,7 +116,7 @@ impl Spool {
     /// There is no such message, or its file does not open.
     pub fn content(&self, id: Id) -> Result<Vec<u8>, Error> {
         let queue = self.queue.lock();
-        let name = queue.entries.get(&id).map(|entry| entry.name).ok_or(Error::Off)?;
+        let name = queue.entries.get(&id).map(|entry| entry.name).ok_or(Error::Unknown)?;
         let store = queue.store.clone().ok_or(Error::Off)?;
         drop(queue);
         let (_, mut opener) = store.open_message(name)?;

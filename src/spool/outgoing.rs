@@ -118,7 +118,7 @@ fn read(content: Content) -> Result<(Piece, Content), Error> {
 
 /// Notes on disk that the server may have the whole message from now on.
 fn note_end(spool: &Spool, store: &Store, name: FileName) -> Result<(), Error> {
-    let noted = FileName { unknown: name.unknown.saturating_add(1), ..name };
+    let noted = name.with_unknown();
     store.rename(name, noted)?;
     let mut queue = spool.queue.lock();
     let Some(entry) = queue.entries.get_mut(&name.id) else { return Err(Error::Off) };
@@ -131,9 +131,10 @@ fn note_end(spool: &Spool, store: &Store, name: FileName) -> Result<(), Error> {
     queue.counts.repeated += 1;
     drop(queue);
     let Envelope { mailbox, connection, .. } = envelope;
+    let what = if name.phase == Phase::Report { "the report about a kept message" } else { "a kept message" };
     warn!(
         id = %name.id, mailbox, connection,
-        "a kept message goes up once more with the same Message-ID, because nobody knows whether it was sent: a second \
+        "{what} goes up once more with the same Message-ID, because nobody knows whether it was sent: a second \
          copy may exist"
     );
     Ok(())

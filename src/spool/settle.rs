@@ -217,12 +217,9 @@ fn decide(entry: &mut Entry, settling: Settling, max_age: Duration) -> Next {
             Next::Become(Phase::Report)
         }
         Answer::Temporary(reply) => wait(entry, format!("the mail server said \"{reply}\""), Known::Yes),
-        Answer::Lost(why) if entry.is_ending && entry.name.unknown >= 2 => {
+        Answer::Lost(why) if entry.is_ending && entry.name.is_tried_enough() => {
             entry.note_attempt(&why, now);
             about.log_given_up("nobody knows the outcome of two attempts");
-            if is_report {
-                return Next::Become(Phase::Kept);
-            }
             entry.give_up(Reason::Unknown(why), now);
             Next::Become(Phase::Report)
         }
@@ -230,7 +227,8 @@ fn decide(entry: &mut Entry, settling: Settling, max_age: Duration) -> Next {
             let known = if entry.is_ending { Known::No } else { Known::Yes };
             if known == Known::No {
                 let (id, mailbox) = (about.id, &about.mailbox);
-                warn!(%id, mailbox, "nobody knows whether a message was sent, and it is tried once more: {why}");
+                let what = if is_report { "the report about a kept message" } else { "a message" };
+                warn!(%id, mailbox, "nobody knows whether {what} was sent, and it is tried once more: {why}");
             }
             wait(entry, why, known)
         }

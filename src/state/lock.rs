@@ -94,13 +94,25 @@ pub fn lock(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Locks a file like [`lock`], and does not wait. None if another process has the lock.
+/// Locks a file like [`lock`], and does not wait. None if another process has the lock. The file is open for reading
+/// alone while it is locked, so that a disk can be made read-only meanwhile; on a disk that is, it has to exist.
 ///
 /// # Errors
 /// It cannot be opened; the text holds the command that mends it.
 pub fn try_lock(path: &Path) -> Result<Option<File>, Error> {
-    let file = open(path).map_err(|error| opening_error(path, error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let made = match open(path) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem && super::is_there(path) => None,
+        Err(error) => return Err(opening_error(path, error)),
+    };
+    let mut file = open_to_read(path).map_err(|error| opening_error(path, error))?;
+    let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    // NFS locks for writing what is open for writing.
+    if let (Err(Errno::BADF), Some(made)) = (locked, made) {
+        file = made;
+        locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    }
+    match locked {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(not_locked(path, error)),

@@ -68,6 +68,9 @@ fn events_reach_metrics_and_inventory() {
         "packetboat_access_token_trouble{account=\"scans\",reason=\"token_refused\"} 0",
         "packetboat_devices{verdict=\"refused\"} 1",
         "packetboat_config_reload_success 1",
+        "packetboat_spool_messages 0",
+        "packetboat_spool_kept_total 0",
+        "packetboat_spool_not_kept_total 0",
     ] {
         until(&proxy, line);
     }

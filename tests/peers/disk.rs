@@ -7,6 +7,6 @@ mod clock;
 mod damage;
 mod full;
 mod killed;
-mod mounted;
+pub mod mounted;
 mod rights;
 mod twice;

@@ -5,6 +5,8 @@ mod attacks;
 mod counted;
 mod held_back;
 mod kept;
+mod kept_commands;
+mod kept_disk;
 mod kept_kills;
 mod keys;
 mod reconnected;

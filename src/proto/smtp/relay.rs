@@ -161,6 +161,9 @@ impl dialect::Relay for Relay {
             }
             Stage::Keeping(reason @ Some(_)) => {
                 let reason = reason.take().unwrap_or(KeepReason::ServerLost);
+                if let (KeepReason::Refused(reply, _), Some(transaction)) = (&reason, &mut self.transaction) {
+                    transaction.refusal = Some(reply.clone());
+                }
                 return Ok(Step::Act(0, Action::Keep(reason)));
             }
             Stage::Wanting(pending) => {

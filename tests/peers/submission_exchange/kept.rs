@@ -12,18 +12,18 @@ use support::strain::until;
 use super::{MESSAGE, Scanner, proxy_at};
 
 /// packetboat that keeps messages, with more lines for the spool.
-fn keeping(exchange: &Exchange, spool: &str) -> Proxy {
+pub fn keeping(exchange: &Exchange, spool: &str) -> Proxy {
     let below = exchange.identity(BY_SECRET) + &account("scans", SCAN, "");
     proxy_at(exchange, "spool = \"fallback\"\n", &(below + "[spool]\n" + spool))
 }
 
 /// The number of messages in the spool.
-fn in_spool(exchange: &Exchange) -> usize {
+pub fn in_spool(exchange: &Exchange) -> usize {
     let files = std::fs::read_dir(exchange.state().join("spool")).into_iter().flatten().flatten();
     files.filter(|file| file.path().extension().is_some_and(|one| one == "message")).count()
 }
 
-fn fault(exchange: &Exchange, moment: SmtpMoment, reply: Option<&str>, times: Option<u32>) {
+pub fn fault(exchange: &Exchange, moment: SmtpMoment, reply: Option<&str>, times: Option<u32>) {
     let (reply, then) =
         (reply.map(str::to_owned), if reply.is_some() { Afterwards::Continue } else { Afterwards::Close });
     exchange.quirk(|quirks| {
@@ -31,7 +31,7 @@ fn fault(exchange: &Exchange, moment: SmtpMoment, reply: Option<&str>, times: Op
     });
 }
 
-const KEPT: &str = "250 2.6.0 kept here, it will be sent later";
+pub const KEPT: &str = "250 2.6.0 kept here, it will be sent later";
 
 #[test]
 fn a_temporary_refusal_and_a_lost_server_keep_the_message() {

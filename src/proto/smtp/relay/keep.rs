@@ -104,7 +104,8 @@ impl Relay {
             Stage::Keeping(_) => {}
             _ => return,
         }
-        let answer = if is_kept { "250 2.6.0 kept here, it will be sent later" } else { LOST };
+        let refusal = self.transaction.as_mut().and_then(|transaction| transaction.refusal.take());
+        let answer = if is_kept { KEPT } else { refusal.as_deref().unwrap_or(LOST) };
         reply::line(answer, &mut out.downstream);
         self.transaction = None;
         self.is_kept = false;
@@ -185,3 +186,6 @@ fn path(line: &[u8]) -> (String, String) {
     let (path, parameters) = behind.rsplit_once('>').unwrap_or((behind, ""));
     (path.to_owned(), parameters.trim().to_owned())
 }
+
+/// The reply to a message that is kept.
+const KEPT: &str = "250 2.6.0 kept here, it will be sent later";

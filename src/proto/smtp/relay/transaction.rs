@@ -15,12 +15,22 @@ pub(super) struct Transaction {
     is_too_long: bool,
     /// The reason for which the message goes to no server, and is kept here.
     pub(super) kept_for: Option<KeepReason>,
+    /// The server's refusal, which the device hears where the message cannot be kept.
+    pub(super) refusal: Option<String>,
 }
 
 impl Transaction {
     /// Begins the envelope of a message.
     pub(super) fn new(mail: &[u8]) -> Self {
-        Self { mail: mail.into(), lines: Vec::new(), taken: 0, recipients: 0, is_too_long: false, kept_for: None }
+        Self {
+            mail: mail.into(),
+            lines: Vec::new(),
+            taken: 0,
+            recipients: 0,
+            is_too_long: false,
+            kept_for: None,
+            refusal: None,
+        }
     }
 
     /// The arguments of MAIL.
