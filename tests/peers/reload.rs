@@ -191,11 +191,17 @@ fn keys_that_need_a_restart_are_refused_and_documented() {
     fs::write(proxy.configuration(), well.replace("[admin]\n", &edit)).unwrap();
     proxy.process.signal("HUP");
     proxy.logs(1, " admin.edit: cannot change while packetboat runs: restart it");
+    let other = file.with_extension("spool");
+    fs::write(proxy.configuration(), format!("{well}\n[spool]\ndirectory = {other:?}\n")).unwrap();
+    proxy.process.signal("HUP");
+    proxy.logs(1, " spool.directory: cannot change while packetboat runs: restart it");
     let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(readme.contains("`state_directory`, `store_key`, `confine` and `admin.edit` need a restart"));
+    assert!(
+        readme.contains("`state_directory`, `store_key`, `spool.directory`, `confine` and `admin.edit` need a restart")
+    );
     let operations = include_str!("../../docs/operations.md");
     assert!(operations.contains(
-        "| `state_directory`, `store_key`, `confine`, `admin.edit` | packetboat refuses a reload that changes one of them"
+        "| `state_directory`, `store_key`, `spool.directory`, `confine`, `admin.edit` | packetboat refuses a reload that changes one of them"
     ));
 }
 
