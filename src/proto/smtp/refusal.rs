@@ -41,7 +41,8 @@ pub(super) fn of(refused: Refused, reply: &ReplyLine<'_>) -> Meaning {
     let detail = format!("the mail server said \"{} {}\"{separator}{advice}", reply.code, excerpt(reply.text));
     let retry_after = row.and_then(|row| row.retry_after);
     let message_refused_by = (refused == Refused::Message).then_some(Refuser::MailServer);
-    let is_unknown = refused == Refused::Recipient && kind == Kind::RecipientRefused;
+    // 500 to 504 are about the command (RFC 5321 §4.2.2), and say nothing of the address.
+    let is_unknown = refused == Refused::Recipient && kind == Kind::RecipientRefused && reply.code >= 550;
     let repeated = row.and_then(|row| row.repeated).or(is_unknown.then_some(RepeatedError::Recipient));
     let failure = Failure { retry_after, message_refused_by, repeated, ..Failure::new(kind, detail) };
     Meaning { failure, reply: row.and_then(|row| row.reply) }

@@ -109,6 +109,7 @@ fn each_error_that_is_repeated_counts_and_a_success_ends_the_row() {
         refused(&mut scanner);
         refused(&mut scanner);
         assert_eq!(mail(&mut scanner), HELD, "{reply}");
+        proxy.log.wait_for("the advice", |line| line.contains(LINE));
         assert_eq!(lines(&proxy), 1);
     }
 }
