@@ -148,7 +148,8 @@ impl Watch {
 
     /// Takes octets of another server during the login there.
     fn logging_in(&mut self, taken: &[u8], up: &[u8]) {
-        let is_in = taken.starts_with(b"235");
+        // A reply may have several lines; the last one lets the session in.
+        let is_in = taken.starts_with(b"235") && !taken.starts_with(b"235-");
         if is_in {
             self.at = At::Ready;
             up.iter().for_each(|octet| self.up(*octet));
