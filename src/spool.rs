@@ -71,10 +71,10 @@ pub struct Spool {
 struct Queue {
     store: Option<Arc<Store>>,
     settings: Option<SpoolSettings>,
-    /// What could not be opened yet, because of a fault that passes.
+    /// The directory that could not be opened yet, because of a fault that passes.
     unopened: Option<Unopened>,
     entries: BTreeMap<Id, Entry>,
-    /// What messages that come in have of the spool.
+    /// The share of the spool that messages coming in have.
     reserved: Used,
     /// Mailboxes with an attempt under way.
     sending: BTreeSet<MailboxKey>,

@@ -1,6 +1,6 @@
 //! Refusals of a message: by whom, and those that a mail server counts against the whole mailbox of a device.
 
-/// Who refuses a message.
+/// The party that refuses a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refuser {
     /// The mail server.

@@ -121,7 +121,7 @@ impl Submit for SpoolSender {
     }
 }
 
-/// What a failed login means for the mailbox's messages.
+/// The meaning of a failed login for the mailbox's messages.
 fn hold(failure: &Failure) -> Hold {
     let why = failure.to_string();
     match failure.kind.reply() {

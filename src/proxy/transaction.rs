@@ -14,7 +14,7 @@ use crate::spool::{self, Answer, Envelope, Outgoing, Piece};
 /// A connection to a mail server that has let us in.
 pub(super) struct Transaction<S> {
     stream: S,
-    /// What was read and is not a whole line yet.
+    /// The octets that were read and are not a whole line yet.
     unread: Vec<u8>,
     limits: SubmissionLimits,
 }

@@ -12,7 +12,7 @@ use crate::crypto::{self, Unavailable};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id([u8; 8]);
 
-/// What is to become of a message.
+/// The decision about a message.
 ///
 /// ```text
 /// Message ──accepted──> (removed)

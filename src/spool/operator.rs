@@ -1,4 +1,4 @@
-//! What an operator sees of the spool, and does about a message: list, show, remove, retry.
+//! An operator's view of the spool, and what can be done about a message: list, show, remove, retry.
 
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use super::{Id, Spool};
 pub struct Item {
     /// The id.
     pub id: Id,
-    /// What happens with it.
+    /// Its state.
     pub state: ItemState,
     /// Its envelope; empty where the file does not open.
     pub envelope: Envelope,
@@ -37,7 +37,7 @@ pub struct Item {
     pub may_exist_twice: bool,
 }
 
-/// What happens with a message.
+/// The states of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemState {
     /// An attempt is under way, or the first one still waits for its answer.

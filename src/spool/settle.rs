@@ -1,4 +1,4 @@
-//! What an answer of the mail server means for a kept message: removed, tried again, or given up.
+//! The meaning of the mail server's answer for a kept message: removed, tried again, or given up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::store::Store;
 use super::{Id, Spool, set_aside};
 use crate::pool;
 
-/// What is to become of a message, on disk and in the queue.
+/// The decision about a message, on disk and in the queue.
 enum Next {
     /// It is done with.
     Remove(Done),

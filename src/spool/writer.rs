@@ -291,7 +291,7 @@ impl Pipe {
     }
 }
 
-/// What a commit turns into an entry.
+/// The parts that a commit turns into an entry.
 struct Kept {
     reserved: Option<Reserved>,
     octets: u64,

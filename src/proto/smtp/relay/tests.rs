@@ -147,12 +147,12 @@ impl Play {
         assert_eq!(self.hears(), format!("{answer}\r\n"), "{command}");
     }
 
-    /// What the device has heard since.
+    /// The octets that the device has heard since.
     fn hears(&mut self) -> String {
         std::mem::take(&mut self.heard[0])
     }
 
-    /// What the server has got since.
+    /// The octets that the server has got since.
     fn got(&mut self) -> String {
         std::mem::take(&mut self.heard[1])
     }

@@ -16,7 +16,7 @@ impl SessionRecord<'_> {
         self.message_failed(failure);
         self.note(None);
         self.notices += 1;
-        // What becomes of a message is told in any case: log.lines_per_minute bounds it.
+        // A line tells in any case what becomes of a message: log.lines_per_minute bounds it.
         if self.notices > SHOWN_NOTICES && failure.message_refused_by.is_none() {
             return;
         }

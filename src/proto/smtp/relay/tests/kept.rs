@@ -151,7 +151,7 @@ fn a_server_lost_in_the_content_costs_nothing() {
     });
 }
 
-/// Nobody knows whether the server has taken it.
+/// The server may have taken it, or not.
 #[test]
 fn a_server_lost_behind_the_message_keeps_it_as_unknown() {
     for part in ["", "250-queued\r\n", "250 que"] {
