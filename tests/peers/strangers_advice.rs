@@ -182,6 +182,10 @@ fn the_lines_open_a_port_for_a_device_that_sends() {
     proxy.configure(&(configuration + &both + "\n"));
     assert_eq!(proxy.reload().0, 0);
     assert!(greeting(77, address_of(&proxy, "smtp-ancient")).starts_with("220 "));
+    // The page judges by the session that ended last.
+    proxy.log.wait_for("end of the admitted session", |line| {
+        line.contains("session ended") && line.contains("\"smtp-ancient\"") && line.contains("\"127.0.0.77:")
+    });
     // There is nothing more to write: the device is to be set to that listener.
     assert!(tls_from(77, proxy.address("smtp"), rc4).is_none());
     let words =
