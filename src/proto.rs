@@ -30,6 +30,7 @@ pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
 use session::Machine;
 use smtp::Smtp;
+pub use smtp::{Refused, Verdict, judge};
 pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, SubmissionTerms, Terms, UpstreamLogin};
 
 /// Makes the session of one connection with a device, before anything is sent.

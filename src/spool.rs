@@ -49,7 +49,7 @@ use entry::{Entry, MailboxKey};
 use file_name::{FileName, Phase};
 use store::Store;
 
-pub use delivery::{Attempt, Hold, Submit, run};
+pub use delivery::{Answered, Attempt, Hold, Submit, run};
 pub use envelope::{Answer, Envelope, Outcome};
 pub use error::Error;
 pub use file_name::Id;
@@ -178,7 +178,7 @@ impl Spool {
         for one in found {
             let mut entry = Entry::found(one.name, one.octets, one.record, now);
             match one.envelope {
-                Ok(envelope) => entry.envelope = Some(envelope),
+                Ok(envelope) => entry.set_envelope(envelope),
                 Err(why) => {
                     damaged += 1;
                     set_aside(&store, &mut entry, &why);

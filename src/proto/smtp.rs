@@ -21,6 +21,7 @@ use super::line::Line;
 use super::{CommandLimits, Failure, Kind, Offer};
 use client::Client;
 use command::Command;
+pub use refusal::{Refused, Verdict, judge};
 use relay::Relay;
 
 /// The reader of the device's commands before login.

@@ -5,6 +5,7 @@ pub(super) mod mailbox;
 mod pace;
 pub(super) mod pass_through;
 mod repeated_errors;
+pub(super) mod sent_mail;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

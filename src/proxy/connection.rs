@@ -214,9 +214,9 @@ impl<N: Network> Connection<'_, '_, N> {
             }
             Event::Submitted(submitted) => {
                 self.answered();
-                self.record.submitted(&submitted);
+                let pause = self.record.submitted(&submitted);
                 self.accepted();
-                Box::pin(self.keep_pace()).await;
+                Box::pin(self.keep_pace(pause)).await;
                 Ok(())
             }
             // `next_event` looks at the deadline anew.

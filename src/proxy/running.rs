@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
+use super::backend::sent_mail::SentMail;
 use super::backend::{Directory, Servers};
 use super::current_service::CurrentService;
 use super::listen::accept::{self, Frontend};
@@ -146,7 +147,8 @@ impl RunningProxy {
             self.process.known.forget_passed();
         }
         if let Some(process) = &self.lifecycle {
-            let sender = Arc::new(SpoolSender::new(directory.map(Arc::clone), config.limits));
+            let sent_mail = SentMail::new(&self.process.metrics, &self.process.inventory);
+            let sender = Arc::new(SpoolSender::new(directory.map(Arc::clone), sent_mail, config.limits));
             let spool = Arc::clone(&self.process.spool);
             tokio::spawn(spool::run(spool, sender, lifecycle.clone(), process.clone()));
         }

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::backend::Directory;
 use super::backend::mailbox::Mailbox;
+use super::backend::sent_mail::SentMail;
 use super::connection::driver::Driver;
 use super::connection::network::{Network, Tcp};
 use super::login_check::log_in;
@@ -16,19 +17,20 @@ use crate::config::Limits;
 use crate::failure::{Failure, Kind, Reply};
 use crate::proto::{self, AccessSettings, Terms, UpstreamLogin};
 use crate::protocol::Protocol;
-use crate::spool::{Answer, Attempt, Envelope, Hold, Outgoing, Submit};
+use crate::spool::{Answered, Attempt, Envelope, Hold, Outgoing, Submit};
 use crate::token::AccessToken;
 use crate::transport::Stream;
 
 /// The accounts of one configuration.
 pub(super) struct SpoolSender {
     directory: Option<Arc<Directory>>,
+    sent_mail: SentMail,
     limits: Limits,
 }
 
 impl SpoolSender {
-    pub(super) fn new(directory: Option<Arc<Directory>>, limits: Limits) -> Self {
-        Self { directory, limits }
+    pub(super) fn new(directory: Option<Arc<Directory>>, sent_mail: SentMail, limits: Limits) -> Self {
+        Self { directory, sent_mail, limits }
     }
 
     /// The mailbox that a message belongs to.
@@ -94,8 +96,13 @@ impl Submit for SpoolSender {
         };
         let _admission = match mailbox.admit().await {
             Ok(admission) => admission,
-            Err(failure) if failure.kind == Kind::TooManySessions => return Attempt::Held(Hold::Busy),
-            Err(failure) => return Attempt::Held(Hold::Unreachable(failure.to_string())),
+            Err(failure) => {
+                return Attempt::Held(match mailbox.quiet_for() {
+                    Some(wait) => Hold::Throttled { wait, why: THROTTLED.to_owned() },
+                    None if failure.kind == Kind::TooManySessions => Hold::Busy,
+                    None => Hold::Unreachable(failure.to_string()),
+                });
+            }
         };
         let (stream, unread) = match self.log_in(&mailbox).await {
             Ok(stream) => stream,
@@ -107,17 +114,17 @@ impl Submit for SpoolSender {
             }
         };
         let mut transaction = Transaction::new(stream, &unread, self.limits.submission);
-        let Outcome { answer, refused } = match transaction.send(&mut outgoing).await {
+        let outcome = match transaction.send(&mut outgoing).await {
             Ok(outcome) => {
                 transaction.quit().await;
                 outcome
             }
-            Err(Error::Lost(why)) => Outcome { answer: Answer::Lost(why.to_string()), refused: Vec::new() },
+            Err(Error::Lost(why)) => Outcome::lost(why.to_string()),
             Err(Error::Spool(error)) => return Attempt::Unreadable(error),
         };
-        // The mail server counts what it refuses, too: a queue that it defers must not knock as fast as it can.
-        let pause = mailbox.message_sent();
-        Attempt::Answered { answer, refused, pause }
+        let hold = self.sent_mail.settled(&outgoing.envelope().account, &mailbox, &outcome);
+        let Outcome { answer, refused, deferred, .. } = outcome;
+        Attempt::Answered(Answered { answer, refused, deferred, hold })
     }
 }
 
@@ -132,3 +139,5 @@ fn hold(failure: &Failure) -> Hold {
 
 /// The octets that the session's replies have room for.
 const REPLIES: usize = 64 * 1024;
+/// The reason for the wait of a mailbox that the mail server throttles.
+const THROTTLED: &str = "the mail server throttles this mailbox";

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tracing::{error, warn};
 
+use super::backend::sent_mail::SentMail;
 use super::limits::Peer;
 use super::limits::log_quota::{Audience, LineKind, LogLine, LogQuota};
 use crate::config::Listener;
@@ -22,6 +23,7 @@ pub(super) struct Telemetry {
     pub(super) metrics: Arc<Metrics>,
     pub(super) counters: ListenerCounters,
     pub(super) inventory: Arc<Inventory>,
+    pub(super) sent_mail: SentMail,
     quota: Arc<LogQuota>,
     protocol: Protocol,
 }
@@ -42,6 +44,7 @@ impl Telemetry {
             metrics: Arc::clone(metrics),
             counters,
             inventory: Arc::clone(inventory),
+            sent_mail: SentMail::new(metrics, inventory),
             quota: Arc::clone(quota),
             protocol: listener.protocol,
         }

@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::config::SubmissionLimits;
+use crate::failure::{Failure, Refuser};
+use crate::proto::{Refused, Verdict, judge};
 use crate::spool::{self, Answer, Envelope, Outgoing, Piece};
 
 /// A connection to a mail server that has let us in.
@@ -22,8 +24,22 @@ pub(super) struct Transaction<S> {
 /// The outcome of a transaction.
 pub(super) struct Outcome {
     pub(super) answer: Answer,
+    /// The refusal of the message, if it is refused.
+    pub(super) failure: Option<Failure>,
+    /// The number of recipients that the server has taken.
+    pub(super) taken: u32,
     /// The recipients that the server has refused for good, each with its reply.
     pub(super) refused: Vec<(String, String)>,
+    /// The recipients that the server does not take for the moment, each with its reply.
+    pub(super) deferred: Vec<(String, String)>,
+}
+
+/// The recipients of a message, by the server's replies.
+#[derive(Default)]
+struct Recipients {
+    taken: u32,
+    refused: Vec<(String, String)>,
+    deferred: Vec<(String, String)>,
 }
 
 /// A reason why a transaction came to no answer.
@@ -58,9 +74,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
     /// Sends the message. An error behind the final dot comes as [`Answer::Lost`], as the spool expects it.
     pub(super) async fn send(&mut self, outgoing: &mut Outgoing) -> Result<Outcome, Error> {
         let envelope = outgoing.envelope().clone();
-        let refused = match self.until_content(&envelope).await? {
-            Ok(refused) => refused,
-            Err(answer) => return Ok(Outcome { answer, refused: Vec::new() }),
+        let recipients = match self.until_content(&envelope).await? {
+            Ok(recipients) => recipients,
+            Err(outcome) => return Ok(outcome),
         };
         loop {
             match outgoing.next().await.map_err(Error::Spool)? {
@@ -72,16 +88,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
             }
         }
         let reply = self.reply(self.limits.answer_timeout).await?;
-        Ok(Outcome { answer: reply.answer()?, refused })
+        reply.outcome(recipients)
     }
 
-    /// Waits for the answer to a message that was sent before.
-    pub(super) async fn late_answer(&mut self, patience: Duration) -> Answer {
-        match self.reply(patience).await.and_then(Reply::answer) {
-            Ok(answer) => answer,
-            Err(Error::Lost(lost)) => Answer::Lost(lost.to_string()),
-            Err(Error::Spool(error)) => Answer::Lost(error.to_string()),
+    /// Waits for the answer to a message that was sent to so many recipients before. The end of it may not have left yet.
+    pub(super) async fn late_answer(&mut self, recipients: u32) -> Outcome {
+        match self.answer_behind_end(recipients).await {
+            Ok(outcome) => outcome,
+            Err(Error::Lost(lost)) => Outcome::lost(lost.to_string()),
+            Err(Error::Spool(error)) => Outcome::lost(error.to_string()),
         }
+    }
+
+    async fn answer_behind_end(&mut self, taken: u32) -> Result<Outcome, Error> {
+        self.write(b"", self.limits.content_timeout).await?;
+        let reply = self.reply(self.limits.answer_timeout).await?;
+        reply.outcome(Recipients { taken, ..Recipients::default() })
     }
 
     /// Says goodbye. The message is settled, whatever the server answers.
@@ -91,44 +113,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
     }
 
     /// Says all that comes before the content. Returns the same as [`envelope`](Self::envelope).
-    async fn until_content(&mut self, envelope: &Envelope) -> Result<Result<Vec<(String, String)>, Answer>, Error> {
-        let refused = match self.envelope(envelope).await? {
-            Ok(refused) => refused,
-            Err(answer) => return Ok(Err(answer)),
+    async fn until_content(&mut self, envelope: &Envelope) -> Result<Result<Recipients, Outcome>, Error> {
+        let recipients = match self.envelope(envelope).await? {
+            Ok(recipients) => recipients,
+            Err(outcome) => return Ok(Err(outcome)),
         };
         let go_ahead = self.command("DATA").await?;
         match go_ahead.class {
-            b'3' if self.unread.is_empty() => Ok(Ok(refused)),
+            b'3' if self.unread.is_empty() => Ok(Ok(recipients)),
             // RFC 5321 §4.3.2: no success answers DATA. A message that it is taken for would be lost.
             b'2' | b'3' => Err(Error::Lost(Lost::NoReply)),
-            _ => Ok(Err(go_ahead.answer()?)),
+            _ => Ok(Err(go_ahead.outcome(recipients)?)),
         }
     }
 
-    /// Names the sender and the recipients. Returns the recipients that were refused for good while others were taken,
-    /// or the answer to the whole message.
-    async fn envelope(&mut self, envelope: &Envelope) -> Result<Result<Vec<(String, String)>, Answer>, Error> {
+    /// Names the sender and the recipients. Returns the recipients, of whom some are taken, or the outcome of the whole
+    /// message.
+    async fn envelope(&mut self, envelope: &Envelope) -> Result<Result<Recipients, Outcome>, Error> {
         let Envelope { sender, recipients, parameters, .. } = envelope;
         let space = if parameters.is_empty() { "" } else { " " };
         let reply = self.command(&format!("MAIL FROM:<{sender}>{space}{parameters}")).await?;
         if reply.class != b'2' {
-            return Ok(Err(reply.answer()?));
+            return Ok(Err(reply.outcome(Recipients::default())?));
         }
-        let mut refused = Vec::new();
+        let (mut answered, mut refusal) = (Recipients::default(), None);
         for recipient in recipients {
             let reply = self.command(&format!("RCPT TO:<{recipient}>")).await?;
-            match reply.class {
-                b'2' => {}
-                b'5' => refused.push((recipient.clone(), reply.text)),
-                // A later attempt reaches all of them: nobody gets the message twice.
-                _ => return Ok(Err(reply.answer()?)),
+            if reply.class == b'2' {
+                answered.taken = answered.taken.saturating_add(1);
+                continue;
             }
+            let Verdict { failure, passes } =
+                judge(Refused::Recipient, &reply.text).filter(|_| reply.class != b'3').ok_or_else(no_reply)?;
+            // The server closes, or throttles the mailbox: the others are not asked, and nobody gets the message.
+            if reply.is_closing() || failure.retry_after.is_some() {
+                return Ok(Err(Outcome::refused(Verdict { failure, passes }, reply.text, answered)));
+            }
+            let answers = if passes { &mut answered.deferred } else { &mut answered.refused };
+            answers.push((recipient.clone(), reply.text));
+            refusal = Some(failure);
         }
-        if refused.len() == recipients.len() {
-            let replies: Vec<String> = refused.into_iter().map(|(_, reply)| reply).collect();
-            return Ok(Err(Answer::Permanent(replies.join("; "))));
+        if answered.taken > 0 {
+            return Ok(Ok(answered));
         }
-        Ok(Ok(refused))
+        let refusal = refusal.ok_or_else(no_reply)?;
+        let passes = !answered.deferred.is_empty();
+        let replies = if passes { &answered.deferred } else { &answered.refused };
+        let text = replies.iter().map(|(_, reply)| reply.as_str()).collect::<Vec<_>>().join("; ");
+        // Without a recipient the message itself comes to nothing.
+        let failure = Failure { message_refused_by: Some(Refuser::MailServer), ..refusal };
+        Ok(Err(Outcome::refused(Verdict { failure, passes }, text, answered)))
     }
 
     async fn command(&mut self, line: &str) -> Result<Reply, Error> {
@@ -204,15 +238,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
 }
 
 impl Reply {
-    /// The reply to a message or to a part of its envelope. 421 and others are for the moment; 3yz answers neither.
-    fn answer(self) -> Result<Answer, Error> {
+    /// The outcome of a message by the reply to it, or to its sender or DATA. 3yz answers none of them.
+    fn outcome(self, recipients: Recipients) -> Result<Outcome, Error> {
         match self.class {
-            b'2' => Ok(Answer::Accepted(self.text)),
-            b'5' => Ok(Answer::Permanent(self.text)),
-            b'4' => Ok(Answer::Temporary(self.text)),
-            _ => Err(Error::Lost(Lost::NoReply)),
+            b'2' => {
+                let Recipients { taken, refused, deferred } = recipients;
+                Ok(Outcome { answer: Answer::Accepted(self.text), failure: None, taken, refused, deferred })
+            }
+            b'4' | b'5' => {
+                let verdict = judge(Refused::Message, &self.text).ok_or_else(no_reply)?;
+                Ok(Outcome::refused(verdict, self.text, recipients))
+            }
+            _ => Err(no_reply()),
         }
     }
+
+    /// RFC 5321 §3.8: the server closes behind 421.
+    fn is_closing(&self) -> bool {
+        self.text.starts_with("421")
+    }
+}
+
+impl Outcome {
+    /// A message that nobody has got.
+    fn refused(verdict: Verdict, text: String, recipients: Recipients) -> Self {
+        let answer = if verdict.passes { Answer::Temporary(text) } else { Answer::Permanent(text) };
+        let Recipients { refused, .. } = recipients;
+        Self { answer, failure: Some(verdict.failure), taken: 0, refused, deferred: Vec::new() }
+    }
+
+    /// A message whose server was lost.
+    pub(super) fn lost(why: String) -> Self {
+        Self { answer: Answer::Lost(why), failure: None, taken: 0, refused: Vec::new(), deferred: Vec::new() }
+    }
+}
+
+fn no_reply() -> Error {
+    Error::Lost(Lost::NoReply)
 }
 
 impl fmt::Display for Lost {
@@ -299,10 +361,10 @@ mod tests {
         let mut transaction = Transaction::new(near, b"", limits);
         let outcome = match transaction.until_content(&envelope).await {
             Ok(Ok(_)) => "content",
-            Ok(Err(Answer::Accepted(_))) => "accepted",
-            Ok(Err(Answer::Temporary(_))) => "temporary",
-            Ok(Err(Answer::Permanent(_))) => "permanent",
-            Ok(Err(Answer::Lost(_))) | Err(_) => "lost",
+            Ok(Err(Outcome { answer: Answer::Accepted(_), .. })) => "accepted",
+            Ok(Err(Outcome { answer: Answer::Temporary(_), .. })) => "temporary",
+            Ok(Err(Outcome { answer: Answer::Permanent(_), .. })) => "permanent",
+            Ok(Err(Outcome { answer: Answer::Lost(_), .. })) | Err(_) => "lost",
         };
         drop(transaction);
         (outcome, server.await.unwrap())

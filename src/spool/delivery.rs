@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::entry::{Entry, MailboxKey, interval};
+use super::entry::{MailboxKey, interval};
 use super::envelope::Answer;
 use super::error::Error;
 use super::settle::Settling;
@@ -23,19 +23,24 @@ pub trait Submit: Send + Sync + 'static {
 /// The outcome of an attempt.
 pub enum Attempt {
     /// The server has answered, or was lost.
-    Answered {
-        /// The answer to the message.
-        answer: Answer,
-        /// The recipients that the server has refused for good while it has taken the message for the others, each with
-        /// its reply.
-        refused: Vec<(String, String)>,
-        /// The wait before the mailbox's next message.
-        pause: Duration,
-    },
+    Answered(Answered),
     /// The message did not get as far as its sender, and nor would another one of the mailbox.
     Held(Hold),
     /// The message's file does not let itself be sent.
     Unreadable(Error),
+}
+
+/// The server's answers to an attempt.
+pub struct Answered {
+    /// The answer to the message.
+    pub answer: Answer,
+    /// The recipients that the server has refused for good, each with its reply.
+    pub refused: Vec<(String, String)>,
+    /// The recipients that the server does not take for the moment, each with its reply. Where it has accepted the
+    /// message, they have not got it.
+    pub deferred: Vec<(String, String)>,
+    /// The reason why the mailbox's next message waits, if so.
+    pub hold: Option<Hold>,
 }
 
 /// The reason why all messages of a mailbox wait.
@@ -43,8 +48,15 @@ pub enum Attempt {
 pub enum Hold {
     /// Devices use all sessions of the mailbox.
     Busy,
-    /// The mailbox has sent enough for now.
-    Pace,
+    /// The mailbox has sent enough for now, and goes on after this time.
+    Pace(Duration),
+    /// The server throttles the mailbox.
+    Throttled {
+        /// The time after which it may be tried again.
+        wait: Duration,
+        /// The reason in words.
+        why: String,
+    },
     /// The server is not reached, or there is no token for now.
     Unreachable(String),
     /// The server, or the token endpoint, refuses the login: an operator has to act.
@@ -62,9 +74,32 @@ impl Hold {
     /// The reason in words; none where it passes by itself in a moment.
     pub fn text(&self) -> Option<&str> {
         match self {
-            Self::Busy | Self::Pace => None,
-            Self::Unreachable(why) | Self::RefusedLogin(why) | Self::NoAccount(why) => Some(why),
+            Self::Busy | Self::Pace(_) => None,
+            Self::Throttled { why, .. } | Self::Unreachable(why) | Self::RefusedLogin(why) | Self::NoAccount(why) => {
+                Some(why)
+            }
         }
+    }
+
+    /// The wait behind this hold, by the number of waits of the mailbox that came before.
+    fn wait(&self, step: u32) -> Duration {
+        match self {
+            Self::Busy => BUSY,
+            Self::Pace(wait) | Self::Throttled { wait, .. } => *wait,
+            Self::Unreachable(_) | Self::RefusedLogin(_) | Self::NoAccount(_) => interval(step),
+        }
+    }
+
+    /// Returns whether each wait is longer than the one before.
+    fn is_prolonged(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::RefusedLogin(_) | Self::NoAccount(_))
+    }
+}
+
+impl Answered {
+    /// The answer to a message with all its recipients.
+    pub fn whole(answer: Answer) -> Self {
+        Self { answer, refused: Vec::new(), deferred: Vec::new(), hold: None }
     }
 }
 
@@ -79,10 +114,10 @@ pub async fn run<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, mut configuration
         }
         for (id, mailbox) in due {
             let attempt = attempt(Arc::clone(&spool), Arc::clone(&submit), id, process.clone());
-            let spool = Arc::clone(&spool);
+            let sending = Sending { spool: Arc::clone(&spool), id, mailbox, held: Some(aborted()) };
             tokio::spawn(async move {
                 let held = attempt.await;
-                spool.mailbox_is_free(&mailbox, held);
+                sending.end(held);
             });
         }
         tokio::select! {
@@ -104,7 +139,7 @@ async fn attempt<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, id: Id, mut proce
         }
         if opening.is_tried_enough(id) {
             let answer = Answer::Lost("packetboat ended behind the message".to_owned());
-            opening.settle(id, Settling { answer, refused: Vec::new(), at: now });
+            opening.settle(id, Settling { at: now, ..Settling::new(answer) });
             return Ok(None);
         }
         Outgoing::open(&opening, id).map(Some)
@@ -113,11 +148,9 @@ async fn attempt<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, id: Id, mut proce
         Ok(None) => return None,
         Ok(Some(outgoing)) => tokio::select! {
             attempt = submit.submit(outgoing) => attempt,
-            () = process.reached(Phase::Ending) => Attempt::Answered {
-                answer: Answer::Lost("packetboat ended in the middle of the attempt".to_owned()),
-                refused: Vec::new(),
-                pause: Duration::ZERO,
-            },
+            () = process.reached(Phase::Ending) => Attempt::Answered(Answered::whole(Answer::Lost(
+                "packetboat ended in the middle of the attempt".to_owned(),
+            ))),
         },
         Err(error) => Attempt::Unreadable(error),
     };
@@ -127,6 +160,38 @@ async fn attempt<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, id: Id, mut proce
         spool.free(id);
         Some(Hold::Unreachable(why.to_string()))
     })
+}
+
+/// A mailbox whose message is being tried. It is free again on drop, so that an attempt that panics does not keep the
+/// mailbox for ever.
+struct Sending {
+    spool: Arc<Spool>,
+    id: Id,
+    mailbox: MailboxKey,
+    held: Option<Hold>,
+}
+
+impl Sending {
+    /// The attempt has come to its end.
+    fn end(mut self, held: Option<Hold>) {
+        self.held = held;
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.held.as_ref() == Some(&aborted()) {
+            error!(id = %self.id, "an attempt to send a kept message ended by a fault of packetboat: report it, please");
+            // Where the server had the whole message, the file's name says that the outcome is unknown.
+            self.spool.free(self.id);
+        }
+        self.spool.mailbox_is_free(&self.mailbox, self.held.take());
+    }
+}
+
+/// The reason for the wait behind an attempt that has come to no end.
+fn aborted() -> Hold {
+    Hold::Unreachable("the last attempt ended by a fault of packetboat".to_owned())
 }
 
 impl Spool {
@@ -163,15 +228,12 @@ impl Spool {
         let mut queue = self.queue.lock();
         queue.sending.remove(mailbox);
         match held {
-            // A pause was noted already.
-            Some(Hold::Pace) => {}
             None => drop(queue.held.remove(mailbox)),
             Some(hold) => {
                 let before = queue.held.get(mailbox);
-                let is_same = before.is_some_and(|before| before.hold == hold);
-                let step = before.map_or(0, |before| before.step + 1);
-                let wait = if hold == Hold::Busy { BUSY } else { interval(step) };
-                let step = if hold == Hold::Busy { 0 } else { step };
+                let is_same = before.is_some_and(|before| before.hold.text() == hold.text());
+                let step = before.filter(|_| hold.is_prolonged()).map_or(0, |before| before.step + 1);
+                let wait = hold.wait(step);
                 if let Some(why) = hold.text().filter(|_| !is_same) {
                     let (mailbox, next) = (&mailbox.1, humantime::format_duration(wait));
                     if hold.is_refused_login() {
@@ -189,19 +251,16 @@ impl Spool {
 
     /// Settles an attempt. Returns why its mailbox is held, if so. It blocks.
     fn settle_attempt(&self, id: Id, attempt: Attempt, at: Instant) -> Option<Hold> {
-        let lost = |why: String| Settling { answer: Answer::Lost(why), refused: Vec::new(), at };
+        let lost = |why: String| Settling { at, ..Settling::new(Answer::Lost(why)) };
         match attempt {
-            Attempt::Answered { answer, refused, pause } => {
-                let mailbox = self.queue.lock().entries.get(&id).and_then(Entry::mailbox);
-                self.settle(id, Settling { answer, refused, at });
-                let mailbox = mailbox.filter(|_| !pause.is_zero())?;
-                let held = HeldMailbox { until: at + pause, step: 0, hold: Hold::Pace };
-                self.queue.lock().held.insert(mailbox, held);
-                Some(Hold::Pace)
+            Attempt::Answered(Answered { answer, refused, deferred, hold }) => {
+                self.settle(id, Settling { answer, refused, deferred, at });
+                hold
             }
-            Attempt::Held(Hold::Busy | Hold::Pace) => {
+            // Nobody was asked, and so it is no try.
+            Attempt::Held(hold @ (Hold::Busy | Hold::Pace(_) | Hold::Throttled { .. })) => {
                 self.free(id);
-                Some(Hold::Busy)
+                Some(hold)
             }
             Attempt::Held(hold) => {
                 let why = hold.text().unwrap_or_default().to_owned();

@@ -12,7 +12,7 @@ use super::record::{Reason, Record};
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) name: FileName,
-    /// The envelope; `None` where the file does not open.
+    /// The envelope, with the recipients that have not got the message; `None` where the file does not open.
     pub(super) envelope: Option<Envelope>,
     pub(super) octets: u64,
     pub(super) record: Record,
@@ -53,6 +53,30 @@ impl Entry {
     /// Whether packetboat tries the message by itself.
     pub(super) fn is_tried(&self) -> bool {
         self.name.phase.is_tried() && self.envelope.is_some()
+    }
+
+    /// Takes the envelope of the message's file. The record knows who has got the message already.
+    pub(super) fn set_envelope(&mut self, envelope: Envelope) {
+        let recipients = self.record.left.clone().unwrap_or_else(|| envelope.recipients.clone());
+        self.envelope = Some(Envelope { recipients, ..envelope });
+    }
+
+    /// The recipients that the next attempt names: those that have not got the message, and are not refused for good.
+    pub(super) fn to_try(&self) -> Vec<String> {
+        let recipients = self.envelope.iter().flat_map(|envelope| &envelope.recipients);
+        let is_refused = |recipient: &String| self.record.refused.iter().any(|(refused, _)| refused == recipient);
+        recipients.filter(|recipient| !is_refused(recipient)).cloned().collect()
+    }
+
+    /// Notes that the server has taken the message for all recipients of the attempt but these, and those that it has
+    /// refused for good.
+    pub(super) fn leave(&mut self, deferred: &[(String, String)]) {
+        let refused = self.record.refused.iter();
+        let left: Vec<String> = refused.chain(deferred).map(|(recipient, _)| recipient.clone()).collect();
+        if let Some(envelope) = &mut self.envelope {
+            envelope.recipients.clone_from(&left);
+        }
+        self.record.left = Some(left);
     }
 
     /// The time for which packetboat has run with the message.

@@ -165,14 +165,18 @@ impl Spool {
             return Err(Refusal::Damaged);
         };
         // The server may have a message that was given up, unless it has refused it: its log line is to say so.
-        let is_refused = matches!(entry.record.reason, Some(Reason::Refused(_)));
+        let is_refused = matches!(entry.record.reason, Some(Reason::Refused(_) | Reason::SomeRefused(_)));
         let unknown = if name.phase == Phase::Message { name.unknown.min(1) } else { u8::from(!is_refused) };
         let anew = FileName { phase: Phase::Message, unknown, ..name };
         if anew != name && store.rename(name, anew).is_err() {
             self.release(id);
             return Err(Refusal::Disk);
         }
-        (entry.name, entry.wanted, entry.record.reason) = (anew, None, None);
+        (entry.name, entry.wanted) = (anew, None);
+        if entry.record.reason.take().is_some() {
+            // The operator wants those to be tried anew that were refused.
+            entry.record.refused.clear();
+        }
         entry.begin_anew(now);
         entry.is_busy = false;
         let _ = store.write_record(id, &entry.record);

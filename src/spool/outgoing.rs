@@ -65,7 +65,9 @@ impl Outgoing {
         } else {
             let (envelope, mut opener) = store.open_message(name)?;
             match opener.next()? {
-                (Kind::Content, first) => (envelope, Content::File(opener, first)),
+                (Kind::Content, first) => {
+                    (Envelope { recipients: entry.to_try(), ..envelope }, Content::File(opener, first))
+                }
                 (Kind::Envelope | Kind::End, _) => return Err(path()),
             }
         };

@@ -24,6 +24,12 @@ pub(super) struct Record {
     pub(super) step: u32,
     /// The reason for which the message was given up.
     pub(super) reason: Option<Reason>,
+    /// The recipients that have not got the message, where the server has taken it for others.
+    #[serde(default)]
+    pub(super) left: Option<Vec<String>>,
+    /// The recipients that the server has refused for good, each with its reply. None of them is tried again.
+    #[serde(default)]
+    pub(super) refused: Vec<(String, String)>,
 }
 
 /// The reason for which a message was given up, as the report has it.

@@ -16,10 +16,10 @@ pub(super) fn write(entry: &Entry, to: &str, header: &[u8]) -> Vec<u8> {
     let boundary = format!("packetboat-{id}");
     let mut lines = head(&envelope, to, &boundary, &id.to_string());
     lines.extend([format!("--{boundary}"), "Content-Type: text/plain; charset=us-ascii".to_owned(), String::new()]);
-    lines.extend(words(&envelope, &reason, &id.to_string()));
+    lines.extend(words(entry, &envelope, &reason));
     lines.extend([String::new(), format!("--{boundary}"), "Content-Type: message/delivery-status".to_owned()]);
     lines.push(String::new());
-    lines.extend(status(&envelope, &reason));
+    lines.extend(status(entry, &envelope, &reason));
     lines.extend([String::new(), format!("--{boundary}"), "Content-Type: text/rfc822-headers".to_owned()]);
     lines.push(String::new());
     lines.extend(own_lines(header));
@@ -54,7 +54,8 @@ fn head(envelope: &Envelope, to: &str, boundary: &str, id: &str) -> Vec<String> 
 }
 
 /// The part for people.
-fn words(envelope: &Envelope, reason: &Reason, id: &str) -> Vec<String> {
+fn words(entry: &Entry, envelope: &Envelope, reason: &Reason) -> Vec<String> {
+    let id = entry.name.id;
     let mut lines = vec![
         format!(
             "The device \"{}\" has given packetboat a message, and packetboat could not send it.",
@@ -64,7 +65,10 @@ fn words(envelope: &Envelope, reason: &Reason, id: &str) -> Vec<String> {
         String::new(),
         "Recipients:".to_owned(),
     ];
-    lines.extend(failed(envelope, reason).into_iter().map(|(recipient, _)| format!("  {recipient}")));
+    lines.extend(failed(entry, reason).into_iter().map(|failed| format!("  {}", failed.recipient)));
+    if entry.record.left.is_some() {
+        lines.extend([String::new(), "Its other recipients have got it.".to_owned()]);
+    }
     lines.extend([String::new(), "Reason:".to_owned()]);
     lines.extend(wrapped(&ascii(&reason.text())));
     lines.extend([
@@ -79,40 +83,53 @@ fn words(envelope: &Envelope, reason: &Reason, id: &str) -> Vec<String> {
 }
 
 /// The part for programs.
-fn status(envelope: &Envelope, reason: &Reason) -> Vec<String> {
+fn status(entry: &Entry, envelope: &Envelope, reason: &Reason) -> Vec<String> {
     let mut lines =
         vec!["Reporting-MTA: dns; packetboat".to_owned(), format!("Arrival-Date: {}", date::format(envelope.received))];
-    for (recipient, reply) in failed(envelope, reason) {
-        let status = match reason {
-            // RFC 3463 §3.5: the time is over.
-            Reason::Expired(_) => "4.4.7".to_owned(),
-            Reason::Unknown(_) => "4.4.2".to_owned(),
-            Reason::Damaged => "5.3.0".to_owned(),
-            Reason::Refused(_) | Reason::SomeRefused(_) => enhanced(&reply).unwrap_or_else(|| "5.0.0".to_owned()),
-        };
+    for Failed { recipient, status, reply } in failed(entry, reason) {
         lines.extend([
             String::new(),
             format!("Final-Recipient: rfc822; {recipient}"),
             "Action: failed".to_owned(),
             format!("Status: {status}"),
         ]);
-        if matches!(reason, Reason::Refused(_) | Reason::SomeRefused(_)) {
-            lines.push(format!("Diagnostic-Code: smtp; {reply}"));
-        }
+        lines.extend(reply.map(|reply| format!("Diagnostic-Code: smtp; {reply}")));
     }
     lines
 }
 
-/// The recipients that did not get the message, each with the server's reply.
-fn failed(envelope: &Envelope, reason: &Reason) -> Vec<(String, String)> {
-    match reason {
-        Reason::SomeRefused(refused) => {
-            refused.iter().map(|(recipient, reply)| (ascii(recipient), ascii(reply))).collect()
-        }
-        Reason::Refused(text) | Reason::Expired(text) | Reason::Unknown(text) => {
-            envelope.recipients.iter().map(|recipient| (ascii(recipient), ascii(text))).collect()
-        }
-        Reason::Damaged => envelope.recipients.iter().map(|recipient| (ascii(recipient), String::new())).collect(),
+/// The recipients that did not get the message.
+fn failed(entry: &Entry, reason: &Reason) -> Vec<Failed> {
+    let recipients = entry.envelope.iter().flat_map(|envelope| &envelope.recipients);
+    recipients.map(|recipient| Failed::new(recipient, entry, reason)).collect()
+}
+
+/// A recipient that did not get the message.
+struct Failed {
+    recipient: String,
+    /// The enhanced status code.
+    status: String,
+    /// The server's reply, if it is known.
+    reply: Option<String>,
+}
+
+impl Failed {
+    fn new(recipient: &str, entry: &Entry, reason: &Reason) -> Self {
+        let own = entry.record.refused.iter().find(|(refused, _)| refused == recipient).map(|(_, reply)| reply);
+        let reply = match reason {
+            Reason::Refused(reply) => Some(own.unwrap_or(reply)),
+            Reason::SomeRefused(_) | Reason::Expired(_) | Reason::Unknown(_) | Reason::Damaged => own,
+        };
+        let reply = reply.map(|reply| ascii(reply));
+        let status = match (&reply, reason) {
+            (Some(reply), _) => enhanced(reply).unwrap_or_else(|| "5.0.0".to_owned()),
+            // RFC 3463 §3.5: the time is over.
+            (None, Reason::Expired(_)) => "4.4.7".to_owned(),
+            (None, Reason::Unknown(_)) => "4.4.2".to_owned(),
+            (None, Reason::Damaged) => "5.3.0".to_owned(),
+            (None, Reason::Refused(_) | Reason::SomeRefused(_)) => "5.0.0".to_owned(),
+        };
+        Self { recipient: ascii(recipient), status, reply }
     }
 }
 

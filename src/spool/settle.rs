@@ -29,6 +29,8 @@ enum Next {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Yes,
+    /// Some recipients have got the message, and the record alone says which.
+    ByRecord,
     No,
 }
 
@@ -49,15 +51,16 @@ struct LateAnswer {
 /// An answer, and when it came.
 pub(super) struct Settling {
     pub(super) answer: Answer,
-    /// The recipients that the server has refused for good while it has taken the message for the others, each with its
-    /// reply.
+    /// The recipients that the server has refused for good, each with its reply.
     pub(super) refused: Vec<(String, String)>,
+    /// The recipients that the server does not take for the moment, each with its reply.
+    pub(super) deferred: Vec<(String, String)>,
     pub(super) at: Instant,
 }
 
 impl Settling {
     pub(super) fn new(answer: Answer) -> Self {
-        Self { answer, refused: Vec::new(), at: Instant::now() }
+        Self { answer, refused: Vec::new(), deferred: Vec::new(), at: Instant::now() }
     }
 }
 
@@ -94,8 +97,17 @@ impl Spool {
                     return;
                 }
             }
+            Next::Wait(Known::ByRecord) => {
+                let known = note_left(&store, &entry);
+                lower(&store, &mut entry, known);
+            }
             Next::Wait(known) => lower(&store, &mut entry, known),
-            Next::Become(phase) => become_phase(&store, &mut entry, phase, now),
+            Next::Become(phase) => {
+                if entry.record.left.is_some() {
+                    note_left(&store, &entry);
+                }
+                become_phase(&store, &mut entry, phase, now);
+            }
         }
         if let Err(why) = store.write_record(id, &entry.record) {
             warn!(%id, "the record of a message in the spool cannot be written: {why}");
@@ -169,6 +181,10 @@ impl Spool {
             }
         } else if let Some(phase) = entry.wanted {
             become_phase(&store, &mut entry, phase, now);
+        } else if entry.name.phase == Phase::Message && entry.to_try().is_empty() {
+            // packetboat had ended between the note of it and the report.
+            entry.give_up(Reason::SomeRefused(entry.record.refused.clone()), now);
+            become_phase(&store, &mut entry, Phase::Report, now);
         } else {
             return false;
         }
@@ -191,18 +207,34 @@ impl Drop for LateAnswer {
 
 /// Decides what an answer means, and notes it in the record.
 fn decide(entry: &mut Entry, settling: Settling, max_age: Duration) -> Next {
-    let Settling { answer, refused, at: now } = settling;
+    let Settling { answer, refused, deferred, at: now } = settling;
     let wait = |entry: &mut Entry, why: String, known: Known| wait(entry, why, known, (now, max_age));
     let is_report = entry.name.phase == Phase::Report;
     let about = About::of(entry);
+    let tried = entry.to_try().len();
+    if !is_report {
+        entry.record.refused.extend(refused.iter().cloned());
+    }
     match answer {
+        Answer::Accepted(reply) if !is_report && refused.len() + deferred.len() > 0 => {
+            let reached = tried.saturating_sub(refused.len() + deferred.len());
+            about.log_accepted(&format!(" to {reached} of {tried} recipients"), &reply);
+            entry.leave(&deferred);
+            if let Some((recipient, reply)) = deferred.first() {
+                let why = format!("it is sent to others, and the mail server said \"{reply}\" to {recipient}");
+                return wait(entry, why, Known::ByRecord);
+            }
+            entry.give_up(Reason::SomeRefused(entry.record.refused.clone()), now);
+            Next::Become(Phase::Report)
+        }
         Answer::Accepted(reply) => {
-            about.log_accepted(&reply);
+            about.log_accepted("", &reply);
             if is_report && entry.record.reason == Some(Reason::Damaged) {
                 return Next::Become(Phase::Damaged);
             }
-            if !is_report && !refused.is_empty() {
-                entry.give_up(Reason::SomeRefused(refused), now);
+            if !is_report && !entry.record.refused.is_empty() {
+                entry.leave(&[]);
+                entry.give_up(Reason::SomeRefused(entry.record.refused.clone()), now);
                 return Next::Become(Phase::Report);
             }
             Next::Remove(if is_report { Done::Reported } else { Done::Delivered })
@@ -253,7 +285,7 @@ fn wait(entry: &mut Entry, why: String, known: Known, (now, max_age): (Instant, 
 
 /// Takes back what the name says of an attempt whose outcome is known after all.
 fn lower(store: &Store, entry: &mut Entry, known: Known) {
-    if !entry.is_ending || known == Known::No {
+    if !entry.is_ending || known != Known::Yes {
         return;
     }
     let name = FileName { unknown: entry.name.unknown.saturating_sub(1), ..entry.name };
@@ -261,6 +293,22 @@ fn lower(store: &Store, entry: &mut Entry, known: Known) {
         Ok(()) => entry.name = name,
         // The next attempt counts as a repetition, which is true as far as the disk knows.
         Err(why) => warn!(id = %name.id, "a file in the spool cannot be renamed: {why}"),
+    }
+}
+
+/// Writes down who has not got the message yet, before anything else says that the outcome is known. Where the disk does
+/// not take that, a restart knows no more than that some may have it.
+fn note_left(store: &Store, entry: &Entry) -> Known {
+    match store.write_record(entry.name.id, &entry.record) {
+        Ok(()) => Known::Yes,
+        Err(why) => {
+            warn!(
+                id = %entry.name.id,
+                "the disk does not take the note of who has got a message of the spool; after a restart a second copy may \
+                 be sent: {why}"
+            );
+            Known::No
+        }
     }
 }
 
@@ -303,16 +351,16 @@ impl About {
         }
     }
 
-    fn log_accepted(&self, reply: &str) {
+    fn log_accepted(&self, whither: &str, reply: &str) {
         let Self { id, mailbox, connection, .. } = self;
         let what = if self.is_report { "report about a kept message" } else { "kept message" };
         if self.may_be_second {
             warn!(
                 %id, mailbox, connection,
-                "{what} sent once more, and a second copy may exist: the mail server said \"{reply}\""
+                "{what} sent{whither} once more, and a second copy may exist: the mail server said \"{reply}\""
             );
         } else {
-            info!(%id, mailbox, connection, "{what} sent: the mail server said \"{reply}\"");
+            info!(%id, mailbox, connection, "{what} sent{whither}: the mail server said \"{reply}\"");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The spool against a server that is a list of answers, under a paused clock.
 
 mod operator;
+mod recipients;
 
 use std::fs;
 use std::path::Path;
@@ -17,6 +18,8 @@ use crate::lifecycle::{self, Trigger};
 struct Server {
     answers: Mutex<Vec<Attempt>>,
     got: Mutex<Vec<(Envelope, String)>>,
+    /// The number of attempts that panic behind the message.
+    panics: Mutex<u32>,
 }
 
 impl Submit for Arc<Server> {
@@ -39,7 +42,11 @@ impl Submit for Arc<Server> {
                 Err(error) => return Attempt::Unreadable(error),
             }
         }
-        let is_refused = matches!(next, Attempt::Answered { answer: Answer::Temporary(_) | Answer::Permanent(_), .. });
+        let is_refused =
+            matches!(&next, Attempt::Answered(Answered { answer: Answer::Temporary(_) | Answer::Permanent(_), .. }));
+        let panics = std::mem::take(&mut *self.panics.lock());
+        *self.panics.lock() = panics.saturating_sub(1);
+        assert!(panics == 0, "the test wants it");
         if !is_refused {
             self.got.lock().push((outgoing.envelope().clone(), String::from_utf8(content).unwrap()));
         }
@@ -48,7 +55,7 @@ impl Submit for Arc<Server> {
 }
 
 fn answered(answer: Answer) -> Attempt {
-    Attempt::Answered { answer, refused: Vec::new(), pause: Duration::ZERO }
+    Attempt::Answered(Answered::whole(answer))
 }
 
 fn temporary() -> Attempt {
@@ -112,7 +119,11 @@ impl Bench {
     }
 
     async fn keep(&self, content: &str, outcome: Outcome) -> KeptMessage {
-        let mut writer = self.spool.begin(envelope()).unwrap();
+        self.keep_as(envelope(), content, outcome).await
+    }
+
+    async fn keep_as(&self, envelope: Envelope, content: &str, outcome: Outcome) -> KeptMessage {
+        let mut writer = self.spool.begin(envelope).unwrap();
         for piece in content.as_bytes().chunks(7) {
             writer.ready().await;
             writer.append(piece);
@@ -353,7 +364,7 @@ async fn a_damaged_file_is_never_sent() {
 async fn recipients_that_are_refused_get_a_report_and_the_others_one_message() {
     let refused = vec![("nobody@contoso.example".to_owned(), "550 5.1.10 unknown".to_owned())];
     let accepted = Answer::Accepted("250 ok".to_owned());
-    let mut bench = Bench::with(vec![Attempt::Answered { answer: accepted, refused, pause: Duration::ZERO }]);
+    let mut bench = Bench::with(vec![Attempt::Answered(Answered { refused, ..Answered::whole(accepted) })]);
     drop(bench.keep(CONTENT, Outcome::Refused("451 later".to_owned())).await);
     bench.run();
     bench.until_empty().await;

@@ -35,6 +35,7 @@ pub struct Writer(Arc<Pipe>);
 pub struct KeptMessage {
     spool: Arc<Spool>,
     id: Id,
+    recipients: u32,
     is_awaited: bool,
 }
 
@@ -142,7 +143,8 @@ impl Writer {
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(Error::NotDone(NotDone::Full)),
         };
-        Ok(KeptMessage { spool: Arc::clone(&self.0.spool), id, is_awaited })
+        let recipients = u32::try_from(self.0.envelope.recipients.len()).unwrap_or(u32::MAX);
+        Ok(KeptMessage { spool: Arc::clone(&self.0.spool), id, recipients, is_awaited })
     }
 
     /// Forgets the message: the server has taken or refused it for good, or the device is lost in the middle of it.
@@ -165,6 +167,11 @@ impl KeptMessage {
     /// The message's id, as the commands and the page show it.
     pub fn id(&self) -> Id {
         self.id
+    }
+
+    /// The number of its recipients.
+    pub fn recipients(&self) -> u32 {
+        self.recipients
     }
 
     /// Tells what the mail server has answered after all, behind [`Outcome::Slow`]. Nothing is to be told behind

@@ -12,7 +12,7 @@ use crate::text::excerpt;
 
 /// The command that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub enum Refused {
     /// MAIL, DATA, or the message at the end of its data.
     Message,
     /// One recipient. The others may be taken.
@@ -26,6 +26,24 @@ pub(super) struct Meaning {
     pub(super) failure: Failure,
     /// The reply for the device in place of the server's own, where that would mislead it.
     pub(super) reply: Option<&'static str>,
+}
+
+/// The meaning of a refusal for a client without a device that could be told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The failure for log and metrics. It says what to do, and for how long the server throttles the mailbox.
+    pub failure: Failure,
+    /// The same message may be taken later.
+    pub passes: bool,
+}
+
+/// Reads a negative reply as a session with a device does: what the device would try again passes. `None` where it is no
+/// reply.
+pub fn judge(refused: Refused, reply: &str) -> Option<Verdict> {
+    let reply = ReplyLine::read(reply.as_bytes())?;
+    let Meaning { failure, reply: own } = of(refused, &reply);
+    let passes = own.map_or(reply.is_transient(), |own| own.starts_with('4'));
+    Some(Verdict { failure, passes })
 }
 
 /// Reads a negative reply.
@@ -296,6 +314,25 @@ mod tests {
         }
         let throttled = of(Refused::Recipient, &ReplyLine::read(b"550 5.2.254 Sender throttled").unwrap());
         assert_eq!(throttled.failure.kind, Kind::MailboxThrottled);
+    }
+
+    /// A client of the spool tries again what a device would: Exchange Online has 5xx for what passes by itself.
+    #[test]
+    fn what_passes_is_what_a_device_would_try_again() {
+        for (line, passes, minutes) in [
+            ("550 5.2.252 Sender throttled due to continuous errors.", true, Some(30)),
+            ("554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", true, Some(15)),
+            ("554 5.2.2 mailbox full; STOREDRV", true, None),
+            ("451 4.7.500 Server busy.", true, Some(5)),
+            ("451 4.3.2 later", true, None),
+            ("550 5.7.60 SMTP; Client does not have permissions to send as this sender", false, None),
+            ("554 5.6.0 no", false, None),
+        ] {
+            let verdict = judge(Refused::Message, line).unwrap();
+            let expected = (passes, minutes.map(|minutes| Duration::from_secs(60 * minutes)));
+            assert_eq!((verdict.passes, verdict.failure.retry_after), expected, "{line}");
+        }
+        assert_eq!(judge(Refused::Message, "?"), None);
     }
 
     #[test]

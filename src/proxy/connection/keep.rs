@@ -88,10 +88,16 @@ impl<N: Network> Connection<'_, '_, N> {
         };
         self.driver.drop_upstream();
         self.driver.message_kept(true);
-        let limits = self.service.limits.submission;
-        let mut transaction = Transaction::new(stream, &unread, limits);
+        let mut transaction = Transaction::new(stream, &unread, self.service.limits.submission);
+        let (mailbox, sent_mail) = (self.record.mailbox.clone(), self.service.telemetry.sent_mail.clone());
+        let account = self.record.device().map(|device| device.account.clone());
         tokio::spawn(async move {
-            kept.answered(transaction.late_answer(limits.answer_timeout).await);
+            let outcome = transaction.late_answer(kept.recipients()).await;
+            if let (Some(mailbox), Some(account)) = (mailbox, account) {
+                // The next message asks the mailbox itself.
+                let _ = sent_mail.settled(&account, &mailbox, &outcome);
+            }
+            kept.answered(outcome.answer);
             transaction.quit().await;
             // The server counts the connection until here.
             drop(admission);

@@ -29,11 +29,10 @@ impl<N: Network> Connection<'_, '_, N> {
         self.after_connecting(connected)
     }
 
-    /// Counts the message that the mailbox has sent. Where it has sent many of late, the wait is before the next one:
-    /// QUIT and other devices do not have it.
-    pub(super) async fn keep_pace(&mut self) {
-        let pause = self.opened.as_ref().map(|opened| opened.mailbox.message_sent());
-        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+    /// Has the device's next message wait, where its mailbox has sent many of late: QUIT and other devices do not have
+    /// the wait.
+    pub(super) async fn keep_pace(&mut self, pause: Duration) {
+        if !pause.is_zero() && self.opened.is_some() {
             self.pause = Some(Instant::now() + pause);
             self.leave_server().await;
         }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
 use super::Mailbox;
 use crate::config::Config;
 use crate::crypto;
@@ -17,6 +19,12 @@ impl Mailbox {
     /// Counts a message that the mailbox has sent. Returns the wait before it sends the next one.
     pub(in crate::proxy) fn message_sent(&self) -> Duration {
         self.sessions.pace.count(self.sessions.messages_per_minute)
+    }
+
+    /// The time for which the mail server throttles the mailbox from now on, if it does.
+    pub(in crate::proxy) fn quiet_for(&self) -> Option<Duration> {
+        let until = *self.sessions.quiet_until.lock();
+        until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
     /// Counts an error of a device for which the mail server throttles the mailbox, if it comes again and again. Returns

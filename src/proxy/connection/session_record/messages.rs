@@ -52,8 +52,8 @@ impl SessionRecord<'_> {
         );
     }
 
-    /// Counts and logs a message that the server has taken.
-    pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) {
+    /// Counts and logs a message that the server has taken. Returns the wait before its mailbox sends the next one.
+    pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) -> Duration {
         let Submitted { recipients, octets, is_trial, answer } = submitted;
         self.telemetry.counters.message_accepted(*recipients, *octets);
         self.sent.messages += 1;
@@ -62,15 +62,15 @@ impl SessionRecord<'_> {
         if let Some(visit) = &mut self.visit {
             visit.sent(*recipients, *octets);
         }
-        if let Some(device) = &self.device {
-            self.telemetry.metrics.mailbox_accepted(&device.account);
-        }
-        if let Some(mailbox) = &self.mailbox {
-            self.telemetry.inventory.activities().mailbox_sent(&mailbox.account.mailbox, *recipients);
-        }
+        let sent_mail = &self.telemetry.sent_mail;
+        let pause = match (&self.device, &self.mailbox) {
+            (Some(device), Some(mailbox)) => sent_mail.taken(&device.account, mailbox, *recipients),
+            // Nobody knows the mailbox of a login that is passed through.
+            _ => Duration::ZERO,
+        };
         self.note(None);
         if !enabled!(tracing::Level::INFO) || !self.may_write(LineKind::Session, SUBMITTED) {
-            return;
+            return pause;
         }
         let whither = if *is_trial { " to the mailbox alone (deliver = \"mailbox\")" } else { "" };
         let (connection, listener) = (self.id.number(), self.listener());
@@ -80,6 +80,7 @@ impl SessionRecord<'_> {
             connection, source = %self.source, listener, login, mailbox, recipients, octets,
             "message sent{whither}: the mail server said \"{answer}\""
         );
+        pause
     }
 
     /// Counts a message that was refused, or one of its recipients, if the failure is one; and notes it at the device.
@@ -90,7 +91,7 @@ impl SessionRecord<'_> {
         }
         self.sent.refused += u64::from(SubmissionResult::of(failure).is_some());
         if let Some(device) = &self.device {
-            self.telemetry.metrics.mailbox_refused(&device.account, failure);
+            self.telemetry.sent_mail.refused(&device.account, failure);
         }
         self.sent.refusal = Some((failure.kind, failure.to_string().into()));
         if let Some(visit) = &mut self.visit {
