@@ -222,6 +222,10 @@ pub struct SpoolSettings {
     pub max_size: u64,
     /// The most messages.
     pub max_messages: usize,
+    /// The percentage of both that the messages of one mailbox may have.
+    pub mailbox_share: u8,
+    /// The percentage of both that the messages of one device may have.
+    pub device_share: u8,
     /// The time for which a message is tried, while packetboat runs.
     pub max_age: Duration,
     /// The time for the mail server's answer to a whole message, before the device is told that it is kept.

@@ -10,12 +10,14 @@
 //! | `envelope` | what goes with a message, and what became of an attempt |
 //! | `writer` | takes the octets of one message without a wait on the event loop |
 //! | `sealed_file`, `file_name`, `record`, `store` | files: their format, their names, their directory |
-//! | `entry` | one message in the queue, and its schedule |
+//! | `entry`, `entries` | one message in the queue, and its schedule; all messages, in their order |
+//! | `share`, `reservation` | room for a message, as a whole and for each mailbox and device |
 //! | `settle` | what an answer means for a message |
 //! | `outgoing`, `delivery`, `report` | attempts: what is sent, when, and the report about what was given up |
 //! | `operator` | list, show, remove, retry |
 
 mod delivery;
+mod entries;
 mod entry;
 mod envelope;
 mod error;
@@ -24,8 +26,10 @@ mod operator;
 mod outgoing;
 mod record;
 mod report;
+mod reservation;
 mod sealed_file;
 mod settle;
+mod share;
 mod store;
 mod writer;
 
@@ -45,6 +49,7 @@ use zeroize::Zeroizing;
 
 use crate::config::SpoolSettings;
 use crate::pool;
+use entries::Entries;
 use entry::{Entry, MailboxKey};
 use file_name::{FileName, Phase};
 use store::Store;
@@ -53,8 +58,9 @@ pub use delivery::{Answered, Attempt, Hold, Submit, run};
 pub use envelope::{Answer, Envelope, Outcome};
 pub use error::Error;
 pub use file_name::Id;
-pub use operator::{Details, Item, ItemState, Refusal};
+pub use operator::{Details, Item, ItemState, Refusal, Retried};
 pub use outgoing::{Outgoing, Piece};
+pub use share::Share;
 pub use writer::{KeptMessage, Writer};
 
 /// The spool of the process. A reload changes its settings.
@@ -73,9 +79,7 @@ struct Queue {
     settings: Option<SpoolSettings>,
     /// The directory that could not be opened yet, because of a fault that passes.
     unopened: Option<Unopened>,
-    entries: BTreeMap<Id, Entry>,
-    /// The share of the spool that messages coming in have.
-    reserved: Used,
+    entries: Entries,
     /// Mailboxes with an attempt under way.
     sending: BTreeSet<MailboxKey>,
     held: BTreeMap<MailboxKey, HeldMailbox>,
@@ -98,12 +102,6 @@ struct HeldMailbox {
     until: Instant,
     step: u32,
     hold: Hold,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Used {
-    octets: u64,
-    messages: usize,
 }
 
 /// Counters since the start of the process, and the state of the spool.
@@ -142,16 +140,12 @@ pub struct Summary {
     pub oldest: Duration,
     /// Mailboxes whose login the mail server refuses.
     pub refused_logins: usize,
+    /// The shares of mailboxes and devices that are full.
+    pub full_shares: Vec<Share>,
     /// The reason why messages are not kept, if so.
     pub problem: Option<String>,
     /// Whether the spool is open.
     pub is_open: bool,
-}
-
-/// A share of the spool for a message that comes in.
-struct Reserved {
-    spool: Arc<Spool>,
-    octets: u64,
 }
 
 impl Spool {
@@ -162,29 +156,28 @@ impl Spool {
     /// The directory cannot be used.
     pub fn open(&self, settings: &SpoolSettings, key: &[u8]) -> Result<(), Error> {
         let _opening = self.opening.lock();
-        // Messages wait in the directory that is open, and others come into it now.
-        let open = self.queue.lock().store.as_ref().map(|store| store.directory().to_path_buf());
-        if let Some(open) = open {
-            if open != settings.directory {
-                warn!("spool.directory has changed: restart packetboat; until then the spool is {}", open.display());
-            }
-            self.queue.lock().settings = Some(settings.clone());
+        // Messages wait in the directory that is open, and others come into it now: a reload rejects another one.
+        let mut queue = self.queue.lock();
+        if queue.store.is_some() {
+            queue.settings = Some(settings.clone());
             return Ok(());
         }
+        drop(queue);
         let store = Store::open(&settings.directory, key)?;
         let (found, now) = (store.scan()?, Instant::now());
-        let mut entries = BTreeMap::new();
         let mut damaged = 0;
+        let mut entries = Vec::new();
         for one in found {
             let mut entry = Entry::found(one.name, one.octets, one.record, now);
             match one.envelope {
                 Ok(envelope) => entry.set_envelope(envelope),
-                Err(why) => {
+                Err(why @ Error::Damaged(_)) => {
                     damaged += 1;
                     set_aside(&store, &mut entry, &why);
                 }
+                Err(why) => set_unreadable(&mut entry, &why),
             }
-            entries.insert(one.name.id, entry);
+            entries.push(entry);
         }
         if !entries.is_empty() {
             info!(messages = entries.len(), "messages found in the spool");
@@ -192,7 +185,9 @@ impl Spool {
         let mut queue = self.queue.lock();
         queue.store = Some(Arc::new(store));
         queue.settings = Some(settings.clone());
-        queue.entries = entries;
+        for entry in entries {
+            queue.entries.insert(entry.name.id, entry);
+        }
         queue.counts.damaged += damaged;
         queue.unopened = None;
         queue.problem = None;
@@ -235,25 +230,6 @@ impl Spool {
         entries.into_iter().any(|entry| entry.file_name().to_str().and_then(FileName::parse).is_some())
     }
 
-    /// Begins a message. `None` where the spool is full, off or broken: then the message only streams.
-    pub fn begin(self: &Arc<Self>, envelope: Envelope) -> Option<Writer> {
-        let queue = self.queue.lock();
-        if queue.unopened.is_some() {
-            // This message only streams; the next one may be kept.
-            self.changed.notify_one();
-        }
-        let store = Arc::clone(queue.store.as_ref()?);
-        let most = queue.settings.as_ref()?.max_messages;
-        let is_full = queue.entries.len() + queue.reserved.messages >= most;
-        drop(queue);
-        if is_full {
-            self.not_kept(&Error::Full);
-            return None;
-        }
-        let reserved = Reserved::new(self);
-        Writer::new(Arc::clone(self), store, envelope, reserved)
-    }
-
     /// The time for the mail server's answer to a whole message, before [`Outcome::Slow`].
     pub fn patience(&self) -> Option<Duration> {
         self.queue.lock().settings.as_ref().map(|settings| settings.patience)
@@ -268,25 +244,13 @@ impl Spool {
             counts: queue.counts.clone(),
             waiting: waiting().count(),
             needs_operator: queue.entries.values().filter(|entry| entry.needs_operator()).count(),
-            octets: queue.octets(),
+            octets: queue.entries.shares.total().octets,
             oldest: waiting().map(|entry| entry.age(now)).max().unwrap_or_default(),
             refused_logins: queue.held.values().filter(|held| held.hold.is_refused_login()).count(),
+            full_shares: queue.entries.shares.full().cloned().collect(),
             problem: queue.problem.clone(),
             is_open: queue.store.is_some(),
         }
-    }
-
-    /// Takes a message that is on disk into the queue.
-    fn register(&self, entry: Entry, outcome: &Outcome) {
-        let (id, envelope) = (entry.name.id, entry.envelope.clone().unwrap_or_default());
-        let mut queue = self.queue.lock();
-        queue.counts.kept += 1;
-        queue.problem = None;
-        queue.entries.insert(id, entry);
-        drop(queue);
-        self.changed.notify_one();
-        let Envelope { connection, device: login, mailbox, .. } = envelope;
-        warn!(%id, connection, login, mailbox, "message kept in the spool: {}", outcome.text());
     }
 
     /// Notes that a message only streamed.
@@ -296,6 +260,9 @@ impl Spool {
     }
 
     fn note_problem(&self, why: &Error) {
+        if let Error::ShareFull(share) = why {
+            return self.note_full_share(share);
+        }
         let mut queue = self.queue.lock();
         let problem = why.to_string();
         let is_same = queue
@@ -314,7 +281,7 @@ impl Spool {
     /// Removes a message that was kept for nobody: its connection had ended before.
     fn forget_unclaimed(&self, id: Id) {
         let mut queue = self.queue.lock();
-        let entry = queue.entries.remove(&id);
+        let entry = queue.remove(id);
         let store = queue.store.clone();
         queue.counts.kept = queue.counts.kept.saturating_sub(1);
         drop(queue);
@@ -326,6 +293,13 @@ impl Spool {
     }
 }
 
+/// Leaves a file alone that the disk does not give. An operator may have it read anew, and the next start does.
+fn set_unreadable(entry: &mut Entry, why: &Error) {
+    let id = entry.name.id;
+    entry.fault = Some(format!("{why}; let packetboat read it, then run packetboat spool retry {id}"));
+    error!(%id, "a message in the spool is not sent: {why}; let packetboat read it, then run packetboat spool retry {id}");
+}
+
 /// Sets a damaged file aside. It is never sent.
 fn set_aside(store: &Store, entry: &mut Entry, why: &Error) {
     let name = FileName { phase: Phase::Damaged, ..entry.name };
@@ -335,37 +309,4 @@ fn set_aside(store: &Store, entry: &mut Entry, why: &Error) {
         error!(id = %entry.name.id, "a message in the spool is set aside, and is not sent: {why}");
     }
     entry.name = name;
-}
-
-impl Queue {
-    fn octets(&self) -> u64 {
-        self.entries.values().map(|entry| entry.octets).sum::<u64>().saturating_add(self.reserved.octets)
-    }
-}
-
-impl Reserved {
-    fn new(spool: &Arc<Spool>) -> Self {
-        spool.queue.lock().reserved.messages += 1;
-        Self { spool: Arc::clone(spool), octets: 0 }
-    }
-
-    /// Takes further octets. Returns false where the spool has no more.
-    fn grow(&mut self, octets: u64) -> bool {
-        let mut queue = self.spool.queue.lock();
-        let most = queue.settings.as_ref().map_or(0, |settings| settings.max_size);
-        if queue.octets().saturating_add(octets) > most {
-            return false;
-        }
-        queue.reserved.octets += octets;
-        self.octets += octets;
-        true
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        let mut queue = self.spool.queue.lock();
-        queue.reserved.messages = queue.reserved.messages.saturating_sub(1);
-        queue.reserved.octets = queue.reserved.octets.saturating_sub(self.octets);
-    }
 }

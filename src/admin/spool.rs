@@ -15,15 +15,14 @@ use super::role::Client;
 use crate::lifecycle::unix_time;
 use crate::metrics::SpoolNumbers;
 use crate::pool;
-use crate::spool::{Details, Id, Item, Refusal, Summary};
+use crate::spool::{Details, Id, Item, Refusal, Retried, Summary};
 use crate::transport::http::server::{Request, Response};
 
 impl Admin {
     /// The spool for the status page: its state, and the first of its messages.
     pub(super) fn spool_status(&self) -> Value {
-        let messages = self.common.spool.list();
         let mut status = state(&self.common.spool.summary());
-        let shown: Vec<Value> = messages.iter().take(SHOWN).map(item).collect();
+        let shown: Vec<Value> = self.common.spool.oldest(SHOWN).iter().map(in_short).collect();
         if let Some(fields) = status.as_object_mut() {
             fields.insert("messages".to_owned(), json!(shown));
         }
@@ -59,10 +58,11 @@ impl Admin {
     /// One message, for `packetboat spool show`.
     pub(super) fn spool_message(&self, received: &Request) -> Response {
         match id(received).and_then(|id| self.common.spool.show(id).ok_or_else(|| refused(Refusal::Unknown))) {
-            Ok(Details { item: message, reason }) => {
+            Ok(Details { item: message, reason, before_retry }) => {
                 let mut answer = item(&message);
                 if let Some(fields) = answer.as_object_mut() {
                     fields.insert("reason".to_owned(), json!(reason));
+                    fields.insert("before_retry".to_owned(), json!(before_retry));
                 }
                 Response::of(200, JSON, answer.to_string())
             }
@@ -103,21 +103,44 @@ impl Admin {
             Ok(id) => id,
             Err(refused) => return refused,
         };
-        let (spool, is_removal) = (Arc::clone(&self.common.spool), received.path == "/spool/remove");
-        let done =
-            pool::SPOOL.run_within(PATIENCE, move || if is_removal { spool.remove(id) } else { spool.retry(id) });
-        let message = match done.await {
-            Ok(Ok(message)) => message,
-            Ok(Err(why)) => return refused(why),
-            Err(why) => return Response::text(503, format!("{why}\n")),
+        if received.path == "/spool/remove" { self.remove_message(id, by).await } else { self.retry_message(id, by).await }
+    }
+
+    async fn remove_message(&self, id: Id, by: &str) -> Response {
+        let spool = Arc::clone(&self.common.spool);
+        let message = match changed(move || spool.remove(id)).await {
+            Ok(message) => message,
+            Err(refused) => return refused,
         };
         let (mailbox, connection) = (&message.envelope.mailbox, &message.envelope.connection);
-        if is_removal {
-            warn!(%id, mailbox, connection, "a kept message is removed without being sent, by {by}");
-        } else {
-            info!(%id, mailbox, connection, "a kept message is tried at once, by {by}");
-        }
-        Response::of(200, JSON, json!({ "id": id.to_string(), "removed": is_removal }).to_string())
+        warn!(%id, mailbox, connection, "a kept message is removed without being sent, by {by}");
+        Response::of(200, JSON, json!({ "id": id.to_string(), "removed": true }).to_string())
+    }
+
+    async fn retry_message(&self, id: Id, by: &str) -> Response {
+        let spool = Arc::clone(&self.common.spool);
+        let account = spool.show(id).map(|details| details.item.envelope.account);
+        let serving = self.serving.read().await;
+        let throttled = account.and_then(|account| serving.sending_throttled_for(&account));
+        drop(serving);
+        let Retried { item: message, wait, why } = match changed(move || spool.retry(id, throttled)).await {
+            Ok(retried) => retried,
+            Err(refused) => return refused,
+        };
+        let (mailbox, connection) = (&message.envelope.mailbox, &message.envelope.connection);
+        info!(%id, mailbox, connection, "a kept message is tried at once, by {by}");
+        let answer = json!({ "id": id.to_string(), "removed": false, "wait": wait.as_secs(), "why": why });
+        Response::of(200, JSON, answer.to_string())
+    }
+}
+
+/// Changes a message on a thread of the spool.
+async fn changed<T: Send + 'static>(
+    change: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Response> {
+    match pool::SPOOL.run_within(PATIENCE, change).await {
+        Ok(done) => done.map_err(refused),
+        Err(why) => Err(Response::text(503, format!("{why}\n"))),
     }
 }
 
@@ -132,7 +155,16 @@ fn refused(why: Refusal) -> Response {
         Refusal::Sending => {
             Response::text(409, "the message is being sent now: see packetboat spool list in a minute\n")
         }
-        Refusal::Damaged => Response::text(409, "the message's file is damaged, and cannot be sent\n"),
+        Refusal::Damaged => {
+            Response::text(409, "the message's file is damaged, and cannot be sent: packetboat spool show says what to do\n")
+        },
+        Refusal::Unreadable => {
+            Response::text(409, "the message's file cannot be read: packetboat spool show says why\n")
+        }
+        Refusal::Taken => {
+            let why = "the mail server has this message already: make room on the disk, and packetboat removes its file\n";
+            Response::text(409, why)
+        }
         Refusal::Disk => Response::text(500, "the disk does not let the message's file be changed\n"),
     }
 }
@@ -146,6 +178,7 @@ fn numbers(summary: &Summary) -> SpoolNumbers {
         octets: summary.octets,
         oldest: summary.oldest.as_secs(),
         refused_logins: count(summary.refused_logins),
+        full_shares: count(summary.full_shares.len()),
         kept: counts.kept,
         not_kept: counts.not_kept,
         delivered: counts.delivered,
@@ -165,8 +198,18 @@ fn state(summary: &Summary) -> Value {
         "octets": summary.octets,
         "oldest": summary.oldest.as_secs(),
         "refused_logins": summary.refused_logins,
+        "full_shares": summary.full_shares.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "problem": summary.problem,
     })
+}
+
+/// A message for the page, which is asked for every few seconds: without its recipients, who may be ten thousand.
+fn in_short(message: &Item) -> Value {
+    let mut shown = item(message);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.remove("recipients");
+    }
+    shown
 }
 
 fn item(message: &Item) -> Value {

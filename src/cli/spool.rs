@@ -63,8 +63,12 @@ pub(super) fn act(file: &ConfigFile, action: &Action) -> Result<(), CommandError
             print(format_args!("{id}: removed, without being sent\n"))
         }
         Action::Retry { id } => {
-            change(file, "/spool/retry", id)?;
-            print(format_args!("{id}: is tried now; see packetboat spool show {id}\n"))
+            let before = get(file, &format!("/spool/message?id={}", checked(id)?))?;
+            if let Some(note) = before.get("before_retry").and_then(Value::as_str) {
+                print(format_args!("{id}: {note}\n"))?;
+            }
+            let answer = change(file, "/spool/retry", id)?;
+            print(format_args!("{id}: {}; see packetboat spool show {id}\n", retried(&answer)))
         }
     }
 }
@@ -72,12 +76,22 @@ pub(super) fn act(file: &ConfigFile, action: &Action) -> Result<(), CommandError
 fn get(file: &ConfigFile, path: &str) -> Result<Value, CommandError> {
     let answer = runtime()?.block_on(request(file, path, PATIENCE, LONGEST))?;
     let body = accepted(answer)?;
-    serde_json::from_slice(&body).map_err(|_| unavailable("the server that answers is not packetboat"))
+    serde_json::from_slice(&body).map_err(|_| unavailable(STRANGE))
 }
 
-fn change(file: &ConfigFile, path: &str, id: &str) -> Result<(), CommandError> {
+fn change(file: &ConfigFile, path: &str, id: &str) -> Result<Value, CommandError> {
     let form = format!("id={}", checked(id)?);
-    accepted(runtime()?.block_on(request_change(file, path, form, PATIENCE))?).map(drop)
+    let body = accepted(runtime()?.block_on(request_change(file, path, form, PATIENCE))?)?;
+    serde_json::from_slice(&body).map_err(|_| unavailable(STRANGE))
+}
+
+/// The time at which a message is tried, and the reason where that is not now.
+fn retried(answer: &Value) -> String {
+    let Some(why) = answer.get("why").and_then(Value::as_str) else { return "is tried now".to_owned() };
+    match number(answer, "wait") {
+        0 => format!("is tried next: {why}"),
+        seconds => format!("is tried in {}: {why}", span(seconds)),
+    }
 }
 
 /// The body of an answer, or the error that it tells of.
@@ -106,6 +120,9 @@ fn table(answer: &Value) -> String {
         text.push_str(&format!("problem: {problem}\n"));
     } else if answer.get("on").and_then(Value::as_bool) == Some(false) {
         text.push_str("the spool is off: no listener has spool = \"fallback\"\n");
+    }
+    for share in answer.get("full_shares").and_then(Value::as_array).unwrap_or(&none) {
+        text.push_str(&format!("full: {}\n", share.as_str().unwrap_or_default()));
     }
     if messages.is_empty() {
         return text;
@@ -157,7 +174,7 @@ fn details(answer: &Value) -> String {
         ("last answer", word(answer, "last_answer")),
         ("next attempt", next(answer)),
     ];
-    for (name, key) in [("mailbox waits", "held"), ("given up", "reason")] {
+    for (name, key) in [("mailbox waits", "held"), ("given up", "reason"), ("retry", "before_retry")] {
         if let Some(why) = answer.get(key).and_then(Value::as_str) {
             lines.push((name, why.to_owned()));
         }
@@ -199,6 +216,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
+const STRANGE: &str = "the server that answers is not packetboat";
 const COLUMNS: usize = 9;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer: a message of the largest size that a listener may announce, or a list of all messages.

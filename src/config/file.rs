@@ -137,6 +137,8 @@ struct SpoolSection {
     directory: Written<PathBuf>,
     max_size: Written<i64>,
     max_messages: Written<i64>,
+    mailbox_share: Written<i64>,
+    device_share: Written<i64>,
     max_age: Written<String>,
     patience: Written<String>,
     report_to: Written<String>,

@@ -18,6 +18,8 @@ pub struct SpoolNumbers {
     pub oldest: u64,
     /// Mailboxes whose messages wait because the login is refused.
     pub refused_logins: u64,
+    /// Mailboxes and devices whose share of the spool is full.
+    pub full_shares: u64,
     /// Messages that were kept.
     pub kept: u64,
     /// Messages that were not kept although a listener uses the spool.
@@ -42,6 +44,7 @@ pub(super) struct SpoolMetrics {
     octets: IntGauge,
     oldest: IntGauge,
     refused_logins: IntGauge,
+    full_shares: IntGauge,
     kept: IntCounter,
     not_kept: IntCounter,
     delivered: IntCounter,
@@ -68,6 +71,10 @@ impl SpoolMetrics {
                 "packetboat_spool_refused_mailboxes",
                 "Mailboxes whose kept messages wait because the login is refused.",
             )?,
+            full_shares: to.gauge(
+                "packetboat_spool_full_shares",
+                "Mailboxes and devices whose share of the spool is full, so that their messages are not kept.",
+            )?,
             kept: to.counter("packetboat_spool_kept_total", "Messages that were kept in the spool.")?,
             not_kept: to.counter(
                 "packetboat_spool_not_kept_total",
@@ -93,6 +100,7 @@ impl SpoolMetrics {
             (&self.octets, numbers.octets),
             (&self.oldest, numbers.oldest),
             (&self.refused_logins, numbers.refused_logins),
+            (&self.full_shares, numbers.full_shares),
         ] {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }

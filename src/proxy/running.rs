@@ -24,6 +24,7 @@ use super::spool_sender::SpoolSender;
 use super::warm;
 use crate::config::{Config, Identity, Logins};
 use crate::lifecycle::{self, Lifecycle, Phase, Trigger};
+use crate::protocol::Protocol;
 use crate::spool;
 use crate::token::{CachedToken, TokenStatus};
 use crate::transport::adopt;
@@ -184,6 +185,11 @@ impl RunningProxy {
         let mut config = self.config.clone();
         config.accounts.retain(|name, _| name == account);
         (!config.accounts.is_empty()).then(|| LoginChecks::with(config, tokens, &self.servers))
+    }
+
+    /// The time for which the mail server throttles what an account's mailbox sends, if it does.
+    pub fn sending_throttled_for(&self, account: &str) -> Option<Duration> {
+        self.directory.as_ref()?.mailboxes.of(account, Protocol::Smtp)?.quiet_for()
     }
 
     /// The token of an account, where its grant needs a person who signs in.

@@ -10,7 +10,7 @@ use super::entry::{MailboxKey, interval};
 use super::envelope::Answer;
 use super::error::Error;
 use super::settle::Settling;
-use super::{HeldMailbox, Id, Outgoing, Spool};
+use super::{HeldMailbox, Id, Outgoing, Queue, Spool};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pool;
 
@@ -199,26 +199,19 @@ impl Spool {
     fn take_due(&self) -> (Vec<(Id, MailboxKey)>, Instant) {
         let now = Instant::now();
         let mut queue = self.queue.lock();
-        let mut order: Vec<(Instant, Id, MailboxKey)> = queue
-            .entries
-            .iter()
-            .filter(|(_, entry)| !entry.is_busy && entry.is_tried())
-            .filter_map(|(id, entry)| Some((entry.due, *id, entry.mailbox()?)))
-            .collect();
-        order.sort_by_key(|(due, id, _)| (*due, *id));
+        let Queue { entries, held, sending, .. } = &mut *queue;
         let (mut due, mut next) = (Vec::new(), now + LONGEST_SLEEP);
-        for (at, id, mailbox) in order {
-            let at = queue.held.get(&mailbox).map_or(at, |held| held.until.max(at));
+        for (mailbox, at, id) in entries.next_of_mailboxes().filter(|(mailbox, ..)| !sending.contains(*mailbox)) {
+            let at = held.get(mailbox).map_or(at, |held| held.until.max(at));
             if at > now {
                 next = next.min(at);
-                continue;
+            } else {
+                due.push((id, mailbox.clone()));
             }
-            if queue.sending.insert(mailbox.clone()) {
-                if let Some(entry) = queue.entries.get_mut(&id) {
-                    entry.is_busy = true;
-                }
-                due.push((id, mailbox));
-            }
+        }
+        for (id, mailbox) in &due {
+            sending.insert(mailbox.clone());
+            entries.change(*id, |entry| entry.is_busy = true);
         }
         (due, next)
     }
@@ -281,16 +274,14 @@ impl Spool {
     /// Whether a message was tried often enough with an unknown outcome, the last time before a restart.
     fn is_tried_enough(&self, id: Id) -> bool {
         let mut queue = self.queue.lock();
-        let Some(entry) = queue.entries.get_mut(&id).filter(|entry| entry.name.is_tried_enough()) else { return false };
-        entry.is_ending = true;
-        true
+        if !queue.entries.get(&id).is_some_and(|entry| entry.name.is_tried_enough()) {
+            return false;
+        }
+        queue.entries.change(id, |entry| entry.is_ending = true).is_some()
     }
 
     fn free(&self, id: Id) {
-        if let Some(entry) = self.queue.lock().entries.get_mut(&id) {
-            entry.is_busy = false;
-            entry.is_ending = false;
-        }
+        self.queue.lock().entries.change(id, Entry::free);
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub(super) is_ending: bool,
     /// The server has taken the message, and the disk does not let it be removed.
     pub(super) is_delivered: bool,
+    /// The reason why the file cannot be read, and what to do, if so.
+    pub(super) fault: Option<String>,
     /// The phase that the message is in, where the disk does not let the file be renamed.
     pub(super) wanted: Option<Phase>,
 }
@@ -46,6 +48,7 @@ impl Entry {
             is_busy: false,
             is_ending: false,
             is_delivered: false,
+            fault: None,
             wanted: None,
         }
     }
@@ -105,6 +108,8 @@ impl Entry {
 
     /// Gives the message up, for a report. The report has a time and a schedule of its own.
     pub(super) fn give_up(&mut self, reason: Reason, now: Instant) {
+        let is_unknown = matches!(reason, Reason::Unknown(_));
+        self.record.may_be_sent = is_unknown || self.name.unknown > u8::from(self.is_ending);
         self.record.reason = Some(reason);
         self.begin_anew(now);
     }
@@ -118,15 +123,26 @@ impl Entry {
         self.due = now;
     }
 
+    /// Ends an attempt without an outcome.
+    pub(super) fn free(&mut self) {
+        self.is_busy = false;
+        self.is_ending = false;
+    }
+
+    /// Whether the server may have the message from an attempt before. A record that was lost knows nothing.
+    pub(super) fn may_be_sent(&self) -> bool {
+        let earlier = self.name.unknown > u8::from(self.is_ending);
+        earlier || self.record.may_be_sent || (self.name.phase != Phase::Message && self.record.reason.is_none())
+    }
+
     /// The mailbox that sends the message: messages of one mailbox are sent one after the other.
     pub(super) fn mailbox(&self) -> Option<MailboxKey> {
-        let envelope = self.envelope.as_ref()?;
-        Some((envelope.upstream.clone(), envelope.mailbox.to_lowercase()))
+        self.envelope.as_ref().map(Envelope::mailbox_key)
     }
 
     /// Whether nothing more happens with the message unless an operator acts.
     pub(super) fn needs_operator(&self) -> bool {
-        matches!(self.name.phase, Phase::Kept | Phase::Damaged)
+        self.envelope.is_none() || !self.name.phase.is_tried()
     }
 }
 

@@ -53,6 +53,13 @@ pub enum Answer {
     Lost(String),
 }
 
+impl Envelope {
+    /// The mail server and the mailbox there, in lower case.
+    pub(super) fn mailbox_key(&self) -> (String, String) {
+        (self.upstream.clone(), self.mailbox.to_lowercase())
+    }
+}
+
 impl Outcome {
     /// Whether the server may have taken the message.
     pub fn is_unknown(&self) -> bool {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::share::Share;
 use crate::crypto::Unavailable;
 use crate::pool::NotDone;
 use crate::state;
@@ -27,6 +28,10 @@ pub enum Error {
     },
     /// The spool has as many octets or messages as it may have.
     Full,
+    /// A mailbox or a device uses all of its share.
+    ShareFull(Share),
+    /// The envelope has more octets than a file has room for: it names too many recipients.
+    LongEnvelope,
     /// The threads that write files do not answer.
     NotDone(NotDone),
     /// Another process has the directory.
@@ -42,8 +47,8 @@ impl Error {
     pub fn passes(&self) -> bool {
         match self {
             Self::File(error) => error.is_of_disk() || error.is_shortage(),
-            Self::Unreadable { .. } | Self::NotDone(_) | Self::Full => true,
-            Self::Crypto(_) | Self::Damaged(_) | Self::InUse(_) | Self::Unknown | Self::Off => false,
+            Self::Unreadable { .. } | Self::NotDone(_) | Self::Full | Self::ShareFull(_) => true,
+            Self::LongEnvelope | Self::Crypto(_) | Self::Damaged(_) | Self::InUse(_) | Self::Unknown | Self::Off => false,
         }
     }
 
@@ -67,6 +72,8 @@ impl fmt::Display for Error {
             }
             Self::Unreadable { path, source } => write!(f, "{} cannot be read: {source}", path.display()),
             Self::Full => f.write_str("the spool is full: see spool.max_size and spool.max_messages"),
+            Self::ShareFull(share) => share.fmt(f),
+            Self::LongEnvelope => f.write_str("a message names too many recipients to be kept"),
             Self::NotDone(error) => write!(f, "the threads that write messages: {error}"),
             Self::InUse(directory) => {
                 let shown = directory.display();
@@ -85,7 +92,7 @@ impl StdError for Error {
             Self::Crypto(error) => Some(error),
             Self::NotDone(error) => Some(error),
             Self::Unreadable { source, .. } => Some(source),
-            Self::Damaged(_) | Self::Full | Self::InUse(_) | Self::Unknown | Self::Off => None,
+            Self::Damaged(_) | Self::Full | Self::ShareFull(_) | Self::LongEnvelope | Self::InUse(_) | Self::Unknown | Self::Off => None,
         }
     }
 }

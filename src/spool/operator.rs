@@ -1,14 +1,19 @@
 //! An operator's view of the spool, and what can be done about a message: list, show, remove, retry.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::time::Instant;
 
+use super::delivery::Hold;
 use super::entry::Entry;
 use super::envelope::Envelope;
 use super::error::Error;
 use super::file_name::{FileName, Phase};
 use super::record::Reason;
 use super::sealed_file::Kind;
-use super::{Id, Spool};
+use super::store::Store;
+use super::{HeldMailbox, Id, Queue, Spool};
 
 /// A message as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub enum ItemState {
     Kept,
     /// Its file is damaged.
     Damaged,
+    /// The disk does not give its file.
+    Unreadable,
 }
 
 /// A message, and why it was given up.
@@ -59,6 +66,19 @@ pub struct Details {
     pub item: Item,
     /// The reason for which it was given up, if so.
     pub reason: Option<String>,
+    /// What a retry may do that nobody expects, if so: a second copy, or a message to some recipients alone.
+    pub before_retry: Option<String>,
+}
+
+/// A message that is tried again, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retried {
+    /// The message as it was before.
+    pub item: Item,
+    /// The time until the mailbox may send.
+    pub wait: Duration,
+    /// The reason why the message is not tried now, if so.
+    pub why: Option<String>,
 }
 
 /// The reason why nothing is done about a message.
@@ -70,6 +90,10 @@ pub enum Refusal {
     Sending,
     /// Its file is damaged, and is never sent.
     Damaged,
+    /// The disk does not give its file.
+    Unreadable,
+    /// The mail server has taken it, and the disk does not let its file be removed.
+    Taken,
     /// The disk does not let it.
     Disk,
 }
@@ -83,6 +107,7 @@ impl ItemState {
             Self::Reporting => "reporting",
             Self::Kept => "kept",
             Self::Damaged => "damaged",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -90,24 +115,28 @@ impl ItemState {
 impl Spool {
     /// The messages, the oldest first.
     pub fn list(&self) -> Vec<Item> {
+        self.oldest(usize::MAX)
+    }
+
+    /// The oldest messages, at most so many, the oldest first.
+    pub fn oldest(&self, most: usize) -> Vec<Item> {
         let queue = self.queue.lock();
-        let item = |entry: &Entry| {
-            let held = entry.mailbox().and_then(|mailbox| queue.held.get(&mailbox));
-            let due = held.map_or(entry.due, |held| held.until.max(entry.due));
-            let hold = held.and_then(|held| held.hold.text()).map(str::to_owned);
-            item(entry, due, hold)
-        };
-        let mut items: Vec<Item> = queue.entries.values().map(item).collect();
-        items.sort_by_key(|item| (item.envelope.received, item.id));
-        items
+        let received = |entry: &&Entry| (entry.envelope.as_ref().map_or(0, |one| one.received), entry.name.id);
+        let mut entries: Vec<&Entry> = queue.entries.values().collect();
+        if most < entries.len() {
+            entries.select_nth_unstable_by_key(most, received);
+            entries.truncate(most);
+        }
+        entries.sort_unstable_by_key(received);
+        entries.into_iter().map(|entry| queue.item(entry)).collect()
     }
 
     /// One message.
     pub fn show(&self, id: Id) -> Option<Details> {
-        let item = self.list().into_iter().find(|item| item.id == id)?;
         let queue = self.queue.lock();
-        let reason = queue.entries.get(&id).and_then(|entry| entry.record.reason.as_ref()).map(Reason::text);
-        Some(Details { item, reason })
+        let entry = queue.entries.get(&id)?;
+        let reason = entry.record.reason.as_ref().map(Reason::text);
+        Some(Details { item: queue.item(entry), reason, before_retry: before_retry(entry) })
     }
 
     /// The content of a message, without what the transfer adds: doubled dots, and the final one. It blocks.
@@ -135,79 +164,124 @@ impl Spool {
     /// # Errors
     /// It is being sent, or the disk does not let it be removed.
     pub fn remove(&self, id: Id) -> Result<Item, Refusal> {
-        let item = self.claim(id)?;
-        let (store, name) = self.file_of(id)?;
-        if store.remove(name).is_err() {
-            self.release(id);
-            return Err(Refusal::Disk);
-        }
+        let (claim, item) = self.claim(id)?;
+        let (store, entry) = claim.file()?;
+        store.remove(entry.name).map_err(|_| Refusal::Disk)?;
         let mut queue = self.queue.lock();
-        queue.entries.remove(&id);
+        queue.remove(id);
         queue.counts.removed += 1;
+        drop(queue);
         Ok(item)
     }
 
-    /// Has a message tried at once. One that was given up begins anew. It blocks.
+    /// Has a message tried at once, or behind the time for which the mail server throttles its mailbox. One that was given
+    /// up begins anew, and one whose file could not be read is read again. It blocks.
     ///
     /// # Errors
-    /// It is being sent, or it is damaged, or the disk does not let it be renamed.
-    pub fn retry(&self, id: Id) -> Result<Item, Refusal> {
-        let item = self.claim(id)?;
-        let (store, name) = self.file_of(id)?;
-        let now = Instant::now();
-        let mut entry = match self.queue.lock().entries.get(&id) {
-            Some(entry) if entry.is_delivered || entry.name.phase == Phase::Damaged || entry.envelope.is_none() => None,
-            Some(entry) => Some(entry.clone()),
-            None => return Err(Refusal::Unknown),
-        };
-        let Some(entry) = entry.as_mut() else {
-            self.release(id);
-            return Err(Refusal::Damaged);
-        };
-        // The server may have a message that was given up, unless it has refused it: its log line is to say so.
-        let is_refused = matches!(entry.record.reason, Some(Reason::Refused(_) | Reason::SomeRefused(_)));
-        let unknown = if name.phase == Phase::Message { name.unknown.min(1) } else { u8::from(!is_refused) };
-        let anew = FileName { phase: Phase::Message, unknown, ..name };
-        if anew != name && store.rename(name, anew).is_err() {
-            self.release(id);
-            return Err(Refusal::Disk);
+    /// It is being sent, or it is damaged, or the disk does not let it be read or renamed.
+    pub fn retry(&self, id: Id, throttled: Option<Duration>) -> Result<Retried, Refusal> {
+        let (claim, item) = self.claim(id)?;
+        let (store, mut entry) = claim.file()?;
+        if entry.is_delivered {
+            return Err(Refusal::Taken);
         }
-        (entry.name, entry.wanted) = (anew, None);
+        if entry.envelope.is_none() || entry.name.phase == Phase::Damaged {
+            let read = store.read_through(entry.name);
+            entry.set_envelope(read.map_err(|why| if why.passes() { Refusal::Unreadable } else { Refusal::Damaged })?);
+            entry.fault = None;
+        }
+        let name = entry.name;
+        let anew = FileName { phase: Phase::Message, unknown: u8::from(entry.may_be_sent()), ..name };
+        if anew != name {
+            store.rename(name, anew).map_err(|_| Refusal::Disk)?;
+        }
+        (entry.name, entry.wanted, entry.record.may_be_sent) = (anew, None, false);
         if entry.record.reason.take().is_some() {
             // The operator wants those to be tried anew that were refused.
             entry.record.refused.clear();
         }
-        entry.begin_anew(now);
-        entry.is_busy = false;
+        entry.begin_anew(Instant::now());
         let _ = store.write_record(id, &entry.record);
+        let (wait, why) = self.let_come(claim, entry, throttled);
+        self.changed.notify_one();
+        Ok(Retried { item, wait, why })
+    }
+
+    /// Puts a message back that is to be tried. Returns when that is, and why not now.
+    fn let_come(&self, claim: Claim<'_>, mut entry: Entry, throttled: Option<Duration>) -> (Duration, Option<String>) {
+        entry.free();
+        let (id, mailbox, now) = (entry.name.id, entry.mailbox().unwrap_or_default(), Instant::now());
         let mut queue = self.queue.lock();
-        if let Some(mailbox) = entry.mailbox() {
+        claim.given_back();
+        queue.entries.insert(id, entry);
+        if let Some(left) = throttled {
+            let seconds = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
+            let hold = Hold::Unreachable(format!("the mail server throttles this mailbox for another {seconds}"));
+            queue.held.insert(mailbox.clone(), HeldMailbox { until: now + left, step: 0, hold });
+        } else if queue.held.get(&mailbox).is_some_and(|held| held.hold.text().is_some()) {
             queue.held.remove(&mailbox);
         }
-        queue.entries.insert(id, entry.clone());
-        drop(queue);
-        self.changed.notify_one();
-        Ok(item)
+        let is_sending = queue.sending.contains(&mailbox);
+        let held = queue.held.get(&mailbox);
+        let wait = held.map(|held| held.until.saturating_duration_since(now)).filter(|wait| !wait.is_zero());
+        let why = match held.filter(|_| wait.is_some()).map(|held| held.hold.text()) {
+            Some(Some(why)) => Some(why.to_owned()),
+            Some(None) => Some("the mailbox has sent as many messages as it may for now".to_owned()),
+            None => is_sending.then(|| "another message of the mailbox is being sent first".to_owned()),
+        };
+        (wait.unwrap_or_default(), why)
     }
 
     /// Keeps attempts away from a message.
-    fn claim(&self, id: Id) -> Result<Item, Refusal> {
-        let item = self.list().into_iter().find(|item| item.id == id).ok_or(Refusal::Unknown)?;
+    fn claim(&self, id: Id) -> Result<(Claim<'_>, Item), Refusal> {
         let mut queue = self.queue.lock();
-        let entry = queue.entries.get_mut(&id).ok_or(Refusal::Unknown)?;
-        if std::mem::replace(&mut entry.is_busy, true) { Err(Refusal::Sending) } else { Ok(item) }
+        let item = queue.entries.get(&id).map(|entry| queue.item(entry)).ok_or(Refusal::Unknown)?;
+        let was_busy = queue.entries.change(id, |entry| std::mem::replace(&mut entry.is_busy, true));
+        if was_busy == Some(false) { Ok((Claim { spool: self, id, is_back: false }, item)) } else { Err(Refusal::Sending) }
+    }
+}
+
+/// A message that an operator changes: no attempt begins. Dropping it lets attempts begin again.
+struct Claim<'a> {
+    spool: &'a Spool,
+    id: Id,
+    is_back: bool,
+}
+
+impl Claim<'_> {
+    fn file(&self) -> Result<(Arc<Store>, Entry), Refusal> {
+        let queue = self.spool.queue.lock();
+        let entry = queue.entries.get(&self.id).cloned().ok_or(Refusal::Unknown)?;
+        Ok((queue.store.clone().ok_or(Refusal::Unknown)?, entry))
     }
 
-    fn release(&self, id: Id) {
-        if let Some(entry) = self.queue.lock().entries.get_mut(&id) {
-            entry.is_busy = false;
+    /// Ends the claim on a message that is put back already. An attempt may have begun.
+    fn given_back(mut self) {
+        self.is_back = true;
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if !self.is_back {
+            self.spool.queue.lock().entries.change(self.id, |entry| entry.is_busy = false);
         }
     }
+}
 
-    fn file_of(&self, id: Id) -> Result<(std::sync::Arc<super::store::Store>, FileName), Refusal> {
-        let queue = self.queue.lock();
-        let name = queue.entries.get(&id).map(|entry| entry.name).ok_or(Refusal::Unknown)?;
-        Ok((queue.store.clone().ok_or(Refusal::Unknown)?, name))
+impl Queue {
+    /// A message as an operator sees it.
+    fn item(&self, entry: &Entry) -> Item {
+        let held = entry.mailbox().and_then(|mailbox| self.held.get(&mailbox));
+        let due = held.map_or(entry.due, |held| held.until.max(entry.due));
+        let hold = held.and_then(|held| held.hold.text()).map(str::to_owned);
+        let mut item = item(entry, due, hold);
+        if item.state == ItemState::Damaged
+            && let Some(store) = &self.store
+        {
+            item.last = store.words_about_damage(entry.name);
+        }
+        item
     }
 }
 
@@ -224,6 +298,7 @@ fn item(entry: &Entry, due: Instant, hold: Option<String>) -> Item {
     let phase = entry.wanted.unwrap_or(entry.name.phase);
     let state = match phase {
         Phase::Damaged => ItemState::Damaged,
+        _ if entry.fault.is_some() => ItemState::Unreadable,
         Phase::Kept => ItemState::Kept,
         Phase::Message | Phase::Report if entry.is_busy => ItemState::Sending,
         Phase::Report => ItemState::Reporting,
@@ -238,9 +313,20 @@ fn item(entry: &Entry, due: Instant, hold: Option<String>) -> Item {
         age: entry.age(Instant::now()).as_secs(),
         attempts: entry.record.attempts,
         last_at: entry.record.last_at,
-        last: entry.record.last.clone(),
+        last: entry.fault.clone().unwrap_or_else(|| entry.record.last.clone()),
         next_in: is_waiting.then(|| due.saturating_duration_since(Instant::now()).as_secs()),
         hold: hold.filter(|_| is_waiting),
-        may_exist_twice: entry.name.unknown > 0 && phase == Phase::Message && !entry.is_ending,
+        may_exist_twice: entry.may_be_sent() && phase == Phase::Message && !entry.is_ending,
     }
+}
+
+/// The words before a retry whose effect is not plain.
+fn before_retry(entry: &Entry) -> Option<String> {
+    let recipients = entry.envelope.as_ref().map(|envelope| envelope.recipients.len()).unwrap_or_default();
+    let all = if recipients == 1 { "its recipient".to_owned() } else { format!("its {recipients} recipients") };
+    if entry.may_be_sent() {
+        return Some(format!("nobody knows whether the mail server has this message already: {all} may get it twice"));
+    }
+    let left = entry.record.left.as_ref().filter(|left| !left.is_empty())?;
+    Some(format!("the others have this message already: it goes to {} alone", left.join(", ")))
 }

@@ -123,13 +123,15 @@ fn note_end(spool: &Spool, store: &Store, name: FileName) -> Result<(), Error> {
     let noted = name.with_unknown();
     store.rename(name, noted)?;
     let mut queue = spool.queue.lock();
-    let Some(entry) = queue.entries.get_mut(&name.id) else { return Err(Error::Off) };
-    entry.name = noted;
-    entry.is_ending = true;
+    let changed = queue.entries.change(name.id, |entry| {
+        entry.name = noted;
+        entry.is_ending = true;
+        entry.envelope.clone().unwrap_or_default()
+    });
+    let envelope = changed.ok_or(Error::Off)?;
     if name.unknown == 0 {
         return Ok(());
     }
-    let envelope = entry.envelope.clone().unwrap_or_default();
     queue.counts.repeated += 1;
     drop(queue);
     let Envelope { mailbox, connection, .. } = envelope;

@@ -30,6 +30,9 @@ pub(super) struct Record {
     /// The recipients that the server has refused for good, each with its reply. None of them is tried again.
     #[serde(default)]
     pub(super) refused: Vec<(String, String)>,
+    /// The message was given up, and the server may have it.
+    #[serde(default)]
+    pub(super) may_be_sent: bool,
 }
 
 /// The reason for which a message was given up, as the report has it.

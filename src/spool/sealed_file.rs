@@ -46,7 +46,7 @@ impl Sealer {
         Ok((Self { vault: Vault::new(key.as_slice())?, frames: 0 }, head))
     }
 
-    /// Seals the next frame, which has at most [`LARGEST_FRAME`] octets.
+    /// Seals the next frame. An envelope has at most [`LARGEST_ENVELOPE`] octets, and a piece [`LARGEST_FRAME`].
     pub(super) fn frame(&mut self, kind: Kind, content: &[u8]) -> Result<Vec<u8>, Unavailable> {
         let sealed = self.vault.seal(&frame_label(kind, self.frames), content)?;
         self.frames += 1;
@@ -85,13 +85,13 @@ impl Opener {
 
     /// Reads the next frame; `None` where it does not open.
     fn read(&mut self) -> io::Result<Option<(Kind, Zeroizing<Vec<u8>>)>> {
-        let mut head = [0; 5];
+        let mut head = [0; FRAME_HEAD];
         if !is_filled(&mut self.file, &mut head)? {
             return Ok(None);
         }
         let [kind, length @ ..] = head;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        let Some(kind) = Kind::of(kind).filter(|_| length <= LARGEST_FRAME + MORE) else { return Ok(None) };
+        let Some(kind) = Kind::of(kind).filter(|kind| length <= kind.largest() + MORE) else { return Ok(None) };
         let mut sealed = vec![0; length];
         if !is_filled(&mut self.file, &mut sealed)? {
             return Ok(None);
@@ -104,6 +104,17 @@ impl Opener {
         }
         Ok(content.map(|content| (kind, content)))
     }
+}
+
+/// The octets of a file without content, whose envelope has this length.
+pub(super) fn length_of_empty(envelope: u64) -> u64 {
+    // The envelope and the end have a frame each.
+    envelope.saturating_add((MAGIC.len() + SEALED_KEY + 2 * (FRAME_HEAD + MORE)) as u64)
+}
+
+/// The octets of content in a file, in frames of this length and a rest.
+pub(super) fn length_of_content(content: u64, frame: u64) -> u64 {
+    content.saturating_add(content.div_ceil(frame).saturating_mul((FRAME_HEAD + MORE) as u64))
 }
 
 /// Fills a buffer. Returns false where the file ends before.
@@ -124,6 +135,14 @@ impl Kind {
         }
     }
 
+    /// The largest content of a frame of this kind.
+    fn largest(self) -> usize {
+        match self {
+            Self::Envelope => LARGEST_ENVELOPE,
+            Self::Content | Self::End => LARGEST_FRAME,
+        }
+    }
+
     fn of(octet: u8) -> Option<Self> {
         [Self::Envelope, Self::Content, Self::End].into_iter().find(|kind| kind.octet() == octet)
     }
@@ -140,10 +159,14 @@ fn frame_label(kind: Kind, number: u64) -> Vec<u8> {
 const MAGIC: &[u8] = b"packetboat message 1\n";
 /// The nonce, the key, and the tag of AES-GCM.
 const SEALED_KEY: usize = 12 + 32 + 16;
+/// The octets before a sealed frame: its kind and its length.
+const FRAME_HEAD: usize = 5;
 /// The nonce and the tag.
 const MORE: usize = 12 + 16;
-/// The largest content of a frame. An envelope of a thousand recipients has no more.
-pub(super) const LARGEST_FRAME: usize = 512 * 1024;
+/// The largest piece of a message in a frame.
+const LARGEST_FRAME: usize = 512 * 1024;
+/// The largest envelope. One of fifty thousand recipients has no more.
+pub(super) const LARGEST_ENVELOPE: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -130,7 +130,7 @@ impl Spool {
         let id = entry.name.id;
         match store.remove(entry.name) {
             Ok(()) => {
-                self.queue.lock().entries.remove(&id);
+                self.queue.lock().remove(id);
                 true
             }
             Err(why) => {
@@ -196,11 +196,8 @@ impl Spool {
 
 impl Drop for LateAnswer {
     fn drop(&mut self) {
-        if self.answer.is_some()
-            && let Some(entry) = self.spool.queue.lock().entries.get_mut(&self.id)
-        {
-            entry.is_busy = false;
-            entry.is_ending = false;
+        if self.answer.is_some() {
+            self.spool.queue.lock().entries.change(self.id, Entry::free);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Every function here blocks, and runs on a thread of [`pool::SPOOL`](crate::pool::SPOOL).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,27 @@ impl Store {
         envelope.map(|envelope| (envelope, opener)).ok_or(Error::Damaged(path))
     }
 
+    /// Reads a message's file to its end. Returns its envelope.
+    pub(super) fn read_through(&self, name: FileName) -> Result<Envelope, Error> {
+        let (envelope, mut opener) = self.open_message(name)?;
+        loop {
+            match opener.next()? {
+                (Kind::Content, _) => {}
+                (Kind::Envelope, _) => return Err(opener.damaged()),
+                (Kind::End, _) => return Ok(envelope),
+            }
+        }
+    }
+
+    /// Says what is wrong with a damaged file, and what to do.
+    pub(super) fn words_about_damage(&self, name: FileName) -> String {
+        let (damaged, id) = (Error::Damaged(name.path(&self.directory)), name.id);
+        format!(
+            "{damaged}, and is not sent; if the key is another one (store_key), put the old one back, restart packetboat, and \
+             run packetboat spool retry {id}; or else tell the people at the device, and run packetboat spool remove {id}"
+        )
+    }
+
     /// Gives a message's file another name.
     pub(super) fn rename(&self, from: FileName, to: FileName) -> Result<(), Error> {
         Ok(state::rename(&from.path(&self.directory), &to.path(&self.directory))?)
@@ -87,12 +109,12 @@ impl Store {
     /// Finds all messages. A record that is missing or damaged is an empty one; one without a message is removed.
     pub(super) fn scan(&self) -> Result<Vec<Found>, Error> {
         let entries = fs::read_dir(&self.directory).map_err(|error| Error::unreadable(&self.directory, error))?;
-        let (mut found, mut records) = (Vec::new(), Vec::new());
+        let (mut found, mut records) = (Vec::new(), BTreeSet::new());
         for entry in entries.flatten() {
             let file_name = entry.file_name();
             let Some(text) = file_name.to_str() else { continue };
             if let Some(id) = text.strip_suffix(RECORD).and_then(Id::parse) {
-                records.push(id);
+                records.insert(id);
             }
             let Some(name) = FileName::parse(text) else { continue };
             let octets = entry.metadata().map(|about| about.len()).unwrap_or_default();
@@ -100,7 +122,10 @@ impl Store {
             let record = self.read_record(name.id).unwrap_or_default();
             found.push(Found { name, octets, envelope, record });
         }
-        for id in records.into_iter().filter(|id| !found.iter().any(|one| one.name.id == *id)) {
+        for one in &found {
+            records.remove(&one.name.id);
+        }
+        for id in records {
             state::remove(&self.record_path(id))?;
         }
         Ok(found)

@@ -1,5 +1,6 @@
 //! The spool against a server that is a list of answers, under a paused clock.
 
+mod bounds;
 mod operator;
 mod recipients;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::share::Used;
 use super::*;
 use crate::lifecycle::{self, Trigger};
 
@@ -75,6 +77,8 @@ fn settings(directory: &Path) -> SpoolSettings {
         directory: directory.join("spool"),
         max_size: 1024 * 1024,
         max_messages: 10,
+        mailbox_share: 100,
+        device_share: 100,
         max_age: Duration::from_secs(6 * 60 * 60),
         patience: Duration::from_secs(25),
         report_to: None,
@@ -140,6 +144,12 @@ impl Bench {
 
     /// Ends the process without a word, and starts another one.
     async fn restart(&mut self) {
+        self.reopen().await;
+        self.run();
+    }
+
+    /// The same, without any attempt.
+    async fn reopen(&mut self) {
         self.running = None;
         // The directory is closed once nobody has the old spool any more.
         let spool = std::mem::replace(&mut self.spool, Arc::new(Spool::default()));
@@ -148,7 +158,6 @@ impl Bench {
         drop(spool);
         until(|| old.strong_count() == 0).await;
         self.spool.open(&settings(self.directory.path()), &[7; 32]).unwrap();
-        self.run();
     }
 
     fn files(&self) -> Vec<String> {
@@ -212,7 +221,7 @@ async fn what_is_discarded_or_does_not_fit_leaves_nothing() {
     assert!(!writer.is_able());
     assert!(matches!(writer.commit(Outcome::Slow).await, Err(Error::Full)));
     until(|| bench.files().is_empty() && bench.spool.summary().octets == 0).await;
-    assert_eq!(bench.spool.queue.lock().reserved, Used::default());
+    assert_eq!(bench.spool.queue.lock().entries.shares.total(), Used::default());
     for _ in 0..10 {
         drop(bench.keep(CONTENT, Outcome::Refused(String::new())).await);
     }
@@ -254,7 +263,7 @@ async fn a_message_that_is_too_old_becomes_a_report_and_both_are_kept_where_that
     bench.restart().await;
     let id = bench.spool.list()[0].id;
     bench.server.answers.lock().clear();
-    bench.spool.retry(id).unwrap();
+    bench.spool.retry(id, None).unwrap();
     bench.until_empty().await;
     assert_eq!(bench.got(), [(envelope(), CONTENT.to_owned())]);
 }
@@ -357,7 +366,7 @@ async fn a_damaged_file_is_never_sent() {
     assert_eq!(got.iter().filter(|(_, text)| text == CONTENT).count(), 1);
     assert_eq!(got.iter().filter(|(_, text)| text.contains("is damaged")).count(), 2);
     assert_eq!(bench.spool.summary().counts.damaged, 2);
-    assert_eq!(bench.spool.retry(bench.spool.list()[0].id), Err(Refusal::Damaged));
+    assert_eq!(bench.spool.retry(bench.spool.list()[0].id, None), Err(Refusal::Damaged));
 }
 
 #[tokio::test(start_paused = true)]

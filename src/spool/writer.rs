@@ -13,10 +13,11 @@ use super::entry::Entry;
 use super::envelope::{Answer, Envelope, Outcome};
 use super::error::Error;
 use super::file_name::{FileName, Id, Phase};
-use super::record::Record;
-use super::sealed_file::{Kind, Sealer};
+use super::record::{self, Record};
+use super::sealed_file::{self, Kind, LARGEST_ENVELOPE, Sealer};
 use super::store::Store;
-use super::{Reserved, Spool};
+use super::reservation::Reservation;
+use super::Spool;
 use crate::pool::{self, NotDone};
 use crate::state::NewFile;
 
@@ -45,12 +46,13 @@ struct Pipe {
     store: Arc<Store>,
     id: Id,
     envelope: Envelope,
+    octets_of_empty: u64,
     buffer: Mutex<Buffer>,
 }
 
 struct Buffer {
     pending: Vec<u8>,
-    reserved: Option<Reserved>,
+    reserved: Option<Reservation>,
     octets: u64,
     file: Option<(NewFile, Sealer)>,
     is_running: bool,
@@ -67,7 +69,20 @@ struct Commit {
 }
 
 impl Writer {
-    pub(super) fn new(spool: Arc<Spool>, store: Arc<Store>, envelope: Envelope, reserved: Reserved) -> Option<Self> {
+    /// The octets of a file without content.
+    ///
+    /// # Errors
+    /// The envelope does not fit in a file.
+    pub(super) fn octets_of_empty(envelope: &Envelope) -> Result<u64, Error> {
+        let length = record::to_json(envelope).len();
+        if length > LARGEST_ENVELOPE {
+            return Err(Error::LongEnvelope);
+        }
+        Ok(sealed_file::length_of_empty(length as u64))
+    }
+
+    pub(super) fn new(store: Arc<Store>, envelope: Envelope, reserved: Reservation) -> Option<Self> {
+        let (spool, octets_of_empty) = (Arc::clone(reserved.spool()), reserved.octets());
         let buffer = Buffer {
             pending: Vec::new(),
             reserved: Some(reserved),
@@ -80,7 +95,7 @@ impl Writer {
             waker: None,
         };
         let id = Id::new().ok()?;
-        Some(Self(Arc::new(Pipe { spool, store, id, envelope, buffer: Mutex::new(buffer) })))
+        Some(Self(Arc::new(Pipe { spool, store, id, envelope, octets_of_empty, buffer: Mutex::new(buffer) })))
     }
 
     /// Takes octets exactly as they go up: rewritten, with dots doubled, and with the end of data.
@@ -89,12 +104,12 @@ impl Writer {
         if buffer.failure.is_some() {
             return;
         }
-        let count = octets.len() as u64;
-        if !buffer.reserved.as_mut().is_some_and(|reserved| reserved.grow(count)) {
-            buffer.fail(Error::Full);
+        buffer.octets = buffer.octets.saturating_add(octets.len() as u64);
+        let on_disk = self.0.octets_of_empty.saturating_add(sealed_file::length_of_content(buffer.octets, FRAME as u64));
+        if let Some(Err(error)) = buffer.reserved.as_mut().map(|reserved| reserved.grow_to(on_disk)) {
+            buffer.fail(error);
             return;
         }
-        buffer.octets = buffer.octets.saturating_add(count);
         buffer.pending.extend_from_slice(octets);
         if buffer.pending.len() >= FRAME {
             self.0.start(buffer);
@@ -131,6 +146,9 @@ impl Writer {
         let (done, result) = oneshot::channel();
         {
             let mut buffer = self.0.buffer.lock();
+            if buffer.failure.is_none() {
+                buffer.failure = buffer.reserved.as_mut().and_then(|reserved| reserved.take_place().err());
+            }
             if let Some(error) = buffer.failure.take() {
                 self.0.spool.not_kept(&error);
                 return Err(error);
@@ -238,10 +256,10 @@ impl Pipe {
                 && let Some(commit) = buffer.commit.take()
             {
                 let failure = buffer.failure.take();
-                let (file, reserved, octets) = (buffer.file.take(), buffer.reserved.take(), buffer.octets);
+                let (file, reserved) = (buffer.file.take(), buffer.reserved.take());
                 // Nothing comes behind a commit.
                 drop(buffer);
-                self.finish(commit, failure, file, Kept { reserved, octets });
+                self.finish(commit, failure, file, reserved);
                 return;
             }
         }
@@ -258,36 +276,45 @@ impl Pipe {
         Ok((file, sealer))
     }
 
-    fn finish(&self, commit: Commit, failure: Option<Error>, file: Option<(NewFile, Sealer)>, kept: Kept) {
+    fn finish(
+        &self,
+        commit: Commit,
+        failure: Option<Error>,
+        file: Option<(NewFile, Sealer)>,
+        reserved: Option<Reservation>,
+    ) {
         let name = self.file_name(u8::from(commit.outcome.is_unknown()));
-        let placed = match (failure, file) {
-            (Some(error), _) => Err(error),
-            (None, Some((mut file, mut sealer))) => sealer
+        let placed = match (failure, file, reserved) {
+            (Some(error), ..) => Err(error),
+            (None, Some((mut file, mut sealer)), Some(reserved)) => sealer
                 .frame(Kind::End, b"")
                 .map_err(Error::from)
                 .and_then(|end| Ok(file.write(&end)?))
-                .and_then(|()| Ok(file.finish(&name.path(self.store.directory()))?)),
-            (None, None) => Err(Error::Full),
+                .and_then(|()| Ok(file.finish(&name.path(self.store.directory()))?))
+                .map(|()| reserved),
+            (None, ..) => Err(Error::Full),
         };
-        if let Err(error) = placed {
-            self.spool.not_kept(&error);
-            drop(commit.done.send(Err(error)));
-            return;
-        }
+        let reserved = match placed {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                self.spool.not_kept(&error);
+                drop(commit.done.send(Err(error)));
+                return;
+            }
+        };
         // Whoever waited for the disk may be gone, and the device then takes the message for not sent.
         if commit.done.is_closed() {
             let _ = self.store.remove(name);
             return;
         }
-        let mut entry = Entry::found(name, kept.octets, Record::default(), commit.at);
+        let mut entry = Entry::found(name, reserved.octets(), Record::default(), commit.at);
         entry.envelope = Some(self.envelope.clone());
         entry.note_attempt(&commit.outcome.text(), commit.at);
         entry.is_busy = commit.outcome == Outcome::Slow;
         entry.is_ending = entry.is_busy;
         // The record is for people. A disk that is full now has room for the message, and that is what counts.
         let _ = self.store.write_record(self.id, &entry.record);
-        drop(kept.reserved);
-        self.spool.register(entry, &commit.outcome);
+        self.spool.register(entry, reserved, &commit.outcome);
         if commit.done.send(Ok(self.id)).is_err() {
             self.spool.forget_unclaimed(self.id);
         }
@@ -296,12 +323,6 @@ impl Pipe {
     fn file_name(&self, unknown: u8) -> FileName {
         FileName { id: self.id, unknown, phase: Phase::Message }
     }
-}
-
-/// The parts that a commit turns into an entry.
-struct Kept {
-    reserved: Option<Reserved>,
-    octets: u64,
 }
 
 impl Buffer {

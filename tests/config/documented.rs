@@ -69,6 +69,8 @@ fn ranges_are_those_of_the_code() {
         ("submission", "messages_per_minute"),
         ("spool", "max_size"),
         ("spool", "max_messages"),
+        ("spool", "mailbox_share"),
+        ("spool", "device_share"),
         ("upstream.x", "warm_connections"),
         ("[listener]", "max_message_size"),
     ] {

@@ -16,7 +16,7 @@ async fn an_operator_removes_and_retries() {
     until(|| bench.spool.list()[0].attempts == 4).await;
     bench.server.answers.lock().clear();
     let begun = Instant::now();
-    bench.spool.retry(other.id).unwrap();
+    bench.spool.retry(other.id, None).unwrap();
     bench.until_empty().await;
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(bench.got().len(), 1);

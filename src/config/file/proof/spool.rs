@@ -20,6 +20,8 @@ impl Proof<'_> {
             directory,
             max_size: self.number("spool.max_size", raw.max_size, SMALLEST..=LARGEST, DEFAULT_SIZE),
             max_messages: self.number("spool.max_messages", raw.max_messages, 1..=100_000, 1000),
+            mailbox_share: self.number("spool.mailbox_share", raw.mailbox_share, 1..=100, 50),
+            device_share: self.number("spool.device_share", raw.device_share, 1..=100, 25),
             max_age: self.duration_up_to(LONGEST_AGE, "spool.max_age", raw.max_age, DEFAULT_AGE),
             patience: self.duration("spool.patience", raw.patience, 25),
             report_to: raw.report_to.and_then(|written| self.report_to(written)),
