@@ -29,7 +29,7 @@ pub use read::{
     is_credential, read, read_own, read_pem, read_private, read_private_pem, read_secret, read_token, read_up_to, shown,
 };
 use rights::is_ours_alone;
-pub use rights::{missing_rights, of_another_than_root, open_to_others, why_not_ours};
+pub use rights::{disk_fault, missing_rights, of_another_than_root, open_to_others, why_not_ours};
 pub use save_status::{SaveChange, SaveStatus};
 pub use write::{Access, sweep, sweep_beside, write, write_for, write_like, write_new, write_new_like};
 

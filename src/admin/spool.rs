@@ -103,7 +103,11 @@ impl Admin {
             Ok(id) => id,
             Err(refused) => return refused,
         };
-        if received.path == "/spool/remove" { self.remove_message(id, by).await } else { self.retry_message(id, by).await }
+        if received.path == "/spool/remove" {
+            self.remove_message(id, by).await
+        } else {
+            self.retry_message(id, by).await
+        }
     }
 
     async fn remove_message(&self, id: Id, by: &str) -> Response {
@@ -155,14 +159,16 @@ fn refused(why: Refusal) -> Response {
         Refusal::Sending => {
             Response::text(409, "the message is being sent now: see packetboat spool list in a minute\n")
         }
-        Refusal::Damaged => {
-            Response::text(409, "the message's file is damaged, and cannot be sent: packetboat spool show says what to do\n")
-        },
+        Refusal::Damaged => Response::text(
+            409,
+            "the message's file is damaged, and cannot be sent: packetboat spool show says what to do\n",
+        ),
         Refusal::Unreadable => {
             Response::text(409, "the message's file cannot be read: packetboat spool show says why\n")
         }
         Refusal::Taken => {
-            let why = "the mail server has this message already: make room on the disk, and packetboat removes its file\n";
+            let why =
+                "the mail server has this message already: make room on the disk, and packetboat removes its file\n";
             Response::text(409, why)
         }
         Refusal::Disk => Response::text(500, "the disk does not let the message's file be changed\n"),

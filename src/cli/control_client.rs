@@ -51,7 +51,7 @@ pub(super) async fn request(
         }
     }
     if denied.is_none() {
-        denied = unreadable(file);
+        denied = unreadable(file).or_else(|| unwritable(&directories));
     }
     let nobody = || {
         unavailable(
@@ -96,8 +96,9 @@ pub(super) async fn request_change(
     patience: Duration,
 ) -> Result<Answer, CommandError> {
     let mut denied = None;
-    for directory in file.state_directories() {
-        match state::socket::connect(&directory) {
+    let directories = file.state_directories();
+    for directory in &directories {
+        match state::socket::connect(directory) {
             Ok(Some(stream)) => {
                 let at = |why: &dyn Display| unavailable(format_args!("packetboat at {}: {why}", directory.display()));
                 let stream = UnixStream::from_std(stream).map_err(|error| at(&error))?;
@@ -105,11 +106,11 @@ pub(super) async fn request_change(
                 return Ok(Answer { status, body: body.to_vec() });
             }
             Ok(None) => {}
-            Err(why) if why.is_denied() => denied = denied.or(Some(no_right(&directory))),
+            Err(why) if why.is_denied() => denied = denied.or(Some(no_right(directory))),
             Err(why) => denied = denied.or(Some(unavailable(why))),
         }
     }
-    Err(denied.or_else(|| unreadable(file)).unwrap_or_else(|| {
+    Err(denied.or_else(|| unreadable(file)).or_else(|| unwritable(&directories)).unwrap_or_else(|| {
         unavailable(
             "packetboat is not running, or has no state directory: messages in the spool are changed through it",
         )
@@ -135,6 +136,17 @@ fn unreadable(file: &ConfigFile) -> Option<CommandError> {
             file.config.display()
         ))
     })
+}
+
+/// The error where the disk of a state directory lets nobody make a socket, so that a proxy may run without one.
+pub(super) fn unwritable(directories: &[PathBuf]) -> Option<CommandError> {
+    let (directory, fault) =
+        directories.iter().find_map(|directory| Some((directory, state::disk_fault(directory)?)))?;
+    Some(unavailable(format_args!(
+        "packetboat has no socket for commands in {}, whose disk is {fault}: let packetboat write there, then start it, or \
+         restart it if it runs (systemctl restart packetboat)",
+        directory.display()
+    )))
 }
 
 /// The process that listens at the socket of a state directory, or has left its number there.
@@ -164,7 +176,8 @@ fn page_address(file: &ConfigFile, directories: &[PathBuf]) -> Option<SocketAddr
             if directories.first().is_some_and(leaves_word) {
                 return None;
             }
-            file.read().ok()?.config.admin.listen.first().copied()?
+            // Nobody can be asked at port 0.
+            file.read().ok()?.config.admin.listen.first().copied().filter(|address| address.port() != 0)?
         }
     };
     if address.ip().is_unspecified() {

@@ -32,6 +32,9 @@ pub(super) fn reload(file: &ConfigFile, arguments: &Arguments) -> Result<(), Com
     let found = arguments.pid.or_else(|| i32::try_from(control_client::process(&directories)?).ok());
     let Some(pid) = found.and_then(Pid::from_raw) else {
         read.err().into_iter().flatten().for_each(print_error);
+        if let Some(why) = control_client::unwritable(&directories) {
+            return Err(why);
+        }
         let names: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
         let names = if names.is_empty() { "this state directory".to_owned() } else { names.join(" or ") };
         let why = format_args!("no packetboat runs with {names}; start it, or name the process with --pid");

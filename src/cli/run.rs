@@ -197,7 +197,10 @@ fn serve_owner(admin: &Arc<Admin>, socket: Result<UnixListener, state::Error>, l
     let socket = socket.map_err(|error| error.to_string());
     let served = socket.and_then(|socket| admin.serve_owner(socket, lifecycle).map_err(|error| error.to_string()));
     if let Err(why) = served {
-        warn!("{why}; packetboat health and packetboat devices ask the page at admin.listen instead");
+        warn!(
+            "{why}; mend it, then restart packetboat: until then packetboat health and packetboat devices ask the page at \
+             admin.listen, and packetboat spool and packetboat reload find no process"
+        );
     }
 }
 

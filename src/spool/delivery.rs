@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use super::entry::{MailboxKey, interval};
+use super::entry::{Entry, MailboxKey, interval};
 use super::envelope::Answer;
 use super::error::Error;
 use super::settle::Settling;

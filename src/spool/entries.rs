@@ -19,10 +19,6 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
     pub(super) fn get(&self, id: &Id) -> Option<&Entry> {
         self.by_id.get(id)
     }

@@ -48,7 +48,9 @@ impl Error {
         match self {
             Self::File(error) => error.is_of_disk() || error.is_shortage(),
             Self::Unreadable { .. } | Self::NotDone(_) | Self::Full | Self::ShareFull(_) => true,
-            Self::LongEnvelope | Self::Crypto(_) | Self::Damaged(_) | Self::InUse(_) | Self::Unknown | Self::Off => false,
+            Self::LongEnvelope | Self::Crypto(_) | Self::Damaged(_) | Self::InUse(_) | Self::Unknown | Self::Off => {
+                false
+            }
         }
     }
 
@@ -92,7 +94,13 @@ impl StdError for Error {
             Self::Crypto(error) => Some(error),
             Self::NotDone(error) => Some(error),
             Self::Unreadable { source, .. } => Some(source),
-            Self::Damaged(_) | Self::Full | Self::ShareFull(_) | Self::LongEnvelope | Self::InUse(_) | Self::Unknown | Self::Off => None,
+            Self::Damaged(_)
+            | Self::Full
+            | Self::ShareFull(_)
+            | Self::LongEnvelope
+            | Self::InUse(_)
+            | Self::Unknown
+            | Self::Off => None,
         }
     }
 }

@@ -214,22 +214,21 @@ impl Spool {
         let mut queue = self.queue.lock();
         claim.given_back();
         queue.entries.insert(id, entry);
-        if let Some(left) = throttled {
-            let seconds = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
-            let hold = Hold::Unreachable(format!("the mail server throttles this mailbox for another {seconds}"));
-            queue.held.insert(mailbox.clone(), HeldMailbox { until: now + left, step: 0, hold });
-        } else if queue.held.get(&mailbox).is_some_and(|held| held.hold.text().is_some()) {
-            queue.held.remove(&mailbox);
+        if let Some(wait) = throttled {
+            let seconds = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
+            let why = format!("the mail server throttles this mailbox for another {seconds}");
+            let hold = Hold::Throttled { wait, why: why.clone() };
+            queue.held.insert(mailbox, HeldMailbox { until: now + wait, step: 0, hold });
+            return (wait, Some(why));
         }
+        // The mail server counts messages, whoever wants them sent; other reasons are looked at anew.
+        let until = queue.held.get(&mailbox).filter(|held| matches!(held.hold, Hold::Pace(_))).map(|held| held.until);
+        if let Some(until) = until.filter(|until| *until > now) {
+            return (until - now, Some("the mailbox has sent as many messages as it may in a minute".to_owned()));
+        }
+        queue.held.remove(&mailbox);
         let is_sending = queue.sending.contains(&mailbox);
-        let held = queue.held.get(&mailbox);
-        let wait = held.map(|held| held.until.saturating_duration_since(now)).filter(|wait| !wait.is_zero());
-        let why = match held.filter(|_| wait.is_some()).map(|held| held.hold.text()) {
-            Some(Some(why)) => Some(why.to_owned()),
-            Some(None) => Some("the mailbox has sent as many messages as it may for now".to_owned()),
-            None => is_sending.then(|| "another message of the mailbox is being sent first".to_owned()),
-        };
-        (wait.unwrap_or_default(), why)
+        (Duration::ZERO, is_sending.then(|| "another message of the mailbox is being sent first".to_owned()))
     }
 
     /// Keeps attempts away from a message.
@@ -237,7 +236,11 @@ impl Spool {
         let mut queue = self.queue.lock();
         let item = queue.entries.get(&id).map(|entry| queue.item(entry)).ok_or(Refusal::Unknown)?;
         let was_busy = queue.entries.change(id, |entry| std::mem::replace(&mut entry.is_busy, true));
-        if was_busy == Some(false) { Ok((Claim { spool: self, id, is_back: false }, item)) } else { Err(Refusal::Sending) }
+        if was_busy == Some(false) {
+            Ok((Claim { spool: self, id, is_back: false }, item))
+        } else {
+            Err(Refusal::Sending)
+        }
     }
 }
 

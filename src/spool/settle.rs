@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::entry::Entry;
-use super::envelope::Answer;
+use super::envelope::{Answer, Envelope};
 use super::error::Error;
 use super::file_name::{FileName, Phase};
 use super::record::Reason;
@@ -169,13 +169,36 @@ impl Spool {
         self.changed.notify_one();
     }
 
+    /// Has a report sent about a message whose file somebody has removed.
+    fn settle_gone(&self, store: &Store, entry: &mut Entry, now: Instant) {
+        let (id, envelope) = (entry.name.id, entry.envelope.clone().unwrap_or_default());
+        let name = FileName { phase: Phase::Report, unknown: 0, ..entry.name };
+        match store.replace(name, &envelope) {
+            Ok(()) => {
+                let Envelope { mailbox, device: login, connection, .. } = envelope;
+                error!(
+                    %id, mailbox, login, connection,
+                    "the file of a kept message was removed, so that it is not sent, and the mailbox gets a report: remove \
+                     messages with packetboat spool remove alone"
+                );
+                self.queue.lock().counts.damaged += 1;
+                entry.give_up(Reason::Damaged, now);
+                entry.name = name;
+                let _ = store.write_record(id, &entry.record);
+            }
+            Err(why) => entry.note_attempt(&format!("its file was removed; {why}"), now),
+        }
+    }
+
     /// Goes on with what the disk did not let be done. Returns false where there is nothing of the kind. It blocks.
     pub(super) fn settle_left(&self, id: Id, now: Instant) -> bool {
         let queue = self.queue.lock();
         let Some(store) = queue.store.clone() else { return false };
         let Some(mut entry) = queue.entries.get(&id).cloned() else { return false };
         drop(queue);
-        if entry.is_delivered {
+        if !entry.is_delivered && entry.wanted.is_none() && store.is_gone(entry.name) {
+            self.settle_gone(&store, &mut entry, now);
+        } else if entry.is_delivered {
             if self.remove_done(&store, &mut entry, Done::Delivered, now) {
                 return true;
             }

@@ -3,8 +3,14 @@
 //! Every function here blocks, and runs on a thread of [`pool::SPOOL`](crate::pool::SPOOL).
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use rustix::fs::OFlags;
+use tracing::warn;
 
 use super::envelope::Envelope;
 use super::error::Error;
@@ -18,7 +24,7 @@ use crate::state::{self, Access, NewFile};
 pub(super) struct Store {
     directory: PathBuf,
     vault: Vault,
-    _lock: File,
+    lock: Mutex<File>,
 }
 
 /// A file that was found in the directory.
@@ -37,10 +43,10 @@ impl Store {
     pub(super) fn open(directory: &Path, key: &[u8]) -> Result<Self, Error> {
         state::make_directory(directory)?;
         state::check_own(directory)?;
-        let lock = state::try_lock(&directory.join(LOCK))?.ok_or_else(|| Error::InUse(directory.to_path_buf()))?;
+        let lock = lock(directory)?;
         state::sweep(directory);
         let key = zeroize::Zeroizing::new([b"spool\0", key].concat());
-        Ok(Self { directory: directory.to_path_buf(), vault: Vault::new(&key)?, _lock: lock })
+        Ok(Self { directory: directory.to_path_buf(), vault: Vault::new(&key)?, lock: Mutex::new(lock) })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -49,6 +55,7 @@ impl Store {
 
     /// Begins the file of a message.
     pub(super) fn create(&self, name: FileName, envelope: &Envelope) -> Result<(NewFile, Sealer), Error> {
+        self.keep_directory()?;
         let mut file = NewFile::create(&name.path(&self.directory))?;
         let (mut sealer, head) = Sealer::begin(&self.vault, name.id)?;
         file.write(&head)?;
@@ -56,10 +63,52 @@ impl Store {
         Ok((file, sealer))
     }
 
+    /// Makes the directory anew where it was removed, and locks it, so that no other process takes it.
+    fn keep_directory(&self) -> Result<(), Error> {
+        let mut held = self.lock.lock();
+        if self.is_locked(&held) {
+            return Ok(());
+        }
+        state::make_directory(&self.directory)?;
+        state::check_own(&self.directory)?;
+        *held = lock(&self.directory)?;
+        warn!(
+            "{} was removed while packetboat runs, and is made anew: leave it to packetboat, because messages in it are lost \
+             with it",
+            self.directory.display()
+        );
+        Ok(())
+    }
+
+    /// Whether the directory is still the one that this process has locked.
+    fn is_locked(&self, lock: &File) -> bool {
+        let same = |there: Metadata, held: Metadata| (there.dev(), there.ino()) == (held.dev(), held.ino());
+        let there = fs::symlink_metadata(self.directory.join(LOCK));
+        there.ok().zip(lock.metadata().ok()).is_some_and(|(there, held)| same(there, held))
+    }
+
+    /// Whether a message's file was removed, while its directory is as it was.
+    pub(super) fn is_gone(&self, name: FileName) -> bool {
+        let found = fs::symlink_metadata(name.path(&self.directory));
+        found.is_err_and(|error| error.kind() == ErrorKind::NotFound) && self.is_locked(&self.lock.lock())
+    }
+
+    /// Writes a file for a message whose own is gone. It opens no more than a damaged one, and carries the report.
+    pub(super) fn replace(&self, name: FileName, envelope: &Envelope) -> Result<(), Error> {
+        let (file, _) = self.create(name, envelope)?;
+        Ok(file.finish(&name.path(&self.directory))?)
+    }
+
     /// Opens a message's file. Returns its envelope, and the reader of its content.
     pub(super) fn open_message(&self, name: FileName) -> Result<(Envelope, Opener), Error> {
         let path = name.path(&self.directory);
-        let file = File::open(&path).map_err(|error| Error::unreadable(&path, error))?;
+        // The open follows no link, and does not wait for a pipe's other end.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+        let file = opened.map_err(|error| Error::unreadable(&path, error))?;
+        if !file.metadata().is_ok_and(|about| about.is_file()) {
+            return Err(Error::Damaged(path));
+        }
         let mut opener = Opener::open(&self.vault, name.id, file, path.clone())?;
         let envelope = match opener.next()? {
             (Kind::Envelope, json) => record::envelope(&json),
@@ -139,6 +188,10 @@ impl Store {
     fn record_path(&self, id: Id) -> PathBuf {
         self.directory.join(format!("{id}{RECORD}"))
     }
+}
+
+fn lock(directory: &Path) -> Result<File, Error> {
+    state::try_lock(&directory.join(LOCK))?.ok_or_else(|| Error::InUse(directory.to_path_buf()))
 }
 
 fn record_label(id: Id) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The spool against a server that is a list of answers, under a paused clock.
 
 mod bounds;
+mod files;
 mod operator;
 mod recipients;
 

@@ -9,15 +9,15 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::Spool;
 use super::entry::Entry;
 use super::envelope::{Answer, Envelope, Outcome};
 use super::error::Error;
 use super::file_name::{FileName, Id, Phase};
 use super::record::{self, Record};
+use super::reservation::Reservation;
 use super::sealed_file::{self, Kind, LARGEST_ENVELOPE, Sealer};
 use super::store::Store;
-use super::reservation::Reservation;
-use super::Spool;
 use crate::pool::{self, NotDone};
 use crate::state::NewFile;
 
@@ -105,7 +105,8 @@ impl Writer {
             return;
         }
         buffer.octets = buffer.octets.saturating_add(octets.len() as u64);
-        let on_disk = self.0.octets_of_empty.saturating_add(sealed_file::length_of_content(buffer.octets, FRAME as u64));
+        let on_disk =
+            self.0.octets_of_empty.saturating_add(sealed_file::length_of_content(buffer.octets, FRAME as u64));
         if let Some(Err(error)) = buffer.reserved.as_mut().map(|reserved| reserved.grow_to(on_disk)) {
             buffer.fail(error);
             return;

@@ -211,6 +211,15 @@ fn is_closed(path: &Path, access: Access) -> bool {
     accessat(CWD, path, access, AtFlags::EACCESS) == Err(rustix::io::Errno::ACCESS)
 }
 
+/// Returns the fault of a directory's disk that lets nobody write there, in a word; none where there is none.
+pub fn disk_fault(directory: &Path) -> Option<&'static str> {
+    let about = statvfs(directory).ok()?;
+    if about.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Some("read-only");
+    }
+    (about.f_bavail == 0 || (about.f_files > 0 && about.f_favail == 0)).then_some("full")
+}
+
 fn owned(path: &Path) -> String {
     let shown = path.display();
     fs::metadata(path).map_or_else(

@@ -10,6 +10,7 @@ const STATES = {
   reporting: ["soon", "Given up, report waits"],
   kept: ["refused", "Given up"],
   damaged: ["refused", "File damaged"],
+  unreadable: ["refused", "File not readable"],
 };
 let post = null;
 let asked = ""; // the id of the message whose removal waits for a second press
@@ -32,8 +33,9 @@ export function showSpool(status) {
     ? ` The list has the oldest ${number(messages.length)}; packetboat spool list has all.` : "";
   write(at("spool-summary"), `${count(spool.waiting, "message waits", "messages wait")}${oldest}.${lost}${size}${some}`);
   at("spool-summary").className = spool.needs_operator ? "problem" : "muted";
-  write(at("spool-problem"), spool.problem ? `Messages are not kept: ${spool.problem}.` : "");
-  at("spool-problem").hidden = !spool.problem;
+  const problems = [spool.problem, ...(spool.full_shares ?? [])].filter(Boolean);
+  write(at("spool-problem"), problems.length ? `Messages are not kept: ${problems.join("; ")}.` : "");
+  at("spool-problem").hidden = problems.length === 0;
   within("#spool table").hidden = messages.length === 0;
   patch(within("#spool tbody"), messages.map((message) => shown(message, now, Boolean(edit?.on))));
 }
@@ -41,7 +43,7 @@ export function showSpool(status) {
 function shown(message, now, mayChange) {
   const { id, state, device, mailbox, octets: size, received, attempts, next_attempt: next } = message;
   const [color, words] = STATES[state] ?? ["unknown", state];
-  const isRed = state === "kept" || state === "damaged";
+  const isRed = ["kept", "damaged", "unreadable"].includes(state);
   const of = `message ${id} of ${device || "an unknown device"}`;
   const button = (doing, label, isAsked) => h("button", "action", isAsked ? AGAIN : label, {
     key: doing, data: { spool: doing, id },
@@ -79,8 +81,9 @@ document.addEventListener("click", async ({ target }) => {
   if (doing === "remove" && asked !== id) return ask(id);
   ask("");
   try {
-    await post(`spool/${doing}`, { id });
-    tell(doing === "remove" ? `Message ${id} is removed.` : `Message ${id} is tried now. If it stays in the list, its row says why.`);
+    const { why, wait } = await post(`spool/${doing}`, { id });
+    const tried = why ? `is tried ${wait ? `in ${span(wait)}` : "next"}: ${why}` : "is tried now";
+    tell(doing === "remove" ? `Message ${id} is removed.` : `Message ${id} ${tried}. If it stays in the list, its row says why.`);
   } catch (error) {
     tell(`Message ${id}: ${error.message}`);
   }

@@ -152,12 +152,8 @@ async fn a_message_has_the_size_of_its_file_before_and_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn neither_a_device_nor_a_mailbox_fills_the_spool_for_others() {
     let bench = Bench::new();
-    let shared = SpoolSettings {
-        max_messages: 20,
-        mailbox_share: 50,
-        device_share: 25,
-        ..settings(bench.directory.path())
-    };
+    let shared =
+        SpoolSettings { max_messages: 20, mailbox_share: 50, device_share: 25, ..settings(bench.directory.path()) };
     bench.spool.open(&shared, &[7; 32]).unwrap();
     let keep = async |mailbox, device| {
         let mut writer = bench.spool.begin(envelope_of(mailbox, device))?;

@@ -35,3 +35,65 @@ async fn a_reload_that_names_another_directory_leaves_no_message_behind() {
     bench.until_empty().await;
     assert_eq!(bench.got().len(), 2);
 }
+
+/// A retry behind a message that some have got goes to the others, and one whose outcome is not known says so before.
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_to_those_who_did_not_get_it() {
+    let nobody = "nobody@contoso.example";
+    let some = Attempt::Answered(Answered {
+        refused: vec![(nobody.to_owned(), "550 5.1.10 unknown".to_owned())],
+        ..Answered::whole(Answer::Accepted("250 ok".to_owned()))
+    });
+    let mut bench = Bench::with(vec![some, temporary()]);
+    let two = vec!["you@contoso.example".to_owned(), nobody.to_owned()];
+    let mut writer = bench.spool.begin(Envelope { recipients: two, ..envelope() }).unwrap();
+    writer.append(CONTENT.as_bytes());
+    drop(writer.commit(Outcome::Refused("451 later".to_owned())).await.unwrap());
+    let id = bench.spool.list()[0].id;
+    assert_eq!(bench.spool.show(id).unwrap().before_retry, None);
+    bench.run();
+    until(|| bench.spool.list()[0].last.contains("451 4.7.0 later")).await;
+    // It is so after a restart, too.
+    bench.reopen().await;
+    let before = bench.spool.show(id).unwrap().before_retry;
+    assert_eq!(before.unwrap(), format!("the others have this message already: it goes to {nobody} alone"));
+    bench.spool.retry(id, None).unwrap();
+    bench.run();
+    bench.until_empty().await;
+    let again = Envelope { recipients: vec![nobody.to_owned()], ..envelope() };
+    assert_eq!(bench.got().last().unwrap(), &(again, CONTENT.to_owned()));
+
+    let bench = Bench::new();
+    drop(bench.keep(CONTENT, Outcome::Unknown("reset".to_owned())).await);
+    let id = bench.spool.list()[0].id;
+    let before = bench.spool.show(id).unwrap().before_retry.unwrap();
+    assert!(before.starts_with("nobody knows") && before.ends_with("its recipient may get it twice"), "{before}");
+}
+
+/// A retry says when the message is tried, and waits as long as the mail server wants.
+#[tokio::test(start_paused = true)]
+async fn a_retry_says_when_the_message_is_tried() {
+    let mut bench = Bench::new();
+    drop(bench.keep(CONTENT, Outcome::Refused("451 later".to_owned())).await);
+    let id = bench.spool.list()[0].id;
+    bench.run();
+    let throttled = bench.spool.retry(id, Some(Duration::from_secs(240))).unwrap();
+    assert_eq!((throttled.wait.as_secs(), throttled.why.unwrap().contains("throttles this mailbox")), (240, true));
+    assert_eq!(bench.spool.list()[0].next_in, Some(240));
+    let begun = Instant::now();
+    bench.until_empty().await;
+    assert_eq!((bench.got().len(), begun.elapsed().as_secs() / 10), (1, 24));
+
+    let bench = Bench::new();
+    drop(bench.keep(CONTENT, Outcome::Refused("451 later".to_owned())).await);
+    let id = bench.spool.list()[0].id;
+    let mailbox = bench.spool.queue.lock().entries.get(&id).unwrap().mailbox().unwrap();
+    let pace = Duration::from_secs(30);
+    let held = HeldMailbox { until: Instant::now() + pace, step: 0, hold: Hold::Pace(pace) };
+    bench.spool.queue.lock().held.insert(mailbox.clone(), held);
+    assert_eq!(bench.spool.retry(id, None).unwrap().wait, pace);
+    bench.spool.queue.lock().held.clear();
+    bench.spool.queue.lock().sending.insert(mailbox);
+    let behind = bench.spool.retry(id, None).unwrap();
+    assert_eq!((behind.wait, behind.why.unwrap().contains("is being sent first")), (Duration::ZERO, true));
+}

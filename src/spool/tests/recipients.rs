@@ -63,7 +63,7 @@ async fn a_recipient_that_is_deferred_for_too_long_is_reported_alone() {
     bench.until_state(ItemState::Kept).await;
     assert_eq!(recipients(&bench), [["a@x", "b@x"]]);
     bench.server.answers.lock().clear();
-    bench.spool.retry(bench.spool.list()[0].id).unwrap();
+    bench.spool.retry(bench.spool.list()[0].id, None).unwrap();
     bench.until_empty().await;
     assert_eq!(recipients(&bench), [&["a@x", "b@x"][..], &["b@x"]]);
 }
@@ -76,7 +76,7 @@ async fn a_retry_reaches_those_that_were_refused() {
     bench.run();
     bench.until_state(ItemState::Kept).await;
     bench.restart().await;
-    bench.spool.retry(bench.spool.list()[0].id).unwrap();
+    bench.spool.retry(bench.spool.list()[0].id, None).unwrap();
     bench.until_empty().await;
     assert_eq!(recipients(&bench), [&["a@x", "c@x"][..], &["c@x"]]);
     assert_eq!(bench.spool.summary().counts.repeated, 0);

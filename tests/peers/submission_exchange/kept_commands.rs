@@ -158,3 +158,69 @@ fn the_commands_say_that_the_spool_is_off_or_that_nothing_runs() {
         assert!(ran.code == 69 && ran.errors.contains("packetboat is not running"), "{command:?}: {}", ran.errors);
     }
 }
+
+/// A retry says when it is tried, and before it is, whether somebody may get the message twice.
+#[test]
+fn a_retry_says_when_and_what_may_come_twice() {
+    let exchange = Exchange::new();
+    let proxy = keeping(&exchange, "");
+    let mut scanner = Scanner::log_in(&proxy);
+    fault(&exchange, SmtpMoment::EndOfData, None, Some(1));
+    assert_eq!(scanner.submit(&stuffed(MESSAGE)), KEPT);
+    let [id] = <[String; 1]>::try_from(ids(&proxy)).unwrap();
+    let note = "nobody knows whether the mail server has this message already: its recipient may get it twice";
+    assert!(said(&proxy, &["show", &id]).contains(&format!("\nretry         {note}\n")));
+    let output = said(&proxy, &["retry", &id]);
+    assert_eq!(output, format!("{id}: {note}\n{id}: is tried now; see packetboat spool show {id}\n"));
+    until("an empty spool", || in_spool(&exchange) == 0);
+
+    fault(&exchange, SmtpMoment::EndOfData, Some("451 4.7.500 Server busy."), Some(1));
+    assert_eq!(Scanner::log_in(&proxy).submit(&stuffed(MESSAGE)), KEPT);
+    let [id] = <[String; 1]>::try_from(ids(&proxy)).unwrap();
+    let output = said(&proxy, &["retry", &id]);
+    let words = format!("{id}: is tried in ");
+    assert!(output.starts_with(&words), "{output}");
+    assert!(output.contains(": the mail server throttles this mailbox for another "), "{output}");
+    let message = &messages(&proxy)[0];
+    assert_eq!((message["state"].as_str(), message["attempts"].as_u64()), (Some("waiting"), Some(1)), "{message}");
+}
+
+/// A damaged file shows what is wrong with it, and the command that is printed removes it.
+#[test]
+fn a_damaged_file_says_what_to_do() {
+    let exchange = Exchange::new();
+    drop(with_two(&exchange));
+    let spool_directory = exchange.state().join("spool");
+    let files = std::fs::read_dir(&spool_directory).unwrap().flatten().map(|file| file.path());
+    let mut files = files.filter(|path| path.extension().is_some_and(|one| one == "message"));
+    std::fs::write(files.next().unwrap(), "no message").unwrap();
+    let proxy = keeping(&exchange, "");
+    let message = messages(&proxy).into_iter().find(|one| one["state"] == "damaged").unwrap();
+    let id = message["id"].as_str().unwrap().to_owned();
+    let shown = said(&proxy, &["show", &id]);
+    assert!(shown.contains("is damaged, or was sealed with another key") && !shown.contains("451 4.3.2"), "{shown}");
+    let printed = shown.split("run packetboat spool remove ").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert_eq!(said(&proxy, &["remove", printed]), format!("{id}: removed, without being sent\n"));
+    assert!(!ids(&proxy).contains(&id));
+}
+
+/// The messages of one mailbox stop at its share, and the log, the list and the metrics say so.
+#[test]
+fn a_full_share_is_told() {
+    let exchange = Exchange::new();
+    let proxy = keeping(&exchange, "max_messages = 8\n");
+    fault(&exchange, SmtpMoment::EndOfData, Some("451 4.3.2 busy"), None);
+    let mut scanner = Scanner::log_in(&proxy);
+    for expected in [KEPT, KEPT, "451 4.3.2 busy", "451 4.3.2 busy"] {
+        assert_eq!(scanner.submit(&stuffed(MESSAGE)), expected);
+    }
+    let line = |line: &str| line.contains("only stream: device ") && line.contains("see spool.device_share");
+    proxy.log.wait_for("the line", line);
+    assert_eq!(proxy.log.count(line), 1, "said once");
+    assert!(said(&proxy, &["list"]).contains("\nfull: device \""));
+    assert_eq!(proxy.metric("packetboat_spool_full_shares", ""), 1);
+    assert_eq!(proxy.metric("packetboat_spool_not_kept_total", ""), 2);
+    let [first, _] = <[String; 2]>::try_from(ids(&proxy)).unwrap();
+    said(&proxy, &["remove", &first]);
+    assert_eq!(scanner.submit(&stuffed(MESSAGE)), KEPT);
+}

@@ -1,11 +1,13 @@
 //! These tests prove that the spool loses nothing on a disk that is full or read-only, and works again once the disk does.
 
 use std::fs;
+use std::process::Command;
 
 use packetboat::simulator::client::stuffed;
 use packetboat::simulator::quirks::smtp::SmtpMoment;
 use serde_json::Value;
 use support::exchange::*;
+use support::process::program;
 use support::proxy::Proxy;
 use support::strain::until;
 
@@ -151,6 +153,45 @@ fn a_spool_that_could_not_be_opened_opens_by_itself() {
     // A proxy that has found its disk read-only has no socket for the commands; the next one has.
     drop(proxy);
     send_all(&exchange, &keeping(&exchange, ""), before + 1);
+}
+
+/// A packetboat that has found its disk read-only at its start has no socket. Each command that uses it says so.
+#[test]
+fn commands_say_that_the_state_directory_is_read_only() {
+    let (disk, exchange) = (Disk::new(1024), Exchange::new());
+    disk.put_in_place_of(&exchange.state());
+    drop(keeping(&exchange, ""));
+    disk.make_read_only(true);
+    let proxy = keeping(&exchange, "");
+    let line = proxy.log.wait_for("the line", |line| line.contains("find no process"));
+    assert!(line.contains("mend it, then restart packetboat"), "{line}");
+    let id = "0123456789abcdef";
+    let commands: [&[&str]; 7] = [
+        &["spool", "list"],
+        &["spool", "show", id],
+        &["spool", "remove", id],
+        &["spool", "retry", id],
+        &["devices"],
+        &["health"],
+        &["reload"],
+    ];
+    let fails = |command: &[&str]| {
+        let mut program = Command::new(program());
+        Ran::of(program.args(command).arg("--config").arg(proxy.configuration()).output().unwrap())
+    };
+    for command in commands {
+        let ran = fails(command);
+        let words = format!(
+            "packetboat has no socket for commands in {}, whose disk is read-only: let packetboat write there, then start it, \
+             or restart it if it runs",
+            exchange.state().display()
+        );
+        assert!(ran.code == 69 && ran.errors.contains(&words), "{command:?}: {} {}", ran.code, ran.errors);
+    }
+    // The advice works.
+    disk.make_read_only(false);
+    drop(proxy);
+    assert_eq!(said(&keeping(&exchange, ""), &["list"]), "no message is in the spool\n");
 }
 
 /// Has everything that is kept tried at once. Then the mailbox has so many messages.
