@@ -195,6 +195,10 @@ pub struct SubmissionLimits {
     pub command_timeout: Duration,
     /// The silence of a device in the middle of a message.
     pub content_timeout: Duration,
+    /// The time that a device may take over a message, at any speed. The server's own time does not count.
+    pub message_timeout: Duration,
+    /// The octets a second that prolong it: a device that takes longer must send as many, on average.
+    pub message_rate: u32,
     /// The time for the mail server's reply to a command.
     pub reply_timeout: Duration,
     /// The time for the mail server's answer to a whole message.

@@ -160,21 +160,18 @@ impl Kind {
 
     /// Returns whether a message, or one of its recipients, has failed rather than a login or a connection.
     pub fn is_of_message(self) -> bool {
-        use Kind::{
-            MailboxFull, MailboxThrottled, MessageDeferred, MessageRefused, MessageTooBig, OutcomeUnknown,
-            RecipientRefused, SenderRefused, SubmissionQuota,
-        };
         matches!(
             self,
-            SenderRefused
-                | RecipientRefused
-                | MessageTooBig
-                | MailboxFull
-                | MailboxThrottled
-                | SubmissionQuota
-                | MessageRefused
-                | MessageDeferred
-                | OutcomeUnknown
+            Self::SenderRefused
+                | Self::RecipientRefused
+                | Self::MessageTooBig
+                | Self::MessageTooSlow
+                | Self::MailboxFull
+                | Self::MailboxThrottled
+                | Self::SubmissionQuota
+                | Self::MessageRefused
+                | Self::MessageDeferred
+                | Self::OutcomeUnknown
         )
     }
 
@@ -278,6 +275,9 @@ kinds! {
     /// Too many commands before login made no sense.
     TooManyBadCommands: Some(Downstream), Unavailable, Warn, Session,
         "too_many_bad_commands", "too many commands that make no sense";
+    /// The device sent its message more slowly than packetboat waits for.
+    MessageTooSlow: Some(Downstream), Unavailable, Warn, Session,
+        "message_too_slow", "the device took too long over a message";
     /// Plaintext followed STARTTLS or STLS, on either side: command or response injection.
     Injection: None, Unavailable, Warn, Session,
         "injection", "plaintext behind STARTTLS";

@@ -30,7 +30,7 @@ pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
 use session::Machine;
 use smtp::Smtp;
-pub use smtp::{Refused, Verdict, judge};
+pub use smtp::{Judged, Refused, judge};
 pub use terms::{AccessSettings, Deletes, MailboxTerms, Probe, Relogin, SubmissionTerms, Terms, UpstreamLogin};
 
 /// Makes the session of one connection with a device, before anything is sent.
@@ -121,6 +121,10 @@ pub trait Session: Send {
     /// Returns what submission waits for, after login; none in another protocol. If the server is lost while its answer
     /// to a message is awaited, nobody knows whether it sends the message.
     fn awaited(&self) -> Option<Awaited>;
+
+    /// Returns the number of the message whose envelope or content is under way, in submission. The next message has
+    /// another number, once the present one has come to its end.
+    fn present_message(&self) -> Option<u32>;
 
     /// Goes on without the server after login, if the session can: its connection is lost, or was given up. Drop the
     /// connection first. Returns whether the session goes on.

@@ -120,6 +120,8 @@ struct LimitsSection {
 struct SubmissionSection {
     command_timeout: Written<String>,
     content_timeout: Written<String>,
+    message_timeout: Written<String>,
+    message_rate: Written<i64>,
     reply_timeout: Written<String>,
     answer_timeout: Written<String>,
     idle_server_timeout: Written<String>,

@@ -156,9 +156,10 @@ const NO_REASON: &str = "none";
 /// The refusals that pass by themselves, or once somebody acts.
 const PASSING: [Kind; 4] = [Kind::MessageDeferred, Kind::MailboxFull, Kind::MailboxThrottled, Kind::SubmissionQuota];
 /// The refusals for good.
-const FINAL: [Kind; 3] = [Kind::MessageRefused, Kind::SenderRefused, Kind::MessageTooBig];
-/// The refusals of an account's rules.
-const BY_RULES: [Kind; 2] = [Kind::SenderRefused, Kind::MessageRefused];
+const FINAL: [Kind; 5] =
+    [Kind::MessageRefused, Kind::SenderRefused, Kind::MessageTooBig, Kind::RecipientRefused, Kind::SentAhead];
+/// The refusals of packetboat: of an account's rules, or of a device that takes too long.
+const BY_RULES: [Kind; 4] = [Kind::SenderRefused, Kind::MessageRefused, Kind::RecipientRefused, Kind::MessageTooSlow];
 
 #[cfg(test)]
 mod tests {

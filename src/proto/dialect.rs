@@ -82,6 +82,8 @@ pub(super) enum Request {
     StartTls,
     /// The end of the session.
     Logout,
+    /// A command that the dialect has refused already, and behind which octets may stand that are no commands.
+    Closed,
     /// A command that makes no sense here, for this reason.
     Bad(&'static str),
     /// Octets that are no command, for this reason. They do not count as one.
@@ -160,6 +162,11 @@ pub(super) trait Relay: Send {
 
     /// Returns what submission waits for; none in another protocol.
     fn awaited(&self) -> Option<Awaited> {
+        None
+    }
+
+    /// Returns the number of the message whose envelope or content is under way, in submission.
+    fn present_message(&self) -> Option<u32> {
         None
     }
 

@@ -89,6 +89,10 @@ impl<D: Dialect> Machine<D> {
     fn obey(&mut self, tag: D::Tag, request: Request, out: &mut Outbox) -> Result<Option<Action>, Failure> {
         let (response, action) = match request {
             Request::Answered => return Ok(None),
+            Request::Closed => {
+                self.state = State::LoggedOut;
+                return Ok(Some(Action::Close));
+            }
             Request::Bad(why) | Request::Malformed(why) => return self.bad(&tag, Fault::Command, why, out),
             Request::Logout => {
                 self.activity.has_logged_out = true;
@@ -321,6 +325,13 @@ impl<D: Dialect> Session for Machine<D> {
     fn awaited(&self) -> Option<Awaited> {
         match &self.state {
             State::Relay(relay) => relay.awaited(),
+            _ => None,
+        }
+    }
+
+    fn present_message(&self) -> Option<u32> {
+        match &self.state {
+            State::Relay(relay) => relay.present_message(),
             _ => None,
         }
     }

@@ -21,7 +21,7 @@ use super::line::Line;
 use super::{CommandLimits, Failure, Kind, Offer};
 use client::Client;
 use command::Command;
-pub use refusal::{Refused, Verdict, judge};
+pub use refusal::{Judged, Refused, judge};
 use relay::Relay;
 
 /// The reader of the device's commands before login.
@@ -107,7 +107,7 @@ impl Dialect for Smtp {
     fn bye(failure: &Failure, out: &mut Vec<u8>) {
         let code = match failure.kind {
             Kind::OutcomeUnknown => "451 4.4.2",
-            Kind::UpstreamLost | Kind::UpstreamTimeout | Kind::IdleTimeout => "421 4.4.2",
+            Kind::UpstreamLost | Kind::UpstreamTimeout | Kind::IdleTimeout | Kind::MessageTooSlow => "421 4.4.2",
             _ => "421 4.3.2",
         };
         reply::coded(code, failure.kind.meaning(), out);

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::config::SubmissionLimits;
 use crate::failure::{Failure, Refuser};
-use crate::proto::{Refused, Verdict, judge};
+use crate::proto::{Judged, Refused, judge};
 use crate::spool::{self, Answer, Envelope, Outgoing, Piece};
 
 /// A connection to a mail server that has let us in.
@@ -143,11 +143,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
                 answered.taken = answered.taken.saturating_add(1);
                 continue;
             }
-            let Verdict { failure, passes } =
+            let Judged { failure, passes } =
                 judge(Refused::Recipient, &reply.text).filter(|_| reply.class != b'3').ok_or_else(no_reply)?;
             // The server closes, or throttles the mailbox: the others are not asked, and nobody gets the message.
             if reply.is_closing() || failure.retry_after.is_some() {
-                return Ok(Err(Outcome::refused(Verdict { failure, passes }, reply.text, answered)));
+                return Ok(Err(Outcome::refused(Judged { failure, passes }, reply.text, answered)));
             }
             let answers = if passes { &mut answered.deferred } else { &mut answered.refused };
             answers.push((recipient.clone(), reply.text));
@@ -162,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transaction<S> {
         let text = replies.iter().map(|(_, reply)| reply.as_str()).collect::<Vec<_>>().join("; ");
         // Without a recipient the message itself comes to nothing.
         let failure = Failure { message_refused_by: Some(Refuser::MailServer), ..refusal };
-        Ok(Err(Outcome::refused(Verdict { failure, passes }, text, answered)))
+        Ok(Err(Outcome::refused(Judged { failure, passes }, text, answered)))
     }
 
     async fn command(&mut self, line: &str) -> Result<Reply, Error> {
@@ -246,8 +246,8 @@ impl Reply {
                 Ok(Outcome { answer: Answer::Accepted(self.text), failure: None, taken, refused, deferred })
             }
             b'4' | b'5' => {
-                let verdict = judge(Refused::Message, &self.text).ok_or_else(no_reply)?;
-                Ok(Outcome::refused(verdict, self.text, recipients))
+                let judged = judge(Refused::Message, &self.text).ok_or_else(no_reply)?;
+                Ok(Outcome::refused(judged, self.text, recipients))
             }
             _ => Err(no_reply()),
         }
@@ -261,10 +261,10 @@ impl Reply {
 
 impl Outcome {
     /// A message that nobody has got.
-    fn refused(verdict: Verdict, text: String, recipients: Recipients) -> Self {
-        let answer = if verdict.passes { Answer::Temporary(text) } else { Answer::Permanent(text) };
+    fn refused(judged: Judged, text: String, recipients: Recipients) -> Self {
+        let answer = if judged.passes { Answer::Temporary(text) } else { Answer::Permanent(text) };
         let Recipients { refused, .. } = recipients;
-        Self { answer, failure: Some(verdict.failure), taken: 0, refused, deferred: Vec::new() }
+        Self { answer, failure: Some(judged.failure), taken: 0, refused, deferred: Vec::new() }
     }
 
     /// A message whose server was lost.
@@ -297,95 +297,4 @@ const LONGEST_REPLY: usize = 500;
 const GOODBYE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::duplex;
-
-    /// The reply that is read from these octets, at every cut.
-    async fn read(octets: &[u8]) -> Option<(u8, String)> {
-        let limits =
-            crate::config::Config::parse(LISTENER, std::path::Path::new("x")).unwrap().config.limits.submission;
-        let mut all = Vec::new();
-        for cut in 0..=octets.len() {
-            let (near, mut far) = duplex(64 * 1024);
-            far.write_all(&octets[cut..]).await.unwrap();
-            drop(far);
-            let mut transaction = Transaction::new(near, &octets[..cut], limits);
-            all.push(transaction.whole_reply().await.ok().map(|reply| (reply.class, reply.text)));
-        }
-        all.dedup();
-        assert_eq!(all.len(), 1, "{all:?}");
-        all.pop().unwrap()
-    }
-
-    const LISTENER: &str = "[[listener]]\nprotocol = \"smtp\"\nlisten = [\"127.0.0.1:0\"]\nobserve = true\n";
-
-    #[tokio::test]
-    async fn replies_are_read_whole() {
-        for (octets, expected) in [
-            (&b"250 2.0.0 ok\r\n"[..], Some((b'2', "250 2.0.0 ok"))),
-            (b"250\r\n", Some((b'2', "250"))),
-            (b"550-5.7.60 not\r\n550 5.7.60 as them\r\n", Some((b'5', "550 5.7.60 not 5.7.60 as them"))),
-            (b"451 4.7.0 l\xe4ter\n", Some((b'4', "451 4.7.0 l?ter"))),
-            (b"250 ok", None),
-            (b"", None),
-            (b"ok\r\n", None),
-            (b"150 x\r\n", None),
-            (b"2501\r\n", None),
-            (b"550-no\r\n250 ok\r\n", None),
-        ] {
-            let expected = expected.map(|(class, text)| (class, text.to_owned()));
-            assert_eq!(read(octets).await, expected, "{}", octets.escape_ascii());
-        }
-        assert_eq!(read(&[b'2'; 10_000]).await, None);
-    }
-
-    /// The outcome of an envelope and DATA at a server that says these octets at once, one piece for each command.
-    async fn played(pieces: &[&str]) -> (&'static str, String) {
-        let limits =
-            crate::config::Config::parse(LISTENER, std::path::Path::new("x")).unwrap().config.limits.submission;
-        let (near, mut far) = duplex(64 * 1024);
-        let pieces: Vec<String> = pieces.iter().map(|piece| (*piece).to_owned()).collect();
-        let server = tokio::spawn(async move {
-            let mut got = Vec::new();
-            for piece in pieces {
-                let mut buffer = [0; 1024];
-                let count = far.read(&mut buffer).await.unwrap_or_default();
-                got.extend_from_slice(&buffer[..count]);
-                // The client may have had enough.
-                let _ = far.write_all(piece.as_bytes()).await;
-            }
-            String::from_utf8(got).unwrap()
-        });
-        let envelope = Envelope { sender: "a@b".to_owned(), recipients: vec!["c@d".to_owned()], ..Envelope::default() };
-        let mut transaction = Transaction::new(near, b"", limits);
-        let outcome = match transaction.until_content(&envelope).await {
-            Ok(Ok(_)) => "content",
-            Ok(Err(Outcome { answer: Answer::Accepted(_), .. })) => "accepted",
-            Ok(Err(Outcome { answer: Answer::Temporary(_), .. })) => "temporary",
-            Ok(Err(Outcome { answer: Answer::Permanent(_), .. })) => "permanent",
-            Ok(Err(Outcome { answer: Answer::Lost(_), .. })) | Err(_) => "lost",
-        };
-        drop(transaction);
-        (outcome, server.await.unwrap())
-    }
-
-    /// A server whose replies are out of step never makes a message count as taken that it has not got.
-    #[tokio::test]
-    async fn no_reply_before_the_content_counts_as_the_answer_to_the_message() {
-        for (pieces, expected) in [
-            (&["250 ok\r\n", "250 ok\r\n", "354 go\r\n"][..], "content"),
-            (&["250 ok\r\n", "250 ok\r\n", "250 ok\r\n"], "lost"),
-            (&["250 ok\r\n250 ok\r\n", "250 ok\r\n"], "lost"),
-            (&["250 ok\r\n", "250 ok\r\n250 ok\r\n", ""], "lost"),
-            (&["354 go\r\n"], "lost"),
-            (&["250 ok\r\n", "354 go\r\n"], "lost"),
-            (&["250 ok\r\n", "250 ok\r\n", "451 later\r\n"], "temporary"),
-            (&["250 ok\r\n", "250 ok\r\n", "554 no\r\n"], "permanent"),
-            (&["250 ok\r\n", "550 no\r\n"], "permanent"),
-        ] {
-            let (outcome, got) = played(pieces).await;
-            assert_eq!(outcome, expected, "{pieces:?}: {got}");
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ mod counted;
 mod held_back;
 mod kept;
 mod kept_commands;
+mod kept_delivery;
 mod kept_disk;
 mod kept_kills;
 mod keys;
@@ -13,6 +14,7 @@ mod reconnected;
 mod refusals;
 mod senders;
 mod sessions;
+mod slow;
 
 use std::process::{Command, Stdio};
 

@@ -28,7 +28,12 @@ pub(super) fn request(command: Command<'_>, offer: &Offer, out: &mut Vec<u8>) ->
         Command::Rcpt(_) | Command::Data if offer.by_source => MAIL_FIRST,
         Command::Unknown => return Request::Bad("command not recognized"),
         Command::Mail(_) | Command::Rcpt(_) | Command::Data => LOG_IN,
-        Command::Bdat | Command::NotOffered | Command::Expn => NOT_OFFERED,
+        Command::Bdat => {
+            // A chunk of a message follows, which must not be read as commands.
+            reply::line(NOT_OFFERED, out);
+            return Request::Closed;
+        }
+        Command::NotOffered | Command::Expn => NOT_OFFERED,
         Command::Helo => HELO,
         Command::Noop | Command::Rset => DONE,
         Command::Help => HELP,

@@ -30,7 +30,7 @@ pub(super) struct Meaning {
 
 /// The meaning of a refusal for a client without a device that could be told.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Judged {
     /// The failure for log and metrics. It says what to do, and for how long the server throttles the mailbox.
     pub failure: Failure,
     /// The same message may be taken later.
@@ -39,11 +39,11 @@ pub struct Verdict {
 
 /// Reads a negative reply as a session with a device does: what the device would try again passes. `None` where it is no
 /// reply.
-pub fn judge(refused: Refused, reply: &str) -> Option<Verdict> {
+pub fn judge(refused: Refused, reply: &str) -> Option<Judged> {
     let reply = ReplyLine::read(reply.as_bytes())?;
     let Meaning { failure, reply: own } = of(refused, &reply);
     let passes = own.map_or(reply.is_transient(), |own| own.starts_with('4'));
-    Some(Verdict { failure, passes })
+    Some(Judged { failure, passes })
 }
 
 /// Reads a negative reply.
@@ -328,9 +328,9 @@ mod tests {
             ("550 5.7.60 SMTP; Client does not have permissions to send as this sender", false, None),
             ("554 5.6.0 no", false, None),
         ] {
-            let verdict = judge(Refused::Message, line).unwrap();
+            let judged = judge(Refused::Message, line).unwrap();
             let expected = (passes, minutes.map(|minutes| Duration::from_secs(60 * minutes)));
-            assert_eq!((verdict.passes, verdict.failure.retry_after), expected, "{line}");
+            assert_eq!((judged.passes, judged.failure.retry_after), expected, "{line}");
         }
         assert_eq!(judge(Refused::Message, "?"), None);
     }

@@ -49,6 +49,8 @@ pub(in crate::proto) struct Relay {
     octets: u64,
     /// The number of recipients of the last message.
     sent_to: u32,
+    /// The number of messages that have come to their end.
+    messages: u32,
     unknown_commands: u32,
 }
 
@@ -134,6 +136,7 @@ impl Relay {
             replaced: None,
             octets: 0,
             sent_to: 0,
+            messages: 0,
             unknown_commands: 0,
         }
     }
@@ -238,6 +241,10 @@ impl dialect::Relay for Relay {
             // Half a message never becomes a whole one.
             (Side::Downstream | Side::Upstream, _) => Leftover::Discard,
         }
+    }
+
+    fn present_message(&self) -> Option<u32> {
+        self.transaction.is_some().then_some(self.messages)
     }
 
     fn is_connecting(&self) -> bool {

@@ -1,10 +1,12 @@
 //! The deadline of each phase of a connection, and the failure when it passes.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Connection;
 use super::network::Network;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, Refuser};
 use crate::proto::{Awaited, Phase, Responses};
 use crate::proxy::service::setting;
 
@@ -97,14 +99,48 @@ impl<N: Network> Connection<'_, '_, N> {
         Failure::new(Kind::DeviceLost, format!("it closed its half, and its login did not end within {bound}"))
     }
 
-    /// Returns the deadline of what submission waits for (RFC 5321 §4.5.3.2). The device's silence counts from its last
-    /// octet, and the server's reply from the command; other octets of the device do not prolong it.
+    /// Returns the deadline of what submission waits for (RFC 5321 §4.5.3.2). A command has its time from the one before,
+    /// content from the last octet, and a reply from its command; other octets of the device do not prolong it.
     fn submission_deadline(&self, awaited: Awaited) -> Deadline {
+        let deadline = self.step_deadline(awaited);
+        match self.message_deadline() {
+            Some(of_message) if of_message.at < deadline.at => of_message,
+            _ => deadline,
+        }
+    }
+
+    /// Returns the deadline of the whole message that the device is sending, if it is waited for. RFC 5321 has none, and
+    /// an octet now and then would hold one of the mailbox's connections for ever.
+    fn message_deadline(&self) -> Option<Deadline> {
+        let limits = &self.service.limits.submission;
+        let (progress, received) = self.driver.progress();
+        let octets = progress.octets_of_message(received);
+        let rate = u64::from(limits.message_rate.max(1));
+        let at = progress.will_have_taken(limits.message_timeout + Duration::from_secs(octets / rate))?;
+        let bounds = format!(
+            "submission.message_timeout = {}, submission.message_rate = {rate}",
+            humantime::format_duration(limits.message_timeout)
+        );
+        let failure = if self.driver.is_sending() {
+            Failure::new(
+                Kind::UpstreamTimeout,
+                format!("it takes a message too slowly: {octets} octets so far ({bounds})"),
+            )
+        } else {
+            let message_refused_by = Some(Refuser::Rules);
+            let detail = format!("it has sent {octets} octets ({bounds})");
+            Failure { message_refused_by, ..Failure::new(Kind::MessageTooSlow, detail) }
+        };
+        Some(Deadline::new(at, failure))
+    }
+
+    fn step_deadline(&self, awaited: Awaited) -> Deadline {
         let limits = &self.service.limits.submission;
         let (last_move, asked) = (self.driver.last_move(), self.driver.last_sent());
+        let (progress, _) = self.driver.progress();
         let (since, kind, key, limit) = match awaited {
             Awaited::Command | Awaited::Mail => {
-                (last_move, Kind::IdleTimeout, "command_timeout", limits.command_timeout)
+                (progress.last_command(), Kind::IdleTimeout, "command_timeout", limits.command_timeout)
             }
             Awaited::Content => (last_move, Kind::IdleTimeout, "content_timeout", limits.content_timeout),
             Awaited::Reply => (asked, Kind::UpstreamTimeout, "reply_timeout", limits.reply_timeout),
@@ -112,7 +148,7 @@ impl<N: Network> Connection<'_, '_, N> {
         };
         let detail = format!("submission.{key} = {}", humantime::format_duration(limit));
         let deadline = Deadline::new(since + limit, Failure::new(kind, detail));
-        let leave = last_move + limits.idle_server_timeout;
+        let leave = progress.idle_since() + limits.idle_server_timeout;
         if awaited == Awaited::Mail && leave < deadline.at {
             return Deadline { at: leave, then: Then::LeaveServer, ..deadline };
         }

@@ -2,6 +2,7 @@
 
 mod end;
 mod poll;
+mod progress;
 
 use std::future::poll_fn;
 
@@ -13,6 +14,7 @@ use crate::failure::{Failure, Side};
 use crate::proto::{Awaited, Credentials, KeepReason, MessageEnvelope, Outbox, Session, Submitted, UpstreamLogin};
 use crate::spool::Writer;
 use end::{End, Half};
+use progress::Progress;
 
 /// A session with its two streams: one to the device, one to the mail server.
 ///
@@ -61,8 +63,12 @@ pub struct Driver<D, U> {
     last_sent: Instant,
     /// The octets that servers of before have passed to the device.
     answered_before: u64,
+    /// The octets that the device has sent.
+    received: u64,
     /// The thing that submission waited for at the last step.
     awaited: Option<Awaited>,
+    /// The device's progress in submission.
+    progress: Progress,
     /// The file that gets the present message's content as well.
     keeper: Option<Box<Writer>>,
     /// The time since which something waits for the end of a response, while the server is silent. [`Event::Waits`] was
@@ -97,8 +103,8 @@ pub enum Event {
     Connect,
     /// The server has closed, and the session goes on without it.
     ServerLeft,
-    /// The session begins to wait for something that has less time: the end of a response, the next message, or the
-    /// answer to a message that may be kept.
+    /// The session begins to wait for something that has less time: the end of a response, the next message, the
+    /// content of a message, or the answer to one that may be kept.
     Waits,
     /// The device has closed its half during a login. It may still read the answer, which has less time now.
     HalfClosed,
@@ -128,7 +134,9 @@ where
             last_move: Instant::now(),
             last_sent: Instant::now(),
             answered_before: 0,
+            received: 0,
             awaited: None,
+            progress: Progress::default(),
             keeper: None,
             waits_since: None,
             message_ended: None,
@@ -345,6 +353,16 @@ where
     /// The time at which octets last moved to the server: a command, or the end of a message.
     pub fn last_sent(&self) -> Instant {
         self.last_sent
+    }
+
+    /// The device's progress in submission, and the octets that it has sent in all.
+    pub fn progress(&self) -> (&Progress, u64) {
+        (&self.progress, self.received)
+    }
+
+    /// Returns whether the server has not taken all that is released to it.
+    pub fn is_sending(&self) -> bool {
+        self.downstream.half.flow.is_forwarding() || !self.outbox.upstream.is_empty()
     }
 
     /// The time since which a response goes on and only the server's next octets are waited for.

@@ -75,12 +75,21 @@ impl<N: Network> Connection<'_, '_, N> {
         self.service.spool.as_ref().filter(|_| is_kept).and_then(|spool| spool.patience())
     }
 
-    /// Keeps a message whose answer is late, and has a task wait for that answer in the place of the device.
+    /// Keeps a message whose answer is late, and has a task wait for that answer in the place of the device. A server that
+    /// has not taken all of the message has none, and is left.
     pub(super) async fn answer_is_late(&mut self) {
         let Some(writer) = self.driver.take_keeper() else { return };
+        let is_sent = !self.driver.is_sending();
+        let not_taken = || Outcome::ServerLost("the mail server did not take the whole message in time".to_owned());
         // Where it cannot be kept, the device waits on.
-        let Ok(kept) = writer.commit(Outcome::Slow).await else { return };
+        let Ok(kept) = writer.commit(if is_sent { Outcome::Slow } else { not_taken() }).await else { return };
         self.driver.take_message_ended();
+        if !is_sent {
+            // The end of the message never leaves.
+            self.driver.drop_upstream();
+            self.driver.message_kept(true);
+            return self.free_connection();
+        }
         let admission = self.opened.as_mut().and_then(|opened| opened.admission.take());
         let Some((stream, unread)) = self.driver.take_upstream() else {
             kept.answered(Answer::Lost("its connection has ended".to_owned()));

@@ -6,6 +6,7 @@ mod fairness;
 mod leaving;
 mod login;
 mod relay;
+mod slow;
 mod submission;
 mod tcp;
 

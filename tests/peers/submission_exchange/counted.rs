@@ -112,3 +112,26 @@ fn a_throttled_mailbox_and_an_unknown_outcome_are_counted() {
     until(&proxy, "deferred", "mailbox_throttled", "1");
     assert_eq!(messages(&proxy, "accepted", "none"), "0");
 }
+
+/// All recipients are refused: the message counts as one that was refused, whoever has refused them.
+#[test]
+fn a_message_without_a_recipient_left_is_a_refused_message() {
+    let exchange = Exchange::new();
+    let proxy = proxy_with(&exchange, BY_SECRET, "recipients = [\"*@contoso.example\"]");
+    let mut scanner = Scanner::log_in(&proxy);
+    scanner.ok(&format!("MAIL FROM:<{SCAN}>"));
+    assert!(scanner.ask("RCPT TO:<out@fabrikam.example>").starts_with("550 5.7.1 "));
+    assert!(scanner.ask("DATA").starts_with('5'));
+    until(&proxy, "refused_by_rules", "recipient_refused", "1");
+    scanner.ok("RSET");
+    exchange.quirk(|quirks| {
+        quirks.smtp.faults.push(SmtpFault::reply(SmtpMoment::Recipient, "550 5.1.1 User unknown").times(1));
+    });
+    scanner.ok(&format!("MAIL FROM:<{SCAN}>"));
+    assert!(scanner.ask(&format!("RCPT TO:<{SCAN}>")).starts_with("550 5.1.1 "));
+    assert!(scanner.ask("DATA").starts_with('5'));
+    until(&proxy, "refused", "recipient_refused", "1");
+    let line = proxy.log.wait_for("the line", |line| line.contains("a message has no recipient, and is not sent"));
+    assert!(line.contains("recipient_refused"), "{line}");
+    until_sample(&proxy, "packetboat_submitted_recipients_total", ",result=\"refused\"", "2");
+}

@@ -65,6 +65,8 @@ impl Proof<'_> {
         SubmissionLimits {
             command_timeout: self.duration("submission.command_timeout", raw.command_timeout, 5 * 60),
             content_timeout: self.duration("submission.content_timeout", raw.content_timeout, 10 * 60),
+            message_timeout: self.duration("submission.message_timeout", raw.message_timeout, 30 * 60),
+            message_rate: self.number("submission.message_rate", raw.message_rate, 1..=1_000_000, 500),
             reply_timeout: self.duration("submission.reply_timeout", raw.reply_timeout, 5 * 60),
             answer_timeout: self.duration("submission.answer_timeout", raw.answer_timeout, 10 * 60),
             idle_server_timeout: self.duration("submission.idle_server_timeout", raw.idle_server_timeout, 20),

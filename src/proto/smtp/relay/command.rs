@@ -1,6 +1,7 @@
 //! The relay reads the device's commands: it answers some, and writes the others anew for the server.
 
 use super::{Pending, Relay, Stage};
+use crate::failure::Refuser;
 use crate::proto::line::Line;
 use crate::proto::smtp::command::Command;
 use crate::proto::smtp::envelope::{self, Stopped};
@@ -63,9 +64,10 @@ impl Relay {
         };
         match pending {
             Ok(pending @ (Pending::Rcpt | Pending::Data { .. })) if self.is_local() => {
-                let pending = if pending == Pending::Rcpt { pending } else { Pending::Data { is_hasty: false } };
-                self.answer_locally(pending, out);
-                return Ok(Step::Consume(len));
+                let is_rcpt = pending == Pending::Rcpt;
+                let failure = if is_rcpt || self.recipients() > 0 { None } else { self.without_recipients() };
+                self.answer_locally(if is_rcpt { pending } else { Pending::Data { is_hasty: false } }, out);
+                return Ok(Step::after(len, failure.map(Action::Notice)));
             }
             Ok(pending) if self.has_server => self.stage = Stage::Pending(pending),
             Ok(pending) => return Ok(Step::after(len, self.without_server(pending, out))),
@@ -88,10 +90,15 @@ impl Relay {
     }
 
     fn rcpt(&mut self, arguments: &[u8], upstream: &mut Vec<u8>) -> Result<Pending, Stopped> {
-        envelope::rcpt(arguments, &self.rules, self.recipients(), upstream)?;
+        let written = envelope::rcpt(arguments, &self.rules, self.recipients(), upstream);
         if let Some(transaction) = &mut self.transaction {
-            transaction.ask(upstream);
+            match &written {
+                Ok(()) => transaction.ask(upstream),
+                Err(Stopped { failure: Some(failure), .. }) => transaction.note_refused(failure, Refuser::Rules),
+                Err(_) => {}
+            }
         }
+        written?;
         Ok(Pending::Rcpt)
     }
 

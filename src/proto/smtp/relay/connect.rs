@@ -72,7 +72,11 @@ impl Relay {
             Pending::Rcpt | Pending::Data { .. } if self.transaction.is_none() => {
                 self.give_up(answered_at_once, "503 5.5.1 MAIL comes first", out);
             }
-            Pending::Data { .. } if self.recipients() == 0 => self.give_up(DATA, "503 5.5.1 RCPT comes first", out),
+            Pending::Data { .. } if self.recipients() == 0 => {
+                let failure = self.without_recipients();
+                self.give_up(DATA, "503 5.5.1 RCPT comes first", out);
+                return failure.map(Action::Notice);
+            }
             Pending::Rcpt | Pending::Data { .. } => {
                 self.want_server(pending, out);
                 if matches!(self.stage, Stage::Wanting(_)) {

@@ -42,7 +42,7 @@ impl Relay {
         out.upstream.clear();
         match pending {
             Pending::Mail => reply::line("250 2.1.0 sender OK", &mut out.downstream),
-            Pending::Rcpt if !self.may_keep() => {
+            Pending::Rcpt if !self.may_keep() || self.recipients() >= MOST_RECIPIENTS => {
                 self.transaction.iter_mut().for_each(|transaction| transaction.answered(false));
                 reply::line("452 4.5.3 too many recipients", &mut out.downstream);
             }
@@ -108,6 +108,7 @@ impl Relay {
         let answer = if is_kept { KEPT } else { refusal.as_deref().unwrap_or(LOST) };
         reply::line(answer, &mut out.downstream);
         self.transaction = None;
+        self.messages = self.messages.wrapping_add(1);
         self.is_kept = false;
         self.stage = Stage::Ready;
     }
@@ -187,5 +188,8 @@ fn path(line: &[u8]) -> (String, String) {
     (path.to_owned(), parameters.trim().to_owned())
 }
 
+/// The recipients of a message that are taken without a server. Exchange Online takes so many, unless the mailbox is set
+/// to take up to 1000; a message with more would wait until it is too old. RFC 5321 §4.5.3.1.8 wants 100 at least.
+const MOST_RECIPIENTS: u32 = 500;
 /// The reply to a message that is kept.
 const KEPT: &str = "250 2.6.0 kept here, it will be sent later";

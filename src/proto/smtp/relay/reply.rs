@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{HeldReply, Pending, Relay, Stage, endless, unexpected};
+use crate::failure::Refuser;
 use crate::proto::line::Line;
 use crate::proto::smtp::capability;
 use crate::proto::smtp::content::Content;
@@ -78,6 +79,11 @@ impl Relay {
         Ok(Step::after(len, action))
     }
 
+    /// The failure of a message that has come to DATA without a recipient. None where there is no message.
+    pub(super) fn without_recipients(&self) -> Option<Failure> {
+        self.transaction.as_ref().map(|transaction| transaction.without_recipients())
+    }
+
     fn submitted(&self, line: &[u8]) -> Action {
         let (recipients, octets) = (self.sent_to, self.octets);
         let is_trial = self.rules.delivered_to.is_some();
@@ -144,13 +150,18 @@ impl Relay {
             }
             Pending::Rcpt => {
                 let is_taken = reply.is_positive();
+                let meaning = (!is_taken).then(|| refusal::of(Refused::Recipient, reply));
                 if let Some(transaction) = &mut self.transaction {
                     transaction.answered(is_taken);
+                    if let Some(meaning) = &meaning {
+                        transaction.note_refused(&meaning.failure, Refuser::MailServer);
+                    }
                 }
-                return Ok((!is_taken).then(|| refusal::of(Refused::Recipient, reply)));
+                return Ok(meaning);
             }
             Pending::Message => {
                 self.is_kept = false;
+                self.messages = self.messages.wrapping_add(1);
                 self.sent_to = self.transaction.take().map_or(0, |transaction| transaction.recipients());
                 return Ok((!reply.is_positive()).then(|| refusal::of(Refused::Message, reply)));
             }
@@ -162,10 +173,14 @@ impl Relay {
             // The octets that the device has sent behind DATA are a message, and would be read as commands.
             Pending::Data { is_hasty: true } => {
                 let detail = format!("DATA was answered with {}, and the device had not waited for that", reply.code);
-                return Err(Failure::new(Kind::SentAhead, detail));
+                let message_refused_by = Some(Refuser::MailServer);
+                return Err(Failure { message_refused_by, ..Failure::new(Kind::SentAhead, detail) });
             }
-            // RFC 5321 §3.3: without one valid recipient DATA is refused, which says nothing new.
-            Pending::Data { .. } if self.recipients() == 0 => self.is_data_refused = true,
+            // RFC 5321 §3.3: without one valid recipient DATA is refused. The recipients' own refusals say why.
+            Pending::Data { .. } if self.recipients() == 0 => {
+                self.is_data_refused = true;
+                return Ok(self.without_recipients().map(|failure| Meaning { failure, reply: None }));
+            }
             Pending::Data { .. } => {
                 self.is_data_refused = true;
                 return Ok(Some(refusal::of(Refused::Message, reply)));

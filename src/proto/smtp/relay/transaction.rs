@@ -1,6 +1,7 @@
 //! The envelope of the present message is kept until its content begins, so that another server can get it.
 
-use crate::proto::KeepReason;
+use crate::failure::Refuser;
+use crate::proto::{Failure, KeepReason, Kind};
 
 /// The commands of a message before its content, as far as the server has taken them.
 pub(super) struct Transaction {
@@ -17,6 +18,8 @@ pub(super) struct Transaction {
     pub(super) kept_for: Option<KeepReason>,
     /// The server's refusal, which the device hears where the message cannot be kept.
     pub(super) refusal: Option<String>,
+    /// The refusal of a recipient; one that passes, if there is any.
+    refused: Option<Failure>,
 }
 
 impl Transaction {
@@ -30,6 +33,7 @@ impl Transaction {
             is_too_long: false,
             kept_for: None,
             refusal: None,
+            refused: None,
         }
     }
 
@@ -65,6 +69,23 @@ impl Transaction {
         } else {
             self.lines.truncate(self.taken);
         }
+    }
+
+    /// Notes the refusal of a recipient.
+    pub(super) fn note_refused(&mut self, failure: &Failure, refuser: Refuser) {
+        if self.refused.as_ref().is_none_or(|before| before.kind == Kind::RecipientRefused) {
+            self.refused = Some(Failure { message_refused_by: Some(refuser), ..failure.clone() });
+        }
+    }
+
+    /// The failure of the message where no recipient is left.
+    pub(super) fn without_recipients(&self) -> Failure {
+        let (kind, refuser, why) = match &self.refused {
+            Some(refused) => (refused.kind, refused.message_refused_by, format!(": {}", refused.detail)),
+            None => (Kind::RecipientRefused, Some(Refuser::Rules), String::new()),
+        };
+        let detail = format!("a message has no recipient, and is not sent{why}");
+        Failure { message_refused_by: refuser, ..Failure::new(kind, detail) }
     }
 
     /// The line of a recipient that the server has taken, which begins at this octet.

@@ -21,10 +21,11 @@ impl Mailbox {
         self.sessions.pace.count(self.sessions.messages_per_minute)
     }
 
-    /// The time for which the mail server throttles the mailbox from now on, if it does.
+    /// The time for which the mail server throttles the mailbox from now on, in whole seconds, if it does.
     pub(in crate::proxy) fn quiet_for(&self) -> Option<Duration> {
         let until = *self.sessions.quiet_until.lock();
-        until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        let left = until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+        left.map(|left| Duration::from_secs(left.as_secs() + 1))
     }
 
     /// Counts an error of a device for which the mail server throttles the mailbox, if it comes again and again. Returns

@@ -89,6 +89,9 @@ where
         match filled.map_err(|error| lost(side, &error))? {
             Filled::Count(count) => {
                 self.half(side).stale = count > 0;
+                if side == Side::Downstream {
+                    self.received += count as u64;
+                }
                 self.has_moved(side);
                 Ok(true)
             }
@@ -120,6 +123,9 @@ where
     /// Notes what submission waits for behind a step. The caller learns of what has less time than what came before.
     fn note_awaited(&mut self, side: Side) {
         let awaited = self.session.awaited();
+        if awaited.is_some() || self.awaited.is_some() {
+            self.progress.note(self.session.as_ref(), awaited, self.received);
+        }
         if awaited == self.awaited {
             return;
         }
@@ -131,7 +137,12 @@ where
         if !matches!(awaited, Some(Awaited::Content | Awaited::Answer)) {
             self.keeper = None;
         }
-        let has_less_time = awaited == Some(Awaited::Mail) || (awaited == Some(Awaited::Answer) && self.has_keeper());
+        let has_less_time = match awaited {
+            Some(Awaited::Mail | Awaited::Content) => true,
+            Some(Awaited::Answer) => self.has_keeper(),
+            Some(Awaited::Command) => self.progress.is_slow(),
+            Some(Awaited::Reply) | None => false,
+        };
         if has_less_time && self.event.is_none() {
             self.event = Some(Event::Waits);
         }

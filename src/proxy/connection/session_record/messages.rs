@@ -86,10 +86,11 @@ impl SessionRecord<'_> {
     /// Counts a message that was refused, or one of its recipients, if the failure is one; and notes it at the device.
     pub(super) fn message_failed(&mut self, failure: &Failure) {
         self.telemetry.counters.message_failed(failure);
-        if !failure.kind.is_of_message() {
+        let is_message = SubmissionResult::of(failure).is_some();
+        if !is_message && !failure.kind.is_of_message() {
             return;
         }
-        self.sent.refused += u64::from(SubmissionResult::of(failure).is_some());
+        self.sent.refused += u64::from(is_message);
         if let Some(device) = &self.device {
             self.telemetry.sent_mail.refused(&device.account, failure);
         }

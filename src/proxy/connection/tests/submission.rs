@@ -13,7 +13,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 impl Peers {
     /// The device logs in.
-    async fn submit(&mut self) {
+    pub(super) async fn submit(&mut self) {
         send(&mut self.device, "EHLO x\r\nAUTH PLAIN AHUAcA==\r\n").await;
         send(&mut self.server, "220 ready\r\n").await;
         read_to(&mut self.server, "EHLO ").await;
@@ -24,7 +24,7 @@ impl Peers {
     }
 
     /// The device has sent its envelope, and may send the message.
-    async fn begin_message(&mut self) {
+    pub(super) async fn begin_message(&mut self) {
         self.submit().await;
         send(&mut self.device, "MAIL FROM:<a@b.example>\r\n").await;
         read_to(&mut self.server, "MAIL").await;
@@ -39,7 +39,7 @@ impl Peers {
     }
 
     /// The server has all of the message.
-    async fn end_message(&mut self) {
+    pub(super) async fn end_message(&mut self) {
         self.begin_message().await;
         send(&mut self.device, "Subject: x\r\n\r\n.\r\n").await;
         read_to(&mut self.server, "\r\n.\r\n").await;

@@ -164,6 +164,10 @@ impl Session for Checked {
         self.session.awaited()
     }
 
+    fn present_message(&self) -> Option<u32> {
+        self.session.present_message()
+    }
+
     fn leftover(&mut self, side: Side) -> Leftover {
         let leftover = self.session.leftover(side);
         if leftover != Leftover::Wait {

@@ -249,3 +249,41 @@ fn a_late_answer_does_not_hold_the_device_up() {
         assert!(play.is_wanting);
     });
 }
+
+/// A message with more recipients than Exchange Online takes would wait in the spool until it is too old.
+#[test]
+fn a_message_without_a_server_has_five_hundred_recipients() {
+    let mut play = Play::keeping(4096);
+    play.lose();
+    play.device(&format!("{MAIL_OF_DEVICE}\r\n"));
+    play.fails(Kind::Connect);
+    assert_eq!(play.hears(), "250 2.1.0 sender OK\r\n");
+    for number in 0..500 {
+        play.taken_locally(&format!("RCPT TO:<r{number}@b.example>"), "250 2.1.5 recipient OK\r\n");
+    }
+    for _ in 0..2 {
+        play.taken_locally("RCPT TO:<more@b.example>", "452 4.5.3 too many recipients\r\n");
+    }
+    play.taken_locally("DATA", "354 end with CRLF, dot, CRLF\r\n");
+    play.device(SENT);
+    assert_eq!((play.hears().as_str(), play.envelope.recipients.len()), (TAKEN, 500));
+    assert_eq!(play.envelope.recipients.last().unwrap(), "r499@b.example");
+}
+
+/// Nobody is left to send to, with a server or without: the message is refused, and counts as such.
+#[test]
+fn a_message_without_a_recipient_is_a_refused_message() {
+    keeping_at_every_cut(|play| {
+        play.ask(MAIL_OF_DEVICE, "250 ok");
+        play.ask("RCPT TO:<a@b.example>", "550 5.1.1 nobody");
+        play.ask("DATA", "554 5.5.1 no valid recipients");
+        assert_eq!(play.notices, [Kind::RecipientRefused; 2]);
+        play.ask("RSET", "250 ok");
+        play.lose();
+        play.device(&format!("{MAIL_OF_DEVICE}\r\n"));
+        play.fails(Kind::Connect);
+        play.hears();
+        play.taken_locally("DATA", "503 5.5.1 RCPT comes first\r\n");
+        assert_eq!((play.notices.len(), play.error, play.sent), (3, None, 0));
+    });
+}
