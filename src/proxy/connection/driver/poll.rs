@@ -21,6 +21,11 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Failure>> {
         for _ in 0..STEPS {
             let written = self.write(cx)?;
+            // It is about time alone, which passes while a peer does not read as well.
+            if matches!(self.event, Some(Event::Waits)) {
+                self.event = None;
+                return Poll::Ready(Ok(Event::Waits));
+            }
             if self.event.is_some() {
                 // Everything before an event is sent before the caller sees it; before an end it goes out with that.
                 ready!(written);
