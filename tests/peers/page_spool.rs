@@ -170,7 +170,7 @@ fn a_retry_names_what_still_holds_the_message() {
     says("451 4.7.500 server busy.");
     answer(&exchange, None);
     browser.click("#spool button[data-spool=retry]");
-    says("The mail server throttles this mailbox");
+    says("mail server throttles this mailbox");
     assert_eq!((exchange.simulator.messages(SCAN), files(&exchange).len()), (0, 1));
 }
 
