@@ -68,6 +68,75 @@ fn a_name_with_a_space_is_told_how_names_are_made() {
     }
 }
 
+/// The keys of the documented file whose default is a number, each with the heading of its section.
+fn numbers() -> Vec<(String, String)> {
+    let (mut heading, mut keys) = (String::new(), Vec::new());
+    for line in super::DOCUMENTED.lines() {
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        if line.starts_with('[') && line.ends_with(']') {
+            heading = line.to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|(_, value)| value.parse::<i64>().is_ok()) {
+            keys.push((heading.clone(), key.to_owned()));
+        }
+    }
+    assert!(keys.len() > 20, "{keys:?}");
+    keys
+}
+
+/// A number in quotes, one with a unit, one that is too large and one that is not whole are four mistakes, and the message
+/// says which.
+#[test]
+fn a_number_that_is_none_is_told_why() {
+    let mut ranges = 0;
+    for (heading, key) in numbers() {
+        let is_size = ["max_message_size", "max_size", "line", "sasl_line", "literal"].contains(&key.as_str());
+        let quotes = if is_size {
+            "it is a number, without quotes and without a unit: a size is in octets"
+        } else {
+            "it is a number, without quotes"
+        };
+        let unit = if is_size {
+            "it is a number, without quotes and without a unit: a size is in octets"
+        } else {
+            "a number has no unit"
+        };
+        for (value, words) in [
+            ("\"300\"", quotes),
+            ("\"150M\"", quotes),
+            ("300M", unit),
+            ("300 KiB", unit),
+            ("2GB", unit),
+            ("9223372036854775808", "the number is too large for this key"),
+            ("99999999999999999999999999", "the number is too large for this key"),
+            ("999999999999999999999999999999999999999999999999", "the number is too large for this key"),
+            ("1.5", "it is a whole number, without a decimal point"),
+            ("9223372036854775807", "is not between "),
+        ] {
+            let told = problems(&format!("{heading}\n{key} = {value}\n"));
+            // The form is right here, and so the section's other keys are looked for first.
+            if words == "is not between " && told.iter().any(|one| one.contains("is missing")) {
+                continue;
+            }
+            ranges += usize::from(words == "is not between ");
+            let of_key = told
+                .iter()
+                .find(|one| one.contains(&key))
+                .unwrap_or_else(|| panic!("{heading} {key} = {value}: {told:?}"));
+            assert!(of_key.contains(words), "{heading} {key} = {value}: {told:?}");
+        }
+    }
+    assert!(ranges > 15, "{ranges}");
+}
+
+/// A duration beyond every number is too long, and not written wrongly.
+#[test]
+fn a_duration_that_is_too_long_is_told_so() {
+    for value in ["99999999999999999999999s", "9999999999999999999d", "25h"] {
+        let told = problems(&format!("[limits]\nlogin_timeout = \"{value}\"\n"));
+        assert!(told[0].contains("must be more than nothing and no more than a day"), "{value}: {told:?}");
+    }
+}
+
 /// A value is never repeated: it may be a password in the wrong place.
 #[test]
 fn no_value_is_repeated() {

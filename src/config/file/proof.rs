@@ -224,7 +224,12 @@ impl Proof<'_> {
         default: Duration,
     ) -> Duration {
         let Some(written) = written else { return default };
-        match humantime::parse_duration(written.get_ref()) {
+        // A number that is too large is a duration, too.
+        let parsed = match humantime::parse_duration(written.get_ref()) {
+            Err(humantime::DurationError::NumberOverflow) => Ok(Duration::MAX),
+            other => other,
+        };
+        match parsed {
             Ok(duration) if duration.is_zero() || duration > longest => {
                 let days = longest.as_secs() / LONGEST.as_secs();
                 let longest = if days == 1 { "a day".to_owned() } else { format!("{days} days") };

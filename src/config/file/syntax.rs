@@ -25,11 +25,47 @@ pub(super) fn explain(message: &str, text: &str, span: Option<Range<usize>>) -> 
     }
     // A value may hold these words, too: what was expected stands behind it.
     let expected = message.rsplit_once(", expected ").map_or(message, |(_, expected)| expected);
-    let advice = ADVICE.iter().find(|(word, _)| expected.contains(word)).map_or(OTHERWISE, |(_, advice)| advice);
-    match span.and_then(|span| key_at(text, &span)) {
+    let key = span.and_then(|span| key_at(text, &span));
+    let advice = match of_number(message, expected, key) {
+        Some(advice) => advice,
+        None => ADVICE.iter().find(|(word, _)| expected.contains(word)).map_or(OTHERWISE, |(_, advice)| advice),
+    };
+    match key {
         Some(key) => format!("{key}: {advice}"),
         None => advice.to_owned(),
     }
+}
+
+/// The advice where a number was expected. Quotes are one mistake of several.
+fn of_number(message: &str, expected: &str, key: Option<&str>) -> Option<&'static str> {
+    if message.starts_with(OVERFLOW) {
+        return Some(TOO_LARGE);
+    }
+    if !expected.contains("i64") {
+        return None;
+    }
+    let is = |kind: &str| {
+        ["invalid type: ", "invalid value: "]
+            .iter()
+            .any(|begin| message.strip_prefix(begin).is_some_and(|rest| rest.starts_with(kind)))
+    };
+    Some(match key {
+        _ if is("integer") => TOO_LARGE,
+        _ if is("floating point") => "it is a whole number, without a decimal point",
+        Some(key) if SIZES.contains(&key) => SIZE,
+        _ => "it is a number, without quotes",
+    })
+}
+
+/// A number with a unit behind it and no quotes.
+fn with_unit(key: &str, value: &str) -> Option<&'static str> {
+    let rest = value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_' || c == '.');
+    let unit = rest.trim_start();
+    let is_unit = !unit.is_empty() && unit.len() <= 7 && unit.chars().all(|c| c.is_ascii_alphabetic());
+    if rest.len() == value.len() || !is_unit {
+        return None;
+    }
+    Some(if SIZES.contains(&key) { SIZE } else { "a number has no unit; a duration stands in quotes, as \"30s\"" })
 }
 
 /// The slip in a line that is no TOML, in words.
@@ -52,6 +88,9 @@ fn slip(line: &str) -> Option<String> {
     let shown = if known_keys().iter().any(|known| known == key) { format!("`{key}`") } else { "the key".to_owned() };
     if value.trim().is_empty() {
         return Some(format!("{shown} has no value: write one behind the =, or put # in front of the line"));
+    }
+    if let Some(advice) = with_unit(key, value.trim()) {
+        return Some(format!("{shown}: {advice}"));
     }
     let begins_as_text = |c: char| c.is_alphabetic() || c == '/';
     let is_bare = value.trim().starts_with(begins_as_text) && !value.contains(['"', '\'']);
@@ -117,7 +156,9 @@ fn known_keys() -> Vec<String> {
 }
 
 /// Messages of serde's, which repeat values. (`serde::de::Error`)
-const SERDES: [&str; 8] = [
+const SERDES: [&str; 10] = [
+    OVERFLOW,
+    "floating-point number overflowed",
     "invalid type",
     "invalid value",
     "invalid length",
@@ -128,24 +169,31 @@ const SERDES: [&str; 8] = [
     "data did not match",
 ];
 /// Expected forms by serde's word for them, and the advice for each.
-const ADVICE: [(&str, &str); 8] = [
+const ADVICE: [(&str, &str); 7] = [
     ("a sequence", "a list stands in brackets, as [\"...\"]; a listener in double ones: [[listener]]"),
     ("a string", "a text stands in quotes; a duration as \"30s\""),
     ("path string", "a path stands in quotes, as \"/etc/packetboat/NAME\""),
     ("a boolean", "it is true or false, without quotes"),
-    ("i64", "it is a number, without quotes"),
     ("a map", SECTION),
     ("struct", SECTION),
     ("enum Day", "it is a day, written as \"2027-11-21\""),
 ];
+/// The words of the toml crate for an integer with more digits than it reads.
+const OVERFLOW: &str = "integer number overflowed";
+const TOO_LARGE: &str = "the number is too large for this key";
+/// The keys whose number is one of octets.
+const SIZES: [&str; 5] = ["max_message_size", "max_size", "line", "sasl_line", "literal"];
+const SIZE: &str = "it is a number, without quotes and without a unit: a size is in octets, and 150 MiB is 157286400";
 const SECTION: &str = "write a section with a name, as [upstream.NAME]";
 const OTHERWISE: &str = "it has another form than this key takes";
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 14] = [
     "",
     "[log]",
     "[admin]",
     "[inventory]",
     "[limits]",
+    "[submission]",
+    "[spool]",
     "[certificate.x]",
     "[upstream.x]",
     "[upstream.x.imap]",
