@@ -8,6 +8,7 @@ use super::certificate_facts::Expiry;
 use crate::config::{Config, Listener, Logins};
 use crate::inventory::Activities;
 use crate::metrics::ExpiryKind;
+use crate::submission::Delivery;
 use crate::token::TokenStatus;
 
 /// The number of accounts that have a token, and of those that have a problem. An unused account has neither.
@@ -44,10 +45,16 @@ pub(super) fn accounts(statuses: &[TokenStatus], config: &Config, activities: &A
         if let (Value::Object(fields), true) = (&mut account, senders.contains_key(&status.account)) {
             fields.insert("recipients_day".to_owned(), activities.recipients_of(&status.mailbox).into());
             fields.insert("recipients_bound".to_owned(), bound.into());
+            fields.insert("trial".to_owned(), delivers_to_mailbox(config, &status.account).into());
         }
         account
     };
     statuses.iter().map(status).collect()
+}
+
+/// Returns whether the mail of an account's devices goes to its mailbox alone.
+pub(super) fn delivers_to_mailbox(config: &Config, account: &str) -> bool {
+    config.accounts.get(account).is_some_and(|account| account.submission.deliver == Delivery::Mailbox)
 }
 
 fn account(status: &TokenStatus) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::account_status::senders;
+use super::account_status::{delivers_to_mailbox, senders};
 use super::advice::what_to_do;
 use super::certificate_facts::Facts;
 use super::handler::JSON;
@@ -30,12 +30,12 @@ impl Admin {
     /// The view; none where the configuration has no device of this name.
     pub(super) async fn device_view(&self, name: &str, role: Role) -> Option<Value> {
         let facts = self.facts().await;
-        let (sheet, (senders, bound)) = {
+        let (sheet, (senders, bound), delivers_to_mailbox) = {
             let serving = self.serving.read().await;
             let config = serving.config();
             let device =
                 config.devices.iter().find(|device| device.logins.first().is_some_and(|login| login == name))?;
-            (sheet(config, device, &facts, role), senders(config))
+            (sheet(config, device, &facts, role), senders(config), delivers_to_mailbox(config, &device.account))
         };
         let activities = self.common.inventory.activities();
         let report = activities.report(name)?;
@@ -52,6 +52,7 @@ impl Admin {
             "connections": listed,
             "mailbox_recipients": recipients,
             "sheet": sheet,
+            "trial": delivers_to_mailbox,
             "names": self.names(&facts).await,
             "ca": facts.authority.as_ref().map(|one| described("ca", one)),
         });

@@ -18,6 +18,7 @@ use crate::mode::Mode;
 use crate::protocol::Protocol;
 use crate::proxy::{self, PreparedService, ProcessState};
 use crate::state;
+use crate::submission::Delivery;
 use crate::transport::downstream::certificate;
 use crate::transport::ports;
 
@@ -120,6 +121,7 @@ fn offline(file: &Path, proven: &Proven, is_online: bool) -> Result<String, Comm
     if !is_online {
         write_accounts(&mut text, config);
     }
+    write_trials(&mut text, config);
     write_new_certificates(&mut text, config);
     Ok(text)
 }
@@ -186,6 +188,22 @@ fn write_accounts(text: &mut String, config: &Config) {
             servers.join(" ")
         };
         let _ = writeln!(text, "  account {name}: {}, its access token goes to {servers}", account.mailbox);
+    }
+}
+
+/// The accounts whose devices send to the mailbox alone, so that nobody forgets to end the trial.
+fn write_trials(text: &mut String, config: &Config) {
+    let sends = |listener: &Listener| listener.protocol.submits() && listener.logins == Logins::Translate;
+    let on_trial = config.accounts.iter().filter(|(_, account)| account.submission.deliver == Delivery::Mailbox);
+    for (name, account) in on_trial.filter(|_| config.listeners.iter().any(sends)) {
+        let devices = config.devices.iter().filter(|device| device.account == *name).count();
+        let devices = if devices == 1 { "1 device".to_owned() } else { format!("{devices} devices") };
+        let _ = writeln!(
+            text,
+            "  account {name} is on trial: mail of its {devices} goes to {} alone, whatever recipients they give; remove \
+             deliver = \"mailbox\" from the account when the trial is over",
+            account.mailbox
+        );
     }
 }
 

@@ -97,3 +97,20 @@ fn a_mistake_in_the_file_wins_over_a_missing_key() {
         assert!(err(&output).contains("identity.office.client_secret_file: cannot read"), "{}", err(&output));
     }
 }
+
+/// An account whose mail goes to the mailbox alone stands at the end, for as long as its devices send.
+#[test]
+fn a_trial_is_in_the_summary() {
+    let bench = Bench::new();
+    let trial = "  account scans is on trial: mail of its 1 device goes to scans@contoso.example alone, whatever recipients \
+                 they give; remove deliver = \"mailbox\" from the account when the trial is over\n";
+    for (protocol, deliver, is_told) in
+        [("smtp", "mailbox", true), ("smtp", "recipients", false), ("imap", "mailbox", false)]
+    {
+        let account = format!("mailbox = \"scans@contoso.example\"\ndeliver = \"{deliver}\"");
+        let text = devices(&bench, &[""]).replace("mailbox = \"scans@contoso.example\"", &account);
+        let output = bench.run(&["check"], &(text + &serving("mail", protocol, "")));
+        assert!(output.status.success(), "{}", err(&output));
+        assert_eq!(out(&output).contains(trial), is_told, "{protocol} {deliver}: {}", out(&output));
+    }
+}

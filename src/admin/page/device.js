@@ -11,6 +11,8 @@ const query = `name=${encodeURIComponent(name)}`;
 
 // --- The state, in one sentence
 
+const TRIAL = "Its account is on trial: each message goes to the mailbox alone, whatever recipients the device gives.";
+
 function sentence(device) {
   const { state, since: from, silent_after: longest, last_login: login, sending, now } = device;
   if (state === "silent") {
@@ -20,7 +22,8 @@ function sentence(device) {
   if (!login && !sending?.failed) {
     return state === "never" ? "It has never logged in. Enter the mail settings below into the device." : reading(device);
   }
-  return [reads(device) && reading(device), sending && sends(sending, now)].filter(Boolean).join(" ");
+  return [reads(device) && reading(device), sending && sends(sending, now), sending && device.trial && TRIAL]
+    .filter(Boolean).join(" ");
 }
 
 function reading({ reading: side, since: from, last_mail: mail, last_login: login, now }) {

@@ -102,7 +102,8 @@ function showAccounts({ accounts, identities, now }) {
       ? h("a", "advice", `see identity ${account.identity}`, { fixed: { href: "#identities" } }) : advice(account.advice);
     return row(account.name, isIll(account) ? "attention" : "", [
       first([h("bdi", "source", account.name)]),
-      cell("box", "Mailbox", [h("bdi", "", account.mailbox), recipients(account)]),
+      cell("box", "Mailbox", [h("bdi", "", account.mailbox), recipients(account),
+        account.trial && h("span", "trial badge soon", "Trial: mail of its devices goes to this mailbox alone")]),
       cell("entry", "Signs in by", [h("span", "grant", account.grant),
         h("span", "identity", [h("span", "to", "identity "), h("bdi", "", account.identity)]),
         account.user && h("span", "user", [h("span", "to", "as "), h("bdi", "", account.user)])]),
