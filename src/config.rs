@@ -14,6 +14,7 @@ pub mod suite;
 mod upstream;
 pub mod url;
 mod way_in;
+mod without_login;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +35,8 @@ pub use listener::{DefaultListener, Entry, Listener, Logins};
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};
 pub use upstream::{Endpoint, Roots, Upstream};
-pub use way_in::{NewListener, WayIn};
+pub use way_in::{NewListener, ProfileListener, WayIn};
+pub use without_login::{Command, Lines, Way, WithoutLogin, own_domain};
 
 /// Everything that the file decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +213,8 @@ pub struct SubmissionLimits {
     pub connections_per_mailbox: usize,
     /// Messages a minute from one mailbox, after a minute's worth at once.
     pub messages_per_minute: u32,
+    /// Recipients in an hour from one device, unless its section has a number of its own.
+    pub recipients_per_hour_of_device: u32,
     /// Recipients in 24 hours from one mailbox.
     pub recipients_per_day: u32,
     /// A device hears a temporary refusal before that number is exceeded. Otherwise the recipients are only counted.

@@ -68,6 +68,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// Returns whether the device has a password. One that sends without a login may have none.
+    pub fn has_password(&self) -> bool {
+        self.own > 0
+    }
+
     /// Returns whether the configuration has the same for both.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let Self { name, account, written, networks, delete, .. } = self;

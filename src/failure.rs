@@ -158,23 +158,6 @@ impl Kind {
         self.row().counter
     }
 
-    /// Returns whether a message, or one of its recipients, has failed rather than a login or a connection.
-    pub fn is_of_message(self) -> bool {
-        matches!(
-            self,
-            Self::SenderRefused
-                | Self::RecipientRefused
-                | Self::MessageTooBig
-                | Self::MessageTooSlow
-                | Self::MailboxFull
-                | Self::MailboxThrottled
-                | Self::SubmissionQuota
-                | Self::MessageRefused
-                | Self::MessageDeferred
-                | Self::OutcomeUnknown
-        )
-    }
-
     /// Returns a short stable word for machines: metric labels, JSON logs.
     pub fn label(self) -> &'static str {
         self.row().label
@@ -260,6 +243,9 @@ kinds! {
     /// The device spoke without TLS, where no login is offered to it, and went away.
     SpeaksInClear: Some(Downstream), Unavailable, Warn, Session,
         "speaks_in_clear", "the device speaks without TLS";
+    /// The device has begun a message without a login, has heard that it needs one, and has left.
+    MailWithoutLogin: Some(Downstream), Unavailable, Warn, Session,
+        "mail_without_login", "the device sends mail without a login";
     /// The device was greeted, waited, and sent nothing.
     NoCommand: Some(Downstream), Unavailable, Warn, Session,
         "no_command", "the device sent no command";
@@ -359,6 +345,9 @@ kinds! {
     /// The mailbox or the organization has sent to as many recipients as it may in a day.
     SubmissionQuota: Some(Upstream), Unavailable, Warn, Session,
         "submission_quota", "the day's recipients are used up";
+    /// The device has sent to as many recipients as it may in an hour.
+    DeviceQuota: Some(Downstream), Unavailable, Warn, Session,
+        "device_quota", "the device has sent to as many recipients as it may in an hour";
     /// The mail server refused a message for good.
     MessageRefused: Some(Upstream), ContactAdmin, Warn, Session,
         "message_refused", "mail server refused a message";

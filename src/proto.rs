@@ -203,6 +203,8 @@ pub struct Submitted {
     pub octets: u64,
     /// It went to the mailbox alone, in the place of the recipients.
     pub is_trial: bool,
+    /// The domain of its first recipient outside of the mailbox's own domain.
+    pub outside: Option<Box<str>>,
     /// The server's reply, in which it mostly names the message.
     pub answer: String,
 }
@@ -269,6 +271,8 @@ pub struct Activity {
     pub has_logged_out: bool,
     /// A login was refused because there is no TLS, and there still is none.
     pub tried_in_clear: bool,
+    /// The device has begun a message before any login, where it may log in.
+    pub tried_without_login: bool,
 }
 
 /// The treatment of octets that a side has left behind.

@@ -15,6 +15,6 @@ mod tests;
 pub use document::{Document, NewAccount, NewDevice};
 pub use error::{Error, Kind};
 pub use file::{ConfigurationFile, why_not_writable};
-pub use plan::{Plan, PlannedDevice, account_name};
+pub use plan::{NewPassword, Plan, PlannedDevice, account_name};
 pub use roster::{RosterEntry, RosterError};
 pub use sheet::{Fingerprints, ServerIdentity, Sheet};

@@ -68,14 +68,16 @@ pub struct SubmissionRules {
     pub lf_end_of_data: bool,
 }
 
-/// The lists of one device. Each stands in the place of its account's, and has nothing that the account's does not
-/// allow.
+/// The lists of one device, and its number of recipients. Each list stands in the place of its account's, and has nothing
+/// that the account's does not allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceLists {
     /// The addresses that the device may send as, beside the mailbox's; none leaves that to the account.
     pub senders: Option<Vec<String>>,
     /// The recipients that the device may send to; none leaves that to the account, and an empty list allows all.
     pub recipients: Option<Vec<String>>,
+    /// The most recipients in an hour; none leaves that to the limits of submission.
+    pub recipients_per_hour: Option<u32>,
 }
 
 impl SubmissionRules {
@@ -171,18 +173,27 @@ impl fmt::Debug for Stamps {
     }
 }
 
-/// The right of a mailbox to send to one more recipient, beside this number of the present message.
+/// A bound on recipients that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// That of the mailbox, in a day.
+    Mailbox,
+    /// That of the device, in an hour.
+    Device,
+}
+
+/// The right to send to one more recipient, beside this number of the present message.
 #[derive(Clone)]
-pub struct RecipientQuota(Arc<dyn Fn(u32) -> bool + Send + Sync>);
+pub struct RecipientQuota(Arc<dyn Fn(u32) -> Option<Bound> + Send + Sync>);
 
 impl RecipientQuota {
-    /// Makes a quota. `allows` gets the number of recipients that the present message has already.
-    pub fn new(allows: impl Fn(u32) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(allows))
+    /// Makes a quota. `reached` gets the number of recipients that the present message has already.
+    pub fn new(reached: impl Fn(u32) -> Option<Bound> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(reached))
     }
 
-    /// Returns whether the present message, which has this number of recipients, may have another one.
-    pub fn allows(&self, recipients: u32) -> bool {
+    /// Returns the bound that keeps the present message, which has this number of recipients, from another one.
+    pub fn reached(&self, recipients: u32) -> Option<Bound> {
         (self.0)(recipients)
     }
 }
@@ -190,7 +201,7 @@ impl RecipientQuota {
 impl Default for RecipientQuota {
     /// No quota.
     fn default() -> Self {
-        Self::new(|_| true)
+        Self::new(|_| None)
     }
 }
 

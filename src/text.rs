@@ -51,6 +51,16 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Returns a text as a shell takes it: one word.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// Returns text without the byte order mark that Windows programs put in front of it.
 pub fn without_mark(octets: &[u8]) -> &[u8] {
     octets.strip_prefix(MARK).unwrap_or(octets)

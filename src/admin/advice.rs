@@ -17,8 +17,11 @@ pub(super) fn what_to_do(kind: Kind) -> &'static str {
         Kind::LoginInClear | Kind::SpeaksInClear => {
             "Switch encryption on in the device: its sheet has the port, and SSL/TLS or STARTTLS."
         }
+        Kind::MailWithoutLogin => {
+            "Switch SMTP authentication on in the device, and enter user name and password as its sheet has them. If its menu has neither, tell the administrator the device's address."
+        }
         Kind::NoCommand => {
-            "Compare protocol and port in the device with its sheet: IMAP and POP3 have ports of their own."
+            "Compare protocol and port in the device with its sheet: IMAP, POP3 and SMTP have ports of their own."
         }
         Kind::LeftAfterHandshake => {
             "Import the CA into the device, and enter one of the names in the certificate as its server."
@@ -63,6 +66,9 @@ fn about_a_message(kind: Kind) -> &'static str {
         }
         Kind::MailboxThrottled => {
             "Wait, and send nothing meanwhile. The administrator has to mend the error that came before."
+        }
+        Kind::DeviceQuota => {
+            "Send again in an hour. If nobody has sent so much, tell the administrator at once: somebody else may use the device."
         }
         Kind::SubmissionQuota => {
             "Send again tomorrow, or to fewer recipients. The mailbox has sent to as many as it may in a day."

@@ -16,12 +16,13 @@ use zeroize::Zeroizing;
 
 use super::Admin;
 use super::handler::JSON;
-use crate::config::{Config, Environment, Problem};
+use crate::config::{Config, Environment, Problem, own_domain};
 use crate::device::password;
 use crate::mode::Mode;
 use crate::pool::{self, NotDone};
 use crate::provision::{ConfigurationFile, Document, Error, NewDevice, edits};
 use crate::proxy::{self, ProcessState, Snapshot};
+use crate::text::shell_word;
 use crate::transport::http::server::{Request, Response};
 
 /// The configuration file, for the page, and the way to a reload.
@@ -69,7 +70,7 @@ impl ReloadRequest {
 
 /// A change that somebody asks for.
 enum Change {
-    Add { login: String, mailbox: String, networks: Vec<String>, description: Option<String> },
+    Add { login: String, mailbox: String, networks: Vec<String>, description: Option<String>, without_login: bool },
     Password { login: String },
     Remove { login: String },
 }
@@ -123,6 +124,7 @@ impl Change {
                 mailbox: field("mailbox"),
                 networks: words("networks"),
                 description: Some(field("description")).filter(|text| !text.is_empty()),
+                without_login: !field("without_login").is_empty(),
             },
             "/edit/password" => Self::Password { login },
             "/edit/remove" => Self::Remove { login },
@@ -140,8 +142,11 @@ impl Change {
     fn command(&self) -> String {
         let login = shell_word(self.login());
         match self {
-            Self::Add { mailbox, networks, description, .. } => {
+            Self::Add { mailbox, networks, description, without_login, .. } => {
                 let mut command = format!("packetboat device add {login} --mailbox {}", shell_word(mailbox));
+                if *without_login {
+                    command += &format!(" --without-login --recipient {}", shell_word(&own_domain(mailbox)));
+                }
                 for network in networks {
                     command += &format!(" --network {}", shell_word(network));
                 }
@@ -163,21 +168,35 @@ impl Change {
         }
     }
 
-    fn apply(&self, document: &mut Document, config: &Config, hash: String) -> Result<(), Error> {
+    /// Returns whether the device gets a new password.
+    fn has_password(&self) -> bool {
         match self {
-            Self::Add { login, mailbox, networks, description } => {
+            Self::Add { without_login, .. } => !without_login,
+            Self::Password { .. } => true,
+            Self::Remove { .. } => false,
+        }
+    }
+
+    /// Changes the document. A device without a login may send to its mailbox's own domain, unless the account has a list.
+    fn apply(&self, document: &mut Document, config: &Config, hash: Option<String>) -> Result<(), Error> {
+        match self {
+            Self::Add { login, mailbox, networks, description, without_login } => {
                 let account = edits::account_of_mailbox(document, config, mailbox)?;
+                let known = edits::account_with(config, mailbox).map(|(_, account)| account);
+                let is_bounded = known.is_some_and(|account| !account.submission.recipients.is_empty());
+                let recipients = (*without_login && !is_bounded).then(|| own_domain(mailbox));
+                let alias = edits::alias(config, login, mailbox).filter(|_| !without_login);
                 document.add_device(&NewDevice {
                     login: login.clone(),
-                    aliases: edits::alias(config, login, mailbox).into_iter().collect(),
-                    password: Some(hash),
+                    aliases: alias.into_iter().collect(),
+                    password: hash,
                     account,
                     networks: edits::networks(networks.iter().map(String::as_str))?,
-                    recipients: Vec::new(),
+                    recipients: recipients.into_iter().collect(),
                     description: description.clone(),
                 })
             }
-            Self::Password { login } => document.set_passwords(login, &[hash]),
+            Self::Password { login } => document.set_passwords(login, &Vec::from_iter(hash)),
             Self::Remove { login } => edits::remove_device(document, config, login),
         }
     }
@@ -215,8 +234,8 @@ impl Admin {
             Ok((Ok(password), change)) => {
                 let password = password.as_ref().map(|password| password.as_str());
                 let sheet = format!("packetboat device sheet {}", shell_word(change.login()));
-                let answer =
-                    json!({ "login": change.login(), "done": change.words(), "password": password, "sheet": sheet });
+                let answer = json!({ "login": change.login(), "done": change.words(), "password": password, "sheet": sheet,
+                        "without_login": matches!(change, Change::Add { without_login: true, .. }) });
                 Response::of(200, JSON, answer.to_string())
             }
             Ok((Err(why), _)) => Response::text(409, format!("{why}\n")),
@@ -231,17 +250,15 @@ impl Admin {
         change: &Change,
         caller: oneshot::Sender<()>,
     ) -> Result<Option<Zeroizing<String>>, EditError> {
-        let password = match change {
-            Change::Remove { .. } => None,
-            Change::Add { .. } | Change::Password { .. } => {
-                Some(password::generate(usize::from(password::LENGTH)).map_err(EditError::Password)?)
-            }
+        let password = match change.has_password() {
+            true => Some(password::generate(usize::from(password::LENGTH)).map_err(EditError::Password)?),
+            false => None,
         };
         let hash = match password.clone() {
-            None => String::new(),
+            None => None,
             Some(password) => {
                 let hashed = pool::PASSWORDS.run(move || password::hash(password.as_bytes())).await;
-                hashed.map_err(EditError::NotDone)?.map_err(EditError::Password)?
+                Some(hashed.map_err(EditError::NotDone)?.map_err(EditError::Password)?)
             }
         };
         let serving = self.serving.read().await;
@@ -295,16 +312,6 @@ impl Running {
     }
 }
 
-/// A text as a shell takes it.
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,+".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
-}
-
 /// The longest wait for the file: for a command that changes it too, above all.
 const LONGEST: Duration = Duration::from_secs(50);
 
@@ -319,6 +326,7 @@ mod tests {
             mailbox: "scan@contoso.example".to_owned(),
             networks: vec!["192.168.1.21".to_owned()],
             description: Some("the boss's fax".to_owned()),
+            without_login: false,
         };
         assert_eq!(
             change.command(),

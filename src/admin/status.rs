@@ -121,14 +121,10 @@ impl Admin {
             // Text at once: as values, a full inventory takes five times as much memory.
             let (status, seen) = (status.to_string(), names.devices(&inventory));
             let devices = inventory::to_json(&seen);
-            let ways = json!(ways_in.for_devices(&seen));
+            let ways = ways_in.to_json(&seen);
             let configured = inventory::reports_to_json(&inventory.reports(&seen));
             let others = status.trim_start_matches('{');
-            Response::of(
-                200,
-                JSON,
-                format!("{{\"devices\":{devices},\"configured\":{configured},\"ways_in\":{ways},{others}"),
-            )
+            Response::of(200, JSON, format!("{{\"devices\":{devices},\"configured\":{configured},{ways},{others}"))
         })
         .await
     }

@@ -17,7 +17,7 @@ use super::output::{print, print_error, problems_error};
 use super::setup;
 use crate::config::{Certificate, CertificateSource, Config, Environment};
 use crate::device::password;
-use crate::provision::{ConfigurationFile, Document, Error, Plan, PlannedDevice, RosterEntry, Sheet};
+use crate::provision::{ConfigurationFile, Document, Error, NewPassword, Plan, PlannedDevice, RosterEntry, Sheet};
 use answers::Answers;
 use files::{Pair, SocketUnit};
 
@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// Take the devices from this file: lines of name,mailbox,protocol,address (the address may be left out)
     ///
     /// protocol is imap, pop3 or smtp (a device that sends), or imap+smtp or pop3+smtp for one that does both.
+    ///
+    /// A fifth field, without-login, is for a device that sends and whose menu has no user name. It needs the device's
+    /// private address; every computer at that address can send mail from the mailbox then, to its own domain.
     ///
     /// Without it, the devices are those that packetboat has seen, and each is asked for its name and mailbox.
     #[arg(long, value_name = "FILE")]
@@ -163,7 +166,9 @@ fn write(
     let backup = target.back_up().map_err(failed)?;
     target.replace(&text).map_err(failed)?;
     renew_certificate(file, config)?;
-    let written = Written { file, backup, arguments, devices: sheets.len(), old_sheets };
+    let without_login = plan.devices.iter().map(|device| &device.entry).filter(|entry| entry.sends_without_login);
+    let without_login = without_login.cloned().collect();
+    let written = Written { file, backup, arguments, devices: sheets.len(), old_sheets, without_login };
     print(if arguments.json { written.json() } else { written.text() })
 }
 
@@ -192,6 +197,8 @@ struct Written<'a> {
     devices: usize,
     /// Sheets of devices that are no longer set up.
     old_sheets: Vec<PathBuf>,
+    /// The devices that send without a login.
+    without_login: Vec<RosterEntry>,
 }
 
 impl Written<'_> {
@@ -200,7 +207,18 @@ impl Written<'_> {
         let mut text = String::new();
         let _ =
             writeln!(text, "wrote {config} for {} devices; the file before is {}", self.devices, self.backup.display());
-        let _ = writeln!(text, "wrote {output}: packetboat.ps1, and a sheet for each device, with its password");
+        let _ = writeln!(
+            text,
+            "wrote {output}: packetboat.ps1, and a sheet for each device, with its password if it has one"
+        );
+        for RosterEntry { name, mailbox, network, .. } in &self.without_login {
+            let at = network.map(|network| network.to_string()).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "device \"{name}\" sends without a login: every computer at {} can send mail from {mailbox} then",
+                at.trim_end_matches("/32").trim_end_matches("/128")
+            );
+        }
         if !self.old_sheets.is_empty() {
             let names: Vec<String> = self.old_sheets.iter().map(|path| path.display().to_string()).collect();
             let _ = writeln!(
@@ -227,6 +245,7 @@ impl Written<'_> {
             "sheets": self.arguments.output,
             "devices": self.devices,
             "old_sheets": self.old_sheets,
+            "without_login": self.without_login.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(),
         });
         format!("{value}\n")
     }
@@ -235,9 +254,15 @@ impl Written<'_> {
 /// The devices with new passwords.
 fn with_passwords(answers: &Answers) -> Result<Vec<PlannedDevice>, CommandError> {
     let planned = |(entry, is_ancient): &(RosterEntry, bool)| {
-        let password = password::generate(usize::from(answers.password_length))?;
-        let hash = password::hash(password.as_bytes())?;
-        Ok(PlannedDevice { entry: entry.clone(), password, hash, is_ancient: *is_ancient })
+        let password = match entry.sends_without_login {
+            true => None,
+            false => {
+                let text = password::generate(usize::from(answers.password_length))?;
+                let hash = password::hash(text.as_bytes())?;
+                Some(NewPassword { text, hash })
+            }
+        };
+        Ok(PlannedDevice { entry: entry.clone(), password, is_ancient: *is_ancient })
     };
     let planned: Result<Vec<_>, password::Error> = answers.devices.iter().map(planned).collect();
     planned.map_err(|error| Exit::OsError.because(error))
@@ -261,7 +286,11 @@ fn sheets(config: &Config, plan: &Plan) -> Result<Vec<(String, Sheet)>, CommandE
                 planned.entry.network.map(|network| network.to_string()).unwrap_or_default()
             )));
         }
-        sheets.push((login, sheet.with_password(&planned.password)));
+        let sheet = match &planned.password {
+            Some(password) => sheet.with_password(&password.text),
+            None => sheet,
+        };
+        sheets.push((login, sheet));
     }
     Ok(sheets)
 }

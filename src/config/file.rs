@@ -128,6 +128,7 @@ struct SubmissionSection {
     hold_back: Written<String>,
     connections_per_mailbox: Written<i64>,
     messages_per_minute: Written<i64>,
+    recipients_per_hour_of_device: Written<i64>,
     recipients_per_day: Written<i64>,
     refuse_over_recipients_per_day: Written<bool>,
     recipients: Written<Vec<Spanned<String>>>,
@@ -226,6 +227,7 @@ struct DeviceSection {
     allow_wide_networks: Written<bool>,
     senders: Written<Vec<Spanned<String>>>,
     recipients: Written<Vec<Spanned<String>>>,
+    recipients_per_hour: Written<i64>,
 }
 
 #[derive(Default, Deserialize)]

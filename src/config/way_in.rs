@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Config, Entry, Listener, Logins, Profile};
-use crate::protocol::Security;
+use crate::protocol::{Protocol, Security};
 
 /// The listener that lets one device in with older TLS, and leaves the others as they are.
 pub enum WayIn {
@@ -46,30 +46,59 @@ impl WayIn {
     }
 }
 
-impl NewListener {
-    fn new(config: &Config, listener: &Listener, profile: Profile) -> Option<Self> {
-        let (protocol, profile) = (listener.protocol.key(), profile.name());
-        let is_free = |name: &String| config.listeners.iter().all(|other| other.name != *name);
-        let name = format!("{protocol}-{profile}");
-        let name = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}-{n}"))).find(is_free)?;
+/// The keys of a listener for devices whose TLS only this profile accepts.
+pub struct ProfileListener {
+    protocol: Protocol,
+    profile: Profile,
+}
+
+impl ProfileListener {
+    /// The listener for devices of this protocol.
+    pub fn new(protocol: Protocol, profile: Profile) -> Self {
+        Self { protocol, profile }
+    }
+
+    /// The name that it has, unless another listener has it.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.protocol.key(), self.profile.name())
+    }
+
+    /// The port that it has, unless another listener or program has it.
+    pub fn port(&self) -> u16 {
+        self.protocol.port(Security::Implicit).saturating_add(1000)
+    }
+
+    /// The heading, and the keys that depend on neither devices nor addresses, each a line.
+    pub fn lines(&self, name: &str) -> Vec<String> {
         // Many devices that send know STARTTLS alone.
-        let (entry, encryption) = match listener.protocol.submits() {
-            true => ("auto", "SSL/TLS or STARTTLS"),
-            false => ("implicit", "SSL/TLS"),
-        };
-        let mut lines = vec![
+        let entry = if self.protocol.submits() { "auto" } else { "implicit" };
+        vec![
             "[[listener]]".to_owned(),
             format!("name = \"{name}\""),
-            format!("protocol = \"{protocol}\""),
+            format!("protocol = \"{}\"", self.protocol.key()),
             format!("entry = \"{entry}\""),
-            format!("profile = \"{profile}\""),
-        ];
+            format!("profile = \"{}\"", self.profile.name()),
+        ]
+    }
+
+    /// The encryption to choose in the device.
+    fn encryption(&self) -> &'static str {
+        if self.protocol.submits() { "SSL/TLS or STARTTLS" } else { "SSL/TLS" }
+    }
+}
+
+impl NewListener {
+    fn new(config: &Config, listener: &Listener, profile: Profile) -> Option<Self> {
+        let keys = ProfileListener::new(listener.protocol, profile);
+        let is_free = |name: &String| config.listeners.iter().all(|other| other.name != *name);
+        let name = keys.name();
+        let name = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}-{n}"))).find(is_free)?;
+        let (mut lines, encryption) = (keys.lines(&name), keys.encryption());
         if listener.certificate != DEFAULT {
             lines.push(format!("certificate = \"{}\"", listener.certificate));
         }
-        let first = listener.protocol.port(Security::Implicit).checked_add(1000)?;
         let is_taken = |port: u16| config.listeners.iter().flat_map(|one| &one.listen).any(|at| at.port() == port);
-        let port = (first..).find(|port| !is_taken(*port))?;
+        let port = (keys.port()..).find(|port| !is_taken(*port))?;
         Some(Self { lines, addresses: listener.listen.iter().map(SocketAddr::ip).collect(), port, encryption })
     }
 

@@ -1,5 +1,7 @@
 //! Refusals of a message: by whom, and those that a mail server counts against the whole mailbox of a device.
 
+use super::Kind;
+
 /// The party that refuses a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refuser {
@@ -37,5 +39,29 @@ impl RepeatedError {
             Self::TooManyRecipients => "its messages have too many recipients: send to a distribution list",
             Self::Recipient => "it sends to an address that does not exist: correct it in the device's address book",
         }
+    }
+}
+
+impl Kind {
+    /// Returns whether a message, or one of its recipients, has failed rather than a login or a connection.
+    pub fn is_of_message(self) -> bool {
+        use Kind::{
+            DeviceQuota, MailboxFull, MailboxThrottled, MessageDeferred, MessageRefused, MessageTooBig, MessageTooSlow,
+            OutcomeUnknown, RecipientRefused, SenderRefused, SubmissionQuota,
+        };
+        matches!(
+            self,
+            SenderRefused
+                | RecipientRefused
+                | MessageTooBig
+                | MessageTooSlow
+                | MailboxFull
+                | MailboxThrottled
+                | SubmissionQuota
+                | DeviceQuota
+                | MessageRefused
+                | MessageDeferred
+                | OutcomeUnknown
+        )
     }
 }

@@ -11,6 +11,7 @@ mod record;
 mod report;
 mod saved;
 mod sending;
+mod spans;
 mod visit;
 
 use std::collections::HashMap;

@@ -54,6 +54,11 @@ impl Assessment {
         Self { judgement: Judgement::Unknown, text: "not enough seen yet".to_owned() }
     }
 
+    /// The assessment of a device that has tried to send mail without a login.
+    pub(super) fn without_login() -> Self {
+        Self { judgement: Judgement::Needs, text: "needs packetboat: sends without a login".to_owned() }
+    }
+
     pub(super) fn of(observation: &Observation<'_>) -> Self {
         let needs = |why: &str| Self { judgement: Judgement::Needs, text: format!("needs packetboat: {why}") };
         // It was not refused: it asked what is offered, and left.

@@ -122,6 +122,9 @@ impl SeenDevice {
             }
         }
         self.assessment = Assessment::of(observation);
+        if self.reason == Some(Kind::MailWithoutLogin) && self.logged_in < self.failed {
+            self.sends_without_login();
+        }
         self.profile = needed_profile(observation).map(|profile| profile.name().to_owned());
         if let Some(failure) = observation.refused {
             self.fail(failure, now);
@@ -133,6 +136,16 @@ impl SeenDevice {
         self.failure = Some(failure.to_string().chars().take(LONGEST_FAILURE).collect());
         self.reason = Some(failure.kind);
         self.failed = Some(now);
+        if failure.kind == Kind::MailWithoutLogin {
+            self.sends_without_login();
+        }
+    }
+
+    /// Notes that no other mail server for submission would take the device's mail, however new its TLS is.
+    fn sends_without_login(&mut self) {
+        if self.assessment.judgement != Judgement::Needs {
+            self.assessment = Assessment::without_login();
+        }
     }
 
     /// Returns whether the device was refused or has failed, and nobody has logged in from its address since.

@@ -50,6 +50,7 @@ pub(super) struct MailboxMetrics {
     pub(super) recipients: IntGaugeVec,
     pub(super) recipients_limit: IntGaugeVec,
     pub(super) messages: IntCounterVec,
+    pub(super) outside: IntCounterVec,
 }
 
 /// The metrics of the process as a whole.
@@ -236,6 +237,11 @@ impl AccountMetrics {
 impl MailboxMetrics {
     fn register(to: &Registrar<'_>) -> prometheus::Result<Self> {
         Ok(Self {
+            outside: to.counters(
+                "packetboat_mailbox_first_outside_total",
+                "Devices of an account that have sent outside of the mailbox's own domain for the first time.",
+                &["account"],
+            )?,
             recipients: to.gauges(
                 "packetboat_mailbox_recipients_day",
                 "Recipients that an account's mailbox has sent to in the last 24 hours.",

@@ -56,10 +56,12 @@ impl Metrics {
         self.accounts.mailboxes.recipients_limit.reset();
         let mailboxes: HashMap<&str, u64> = mailboxes.collect();
         remove_others(&self.accounts.mailboxes.messages, &mailboxes);
+        remove_others(&self.accounts.mailboxes.outside, &mailboxes);
         for (account, recipients) in mailboxes {
             let recipients = i64::try_from(recipients).unwrap_or(i64::MAX);
             self.accounts.mailboxes.recipients.with_label_values(&[account]).set(recipients);
             self.accounts.mailboxes.recipients_limit.with_label_values(&[account]).set(limit.into());
+            self.accounts.mailboxes.outside.with_label_values(&[account]);
             for (result, reason) in outcomes() {
                 self.mailbox_messages(account, result, reason);
             }
@@ -76,6 +78,11 @@ impl Metrics {
         if let Some(result) = SubmissionResult::of(failure) {
             self.mailbox_messages(account, result, failure.kind.label()).inc();
         }
+    }
+
+    /// Counts a device of an account that has sent outside of the mailbox's own domain for the first time.
+    pub fn sent_to_other_domain(&self, account: &str) {
+        self.accounts.mailboxes.outside.with_label_values(&[account]).inc();
     }
 
     fn mailbox_messages(&self, account: &str, result: SubmissionResult, reason: &str) -> IntCounter {
@@ -159,7 +166,8 @@ const PASSING: [Kind; 4] = [Kind::MessageDeferred, Kind::MailboxFull, Kind::Mail
 const FINAL: [Kind; 5] =
     [Kind::MessageRefused, Kind::SenderRefused, Kind::MessageTooBig, Kind::RecipientRefused, Kind::SentAhead];
 /// The refusals of packetboat: of an account's rules, or of a device that takes too long.
-const BY_RULES: [Kind; 4] = [Kind::SenderRefused, Kind::MessageRefused, Kind::RecipientRefused, Kind::MessageTooSlow];
+const BY_RULES: [Kind; 5] =
+    [Kind::SenderRefused, Kind::MessageRefused, Kind::RecipientRefused, Kind::MessageTooSlow, Kind::DeviceQuota];
 
 #[cfg(test)]
 mod tests {

@@ -76,6 +76,8 @@ pub(super) enum Request {
     Authenticate(Mechanism, Option<Zeroizing<Vec<u8>>>),
     /// The first part of a login, which the offer does not allow without TLS.
     LoginInClear,
+    /// A command that needs the login before it. The dialect has answered it already.
+    NotLoggedIn,
     /// A login by a SASL mechanism that packetboat does not know.
     UnknownMechanism,
     /// TLS on this connection.

@@ -110,6 +110,10 @@ impl<D: Dialect> Machine<D> {
             Request::StartTls => return self.bad(&tag, Fault::Sequence, "TLS is not offered here", out),
             Request::Login(_) | Request::Authenticate(..) if !self.offer.login_allowed() => (self.in_clear(), None),
             Request::LoginInClear => (self.in_clear(), None),
+            Request::NotLoggedIn => {
+                self.activity.tried_without_login = true;
+                return Ok(None);
+            }
             Request::LoginBySource => return Ok(Some(self.log_in(tag, Credentials::from_source()))),
             Request::Login(credentials) if !credentials.is_sane() => {
                 return self.bad(&tag, Fault::Syntax, NOT_SANE, out);
@@ -279,6 +283,7 @@ impl<D: Dialect> Session for Machine<D> {
                 self.offer.encrypted = true;
                 self.is_first = true;
                 self.activity.tried_in_clear = false;
+                self.activity.tried_without_login = false;
                 self.activity.has_spoken = false;
             }
             (Side::Upstream, State::LoggingIn(_, Some(client))) => client.tls_started(&mut out.upstream),

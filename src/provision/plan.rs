@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use super::roster::RosterEntry;
+use crate::config::{Profile, ProfileListener, own_domain};
 use crate::protocol::{Protocol, Security};
 
 /// The answers, and what follows from them.
@@ -42,12 +43,18 @@ pub struct Plan {
 pub struct PlannedDevice {
     /// The device.
     pub entry: RosterEntry,
-    /// Its password, which stands on its sheet and not in the configuration.
-    pub password: Zeroizing<String>,
-    /// The hash of its password.
-    pub hash: String,
+    /// Its password; none for a device that sends without a login.
+    pub password: Option<NewPassword>,
     /// True if it was seen with SSLv3, 3DES or RC4, and so needs the profile "ancient".
     pub is_ancient: bool,
+}
+
+/// A password that was made for a device.
+pub struct NewPassword {
+    /// The password, which stands on the device's sheet and not in the configuration.
+    pub text: Zeroizing<String>,
+    /// Its hash.
+    pub hash: String,
 }
 
 impl Plan {
@@ -110,12 +117,16 @@ impl Plan {
                 let _ = writeln!(text, "aliases = {}", list(std::slice::from_ref(&entry.mailbox)));
             }
             let account = accounts.get(&entry.mailbox.to_lowercase()).map_or("", String::as_str);
-            let _ = writeln!(
-                text,
-                "account = {}\npasswords = {}",
-                quoted(account),
-                list(std::slice::from_ref(&device.hash))
-            );
+            let _ = writeln!(text, "account = {}", quoted(account));
+            match &device.password {
+                Some(password) => {
+                    let _ = writeln!(text, "passwords = {}", list(std::slice::from_ref(&password.hash)));
+                }
+                None => {
+                    let recipient = own_domain(&entry.mailbox);
+                    let _ = writeln!(text, "send_without_login = true\nrecipients = {}", list(&[recipient]));
+                }
+            }
             if let Some(network) = entry.network {
                 let _ = writeln!(text, "networks = {}", list(&[network.to_string()]));
             }
@@ -126,6 +137,9 @@ impl Plan {
     /// Returns whether the device alone opens its mailbox, and no other device has the address as its name.
     fn may_use_mailbox_as_login(&self, device: &PlannedDevice) -> bool {
         let mailbox = &device.entry.mailbox;
+        if device.password.is_none() {
+            return false;
+        }
         let others = self.devices.iter().filter(|other| other.entry.name != device.entry.name);
         let is_shared = others.into_iter().any(|other| {
             other.entry.mailbox.eq_ignore_ascii_case(mailbox) || other.entry.name.eq_ignore_ascii_case(mailbox)
@@ -146,48 +160,41 @@ impl Plan {
                     self.port(ports[1])
                 );
                 for port in ports {
-                    self.write_listener(text, protocol, port, None);
+                    self.write_listener(text, protocol, port);
                 }
             }
             let ancient: Vec<IpNet> =
                 devices().filter(|device| device.is_ancient).filter_map(|device| device.entry.network).collect();
             if !ancient.is_empty() {
-                let port = ANCIENT + protocol.port(Security::Implicit);
                 text.push_str(
                     "# For devices that know no more than SSLv3, 3DES or RC4, and for their addresses alone.\n",
                 );
-                self.write_listener(text, protocol, port, Some(&ancient));
+                self.write_ancient(text, protocol, &ancient);
             }
         }
     }
 
-    fn write_listener(&self, text: &mut String, protocol: Protocol, registered: u16, ancient: Option<&[IpNet]>) {
+    fn write_listener(&self, text: &mut String, protocol: Protocol, registered: u16) {
         let port = self.port(registered);
-        let addresses =
-            [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
-        let addresses = addresses.map(|address| address.to_string());
         let _ = writeln!(
             text,
             "[[listener]]\nname = \"{}-{port}\"\nprotocol = \"{}\"\nlisten = {}",
             protocol.key(),
             protocol.key(),
-            list(&addresses)
+            every_address(port)
         );
-        if registered == protocol.port(Security::Implicit) || ancient.is_some() {
+        if registered == protocol.port(Security::Implicit) {
             text.push_str("entry = \"implicit\"\n");
         }
-        let networks = match ancient {
-            Some(networks) => {
-                text.push_str("profile = \"ancient\"\n");
-                networks
-            }
-            None => &self.networks,
-        };
-        if !networks.is_empty() {
-            let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
-            let _ = writeln!(text, "allowed_networks = {}", list(&networks));
-        }
-        text.push('\n');
+        write_networks(text, &self.networks);
+    }
+
+    /// Writes the listener for devices whose TLS only the profile "ancient" accepts: the same one as log and page propose.
+    fn write_ancient(&self, text: &mut String, protocol: Protocol, networks: &[IpNet]) {
+        let keys = ancient(protocol);
+        let lines = keys.lines(&keys.name()).join("\n");
+        let _ = writeln!(text, "{lines}\nlisten = {}", every_address(self.port(keys.port())));
+        write_networks(text, networks);
     }
 
     fn port(&self, registered: u16) -> u16 {
@@ -203,7 +210,7 @@ impl Plan {
                 ports.extend([Security::Implicit, Security::StartTls].map(|security| protocol.port(security)));
             }
             if of_protocol().any(|device| device.is_ancient) {
-                ports.push(ANCIENT + protocol.port(Security::Implicit));
+                ports.push(ancient(protocol).port());
             }
         }
         ports
@@ -224,6 +231,25 @@ pub fn account_name(taken: &[String], address: &str) -> String {
     names.find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
+fn ancient(protocol: Protocol) -> ProfileListener {
+    ProfileListener::new(protocol, Profile::Ancient)
+}
+
+/// The addresses of a listener at this port, as the file writes them.
+fn every_address(port: u16) -> String {
+    let addresses = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
+    list(&addresses.map(|address| address.to_string()))
+}
+
+/// Writes the networks of a listener, and ends its section.
+fn write_networks(text: &mut String, networks: &[IpNet]) {
+    if !networks.is_empty() {
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "allowed_networks = {}", list(&networks));
+    }
+    text.push('\n');
+}
+
 fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string()
 }
@@ -232,10 +258,73 @@ fn list(texts: &[String]) -> String {
     toml_edit::Value::Array(texts.iter().map(String::as_str).collect()).to_string()
 }
 
-/// The ports for ancient devices are the registered ones and a thousand.
-const ANCIENT: u16 = 1000;
 const HEAD: &str = "\
 # packetboat's configuration, written by packetboat init. Every key with its default:
 # /usr/share/doc/packetboat/packetboat.toml. Afterwards: packetboat device add|remove|password|sheet|list, and
 # packetboat account add|remove|list. They change this file and keep its comments; so may you, with packetboat check.
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Entry, WayIn};
+    use crate::provision::roster;
+    use std::path::Path;
+
+    const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g";
+
+    /// The configuration for these devices; those whose name begins with `old` have ancient TLS.
+    fn config(devices: &str) -> Config {
+        let planned = |entry: RosterEntry| {
+            let text = Zeroizing::new(String::new());
+            let password = (!entry.sends_without_login).then(|| NewPassword { text, hash: HASH.to_owned() });
+            PlannedDevice { is_ancient: entry.name.starts_with("old"), entry, password }
+        };
+        let plan = Plan {
+            tenant: "contoso.example".to_owned(),
+            client_id: "11111111-2222-3333-4444-555555555555".to_owned(),
+            chain: "/c".to_owned(),
+            key: "/k".to_owned(),
+            identity_keys: Vec::new(),
+            upstream: None,
+            names: Vec::new(),
+            networks: Vec::new(),
+            devices: roster::parse(devices).unwrap().into_iter().map(planned).collect(),
+            ports: BTreeMap::new(),
+            kept: String::new(),
+            has_crlf: false,
+        };
+        let text = plan.text();
+        Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}\n{text}")).config
+    }
+
+    /// The listener for ancient devices is the one that log and page would propose, and they find it.
+    #[test]
+    fn ancient_devices_have_the_listener_of_the_log() {
+        for (protocol, entry) in [
+            ("imap", Entry::Implicit),
+            ("pop3", Entry::Implicit),
+            ("smtp", Entry::Auto),
+            ("imap+smtp", Entry::Implicit),
+        ] {
+            let line = |name: &str, host: u8| format!("{name},a@b.example,{protocol},192.168.1.{host}\n");
+            let config = config(&(line("new", 1) + &line("old", 2)));
+            let ancient: Vec<_> = config.listeners.iter().filter(|one| one.tls.profile == Profile::Ancient).collect();
+            assert_eq!(ancient.len(), protocol.split('+').count(), "{protocol}");
+            assert_eq!(ancient[0].entry, entry, "{protocol}");
+            for listener in config.listeners.iter().filter(|one| one.tls.profile != Profile::Ancient) {
+                let way = WayIn::new(&config, listener, Profile::Ancient);
+                assert!(matches!(way, Some(WayIn::Present(_))), "{}", listener.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_without_a_login_is_known_by_its_address() {
+        let config = config("ups,a@b.example,smtp,192.168.1.40,without-login\nfax,a@b.example,smtp,192.168.1.41\n");
+        let [ups, fax] = &config.devices[..] else { panic!("{:?}", config.devices) };
+        assert!(ups.sends_without_login && ups.passwords.is_empty());
+        assert_eq!(ups.submission.recipients.as_deref(), Some(&["*@b.example".to_owned()][..]));
+        assert!(!fax.sends_without_login && fax.passwords == [HASH] && fax.submission.recipients.is_none());
+    }
+}

@@ -1,11 +1,12 @@
 //! A roster lists the devices to set up, a line each: `name,mailbox,protocol,address`. A device that reads and sends has
-//! one line, with `imap+smtp` or `pop3+smtp`.
+//! one line, with `imap+smtp` or `pop3+smtp`. A fifth field, `without-login`, is for one that sends and has no user name.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::config::Networks;
 use crate::protocol::Protocol;
 
 /// One device to set up.
@@ -19,6 +20,8 @@ pub struct RosterEntry {
     pub protocols: Vec<Protocol>,
     /// The address or network that it comes from; none leaves that to its listener.
     pub network: Option<IpNet>,
+    /// The device sends mail without a login, from its network alone.
+    pub sends_without_login: bool,
 }
 
 /// Why a line of a roster is no device.
@@ -33,7 +36,7 @@ pub struct RosterError {
 /// The fault of a line of a roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RosterFault {
-    /// The line has another number of fields than three or four.
+    /// The line has another number of fields than three to five.
     Fields(usize),
     /// The name is empty, or has characters that no device should have to type.
     Name(String),
@@ -43,6 +46,12 @@ pub enum RosterFault {
     Protocol(String),
     /// The fourth field is neither an address nor a network.
     Address(String),
+    /// The fifth field is not the word for a device without a login.
+    Login(String),
+    /// A device without a login reads mail, which needs one.
+    ReadsWithoutLogin,
+    /// A device without a login has no private address of its own.
+    AddressWithoutLogin,
     /// An earlier line has the same name.
     Twice(String),
 }
@@ -76,9 +85,10 @@ fn entry(line: &str) -> Result<RosterEntry, RosterFault> {
     // A spreadsheet in a language with a decimal comma separates by semicolons.
     let separator = if line.contains(',') { ',' } else { ';' };
     let fields: Vec<&str> = line.split(separator).map(|field| field.trim().trim_matches('"')).collect();
-    let (name, mailbox, protocol, address) = match fields.as_slice() {
-        [name, mailbox, protocol] => (*name, *mailbox, *protocol, ""),
-        [name, mailbox, protocol, address] => (*name, *mailbox, *protocol, *address),
+    let (name, mailbox, protocol, address, login) = match fields.as_slice() {
+        [name, mailbox, protocol] => (*name, *mailbox, *protocol, "", ""),
+        [name, mailbox, protocol, address] => (*name, *mailbox, *protocol, *address, ""),
+        [name, mailbox, protocol, address, login] => (*name, *mailbox, *protocol, *address, *login),
         other => return Err(RosterFault::Fields(other.len())),
     };
     let is_plain = |one: char| one.is_ascii_alphanumeric() || matches!(one, '-' | '_' | '.' | '@');
@@ -94,7 +104,18 @@ fn entry(line: &str) -> Result<RosterEntry, RosterFault> {
     } else {
         Some(network(address).ok_or_else(|| RosterFault::Address(address.to_owned()))?)
     };
-    Ok(RosterEntry { name: name.to_owned(), mailbox: mailbox.to_owned(), protocols, network })
+    let sends_without_login = login.eq_ignore_ascii_case(WITHOUT_LOGIN);
+    if !sends_without_login && !login.is_empty() {
+        return Err(RosterFault::Login(login.to_owned()));
+    }
+    if sends_without_login && protocols != [Protocol::SUBMISSION] {
+        return Err(RosterFault::ReadsWithoutLogin);
+    }
+    let is_private = |network: &IpNet| Networks::private().0.iter().any(|one| one.contains(network));
+    if sends_without_login && !network.as_ref().is_some_and(is_private) {
+        return Err(RosterFault::AddressWithoutLogin);
+    }
+    Ok(RosterEntry { name: name.to_owned(), mailbox: mailbox.to_owned(), protocols, network, sends_without_login })
 }
 
 /// Reads `imap`, `pop3` or `smtp`, or one of the first two with `+smtp`.
@@ -149,6 +170,20 @@ impl fmt::Display for RosterFault {
                 f,
                 "\"{text}\" is neither an address, such as 192.168.1.20, nor a network, such as 192.168.1.0/24"
             ),
+            Self::Login(text) => write!(
+                f,
+                "\"{text}\" is not {WITHOUT_LOGIN}, which the fifth field says of a device that sends without a user \
+                 name; leave the field out for any other"
+            ),
+            Self::ReadsWithoutLogin => write!(
+                f,
+                "{WITHOUT_LOGIN} is for a device that only sends: write smtp as its protocol; reading mail needs a login"
+            ),
+            Self::AddressWithoutLogin => write!(
+                f,
+                "{WITHOUT_LOGIN} needs the device's own private address in the fourth field, such as 192.168.1.20: \
+                 every computer at that address can send mail from the mailbox then"
+            ),
             Self::Twice(name) => write!(f, "an earlier line has the name \"{name}\"; each device needs its own"),
         }
     }
@@ -161,6 +196,9 @@ impl std::error::Error for RosterError {
         Some(&self.fault)
     }
 }
+
+/// The word of a device that sends mail without a login.
+const WITHOUT_LOGIN: &str = "without-login";
 
 #[cfg(test)]
 mod tests {
@@ -220,5 +258,24 @@ mod tests {
             assert!(error.starts_with(words), "{error}");
         }
         assert_eq!(errors.len(), 6);
+    }
+
+    #[test]
+    fn a_device_that_only_sends_may_have_no_login() {
+        let entries =
+            parse("ups,a@b.example,smtp,192.168.1.40,Without-Login\nfax,a@b.example,smtp,10.1.2.3,\n").unwrap();
+        assert_eq!(entries.iter().map(|one| one.sends_without_login).collect::<Vec<_>>(), [true, false]);
+        for (line, words) in [
+            ("a,a@b.example,smtp,192.168.1.40,no-login", "\"no-login\" is not without-login"),
+            ("a,a@b.example,imap,192.168.1.40,without-login", "write smtp as its protocol"),
+            ("a,a@b.example,imap+smtp,192.168.1.40,without-login", "reading mail needs a login"),
+            ("a,a@b.example,smtp,,without-login", "needs the device's own private address"),
+            ("a,a@b.example,smtp,198.51.100.7,without-login", "every computer at that address"),
+            ("a,a@b.example,smtp,0.0.0.0/0,without-login", "needs the device's own private address"),
+            ("a,a@b.example,smtp,192.168.1.40,without-login,x", "has 6 fields"),
+        ] {
+            let errors = parse(line).unwrap_err();
+            assert!(errors[0].to_string().contains(words), "{line}: {}", errors[0]);
+        }
     }
 }

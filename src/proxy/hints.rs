@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{CertificateSource, Config, Listener, Profile, WayIn};
+use crate::config::{CertificateSource, Config, Listener, Profile, WayIn, WithoutLogin};
 use crate::protocol::Protocol;
 use crate::transport::downstream::certificate::Loaded;
 
@@ -15,6 +15,8 @@ pub(super) struct Hints {
     pub(super) certificate: String,
     /// The way in for a device with ancient TLS. None where only this listener's own profile can help.
     pub(super) ancient: Option<AncientHint>,
+    /// The way in for a device that sends mail without a login.
+    pub(super) without_login: WithoutLogin,
 }
 
 /// The listener that lets one device in with ancient TLS, in words.
@@ -25,7 +27,8 @@ impl Hints {
     pub(super) fn new(config: &Config, listener: &Listener, certificate: Option<&Loaded>) -> Self {
         let certificate = certificate.map(|loaded| of_certificate(config, &listener.certificate, &loaded.names()));
         let (protocol, certificate) = (of_protocol(config, listener), certificate.unwrap_or_default());
-        Self { protocol, certificate, ancient: AncientHint::new(config, listener) }
+        let without_login = WithoutLogin::new(config, listener);
+        Self { protocol, certificate, ancient: AncientHint::new(config, listener), without_login }
     }
 }
 

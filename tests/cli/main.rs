@@ -7,6 +7,7 @@ mod check;
 mod credential;
 mod documented_commands;
 mod edit;
+mod init;
 mod interpreter;
 mod owner;
 mod powershell;

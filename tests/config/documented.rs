@@ -67,6 +67,7 @@ fn ranges_are_those_of_the_code() {
         ("limits", "sessions_per_mailbox"),
         ("submission", "connections_per_mailbox"),
         ("submission", "messages_per_minute"),
+        ("submission", "recipients_per_hour_of_device"),
         ("spool", "max_size"),
         ("spool", "max_messages"),
         ("spool", "mailbox_share"),

@@ -1,5 +1,7 @@
 //! These tests prove that the page changes devices in the configuration, only where it may, and whole or not at all.
 
+mod without_login;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;

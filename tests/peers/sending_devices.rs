@@ -1,7 +1,9 @@
 //! These tests prove that a device which sends has a state of its own, and its mailbox a count of recipients: on the
 //! page, in commands, metrics and files, over restarts.
 
+mod hour;
 mod recipients;
+mod trial;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,6 +1,8 @@
 //! These tests prove the advice of the page on a refused stranger: a person pastes what stands there, and the device gets
 //! in; and that a person can forget a stranger.
 
+pub mod without_login;
+
 use std::net::SocketAddr;
 use std::process::Command;
 

@@ -53,7 +53,7 @@ impl Scanner {
         Self::log_in_as(proxy, LOGIN)
     }
 
-    fn log_in_as(proxy: &Proxy, login: &str) -> Self {
+    pub fn log_in_as(proxy: &Proxy, login: &str) -> Self {
         let mut scanner = Self::greeted(proxy);
         let answer = scanner.ask(&format!("AUTH PLAIN {}", base64(&format!("\0{login}\0{PASSWORD}"))));
         assert!(answer.starts_with("235 "), "{answer}");

@@ -25,12 +25,13 @@ function result(parts) {
 async function change(path, fields) {
   result([h("p", "", "Changing…")]);
   try {
-    const { login, done, password, sheet } = await (await post(path, fields, PATIENCE)).json();
+    const { login, done, password, sheet, without_login: without } = await (await post(path, fields, PATIENCE)).json();
     result([
       h("p", "outcome good", `${login}: ${done}.`),
       password && h("p", "", [h("span", "", "Type this password into the device, it is shown once: "), h("code", "code", password)],
         { key: "password" }),
-      password && h("p", "", [h("span", "", "Everything else to type: "), h("code", "", sheet)],
+      without && h("p", "", "It needs no password: switch SMTP authentication off in the device.", { key: "without" }),
+      (password || without) && h("p", "", [h("span", "", "Everything else to type: "), h("code", "", sheet)],
         { key: "sheet" }),
       password && h("button", "action", "Hide the password", { key: "hide", fixed: { type: "button", id: "edit-hide" } }),
     ]);
@@ -41,6 +42,12 @@ async function change(path, fields) {
     return false;
   }
 }
+
+// A device without a login is known by its address.
+at("edit-add").addEventListener("change", ({ currentTarget: form }) => {
+  const { without_login: without, networks } = form.elements;
+  networks.required = without.checked;
+});
 
 at("edit-add").addEventListener("submit", async (event) => {
   event.preventDefault();

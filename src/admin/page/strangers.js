@@ -16,11 +16,13 @@ const toml = (text) => JSON.stringify(text);
 const list = (texts) => `[${texts.map(toml).join(", ")}]`;
 
 // The steps for one device that was seen: each has words, and text to paste. None if there is nothing to paste.
-export function admission(device, { role, configured, logins = [], listeners = [], accounts = [], ways_in: ways = [] }) {
+export function admission(device, status) {
+  const { role, configured, logins = [], listeners = [], accounts = [], ways_in: ways = [] } = status;
   if (role !== "administrator" || !device.attention) return [];
   const listener = listeners.find((one) => one.name === device.listener);
   if (device.reason === "not_allowed" && listener) return byNetwork(device, listener);
   if (device.reason === "handshake" && device.profile) return byListener(device, ways);
+  if (device.reason === "mail_without_login") return bySource(device, status.without_login ?? []);
   const [login] = device.logins;
   const name = login?.toLowerCase();
   const isKnown = logins.includes(name) || configured.some((one) => one.mailbox?.toLowerCase() === name);
@@ -49,6 +51,21 @@ function byListener({ source, profile, listener: refusedBy }, ways) {
   if (!lines) return [{ words: `If it is yours: set the device to ${place}, which takes its TLS.` }];
   return [{ words: `If it is yours: write this line into the section of listener ${listener} in ${FILE}, in the place of its `
     + "allowed_networks.", text: lines }, { words: `Then reload, and set the device to ${place}.`, text: RELOAD }];
+}
+
+const RISK = "Every computer at that address can send mail from the mailbox then.";
+
+// A device that sends mail without a login: packetboat knows the way in, and the log proposes the same one.
+function bySource({ source, listener: refusedBy }, ways) {
+  const way = ways.find((one) => one.source === source && one.refused_by === refusedBy);
+  if (!way) return [];
+  const { commands, lines } = way;
+  if (lines) {
+    return [{ words: `If it is device ${lines.device}, and its menu has no user name for sending: write these lines into the `
+      + `section of that device in ${FILE}. ${RISK}`, text: lines.text }, { words: "Then reload.", text: RELOAD }];
+  }
+  return commands.map(({ mailbox, text }) => ({
+    words: `If it is yours, its menu has no user name, and it is to send from ${mailbox}: run this command. ${RISK}`, text }));
 }
 
 function byDevice(login, source, accounts) {

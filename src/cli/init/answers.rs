@@ -10,8 +10,9 @@ use crate::cli::ConfigFile;
 use crate::cli::edit;
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::print;
-use crate::config::Version;
+use crate::config::{Profile, Version};
 use crate::device::password;
+use crate::failure::Kind;
 use crate::inventory::{self, SeenDevice};
 use crate::provision::RosterEntry;
 use crate::provision::roster;
@@ -190,13 +191,25 @@ fn ask_for_device(
         let known = device.logins.first().filter(|login| !login.contains('@') && !is_taken(login)).cloned();
         let proposed = known.unwrap_or_else(|| format!("device{}", others.len() + 1));
         let name = terminal.ask("  Name (the device's user name)", Some(&proposed), "--devices")?;
-        let line = format!("{name},{mailbox},{},{}", device.protocol.key(), device.source);
+        let without_login = match device.reason {
+            Some(Kind::MailWithoutLogin) if has_no_login(terminal)? => ",without-login",
+            _ => "",
+        };
+        let line = format!("{name},{mailbox},{},{}{without_login}", device.protocol.key(), device.source);
         match roster::parse(&line) {
             Ok(_) if is_taken(&name) => print(format_args!("  another device has the name \"{name}\"\n"))?,
             Ok(parsed) => return Ok(parsed.into_iter().next()),
             Err(errors) => errors.iter().try_for_each(|error| print(format_args!("  {}\n", error.fault)))?,
         }
     }
+}
+
+/// Asks whether a device that has tried to send without a login is to do so.
+fn has_no_login(terminal: &Terminal) -> Result<bool, CommandError> {
+    let question = "  It sends without a login. Let it: every computer at its address can send from the mailbox then; or \
+                    has its menu a user name (yes: let it, no: it gets a password)";
+    let answer = terminal.ask(question, Some("no"), "--devices")?;
+    Ok(answer.eq_ignore_ascii_case("yes") || answer.eq_ignore_ascii_case("y"))
 }
 
 /// This computer's names, as the certificate has them without `names`.
@@ -214,7 +227,9 @@ fn is_of(device: &SeenDevice, entry: &RosterEntry) -> bool {
 fn is_ancient(device: &SeenDevice) -> bool {
     let has_old_cipher =
         device.cipher.as_deref().is_some_and(|cipher| OLD_CIPHERS.iter().any(|old| cipher.contains(old)));
-    device.version == Some(Version::Ssl3) || has_old_cipher
+    // A device that was refused has agreed on nothing; its offer says what it needs.
+    let needs_it = device.profile.as_deref() == Some(Profile::Ancient.name());
+    needs_it || device.version == Some(Version::Ssl3) || has_old_cipher
 }
 
 fn networks(given: &[String]) -> Result<Vec<IpNet>, CommandError> {
@@ -232,3 +247,30 @@ fn networks(given: &[String]) -> Result<Vec<IpNet>, CommandError> {
 const PRIVATE_NETWORKS: &str = "all private networks";
 /// Parts of the names of suites that only the profile "ancient" has.
 const OLD_CIPHERS: [&str; 2] = ["RC4", "DES-CBC3"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device that was refused for its TLS has agreed on no suite, and is ancient all the same.
+    #[test]
+    fn ancient_devices_are_known_by_what_they_have_or_need() {
+        let seen = |keys: &str| {
+            let json = format!(
+                "{{\"devices\":[{{\"source\":\"192.168.1.33\",\"protocol\":\"SMTP\",\"listener\":\"smtp\",\"logins\":[],\
+                 \"sessions\":1,\"failures\":0,\"first_seen\":1,\"last_seen\":1,\
+                 \"verdict\":{{\"kind\":\"needs\",\"text\":\"x\"}}{keys}}}]}}"
+            );
+            inventory::read(json.as_bytes()).unwrap_or_else(|error| panic!("{error}: {json}")).remove(0)
+        };
+        for (keys, is) in [
+            ("", false),
+            (",\"cipher\":\"AES128-SHA\"", false),
+            (",\"cipher\":\"DES-CBC3-SHA\"", true),
+            (",\"profile\":\"ancient\"", true),
+            (",\"profile\":\"legacy\"", false),
+        ] {
+            assert_eq!(is_ancient(&seen(keys)), is, "{keys}");
+        }
+    }
+}

@@ -1,11 +1,12 @@
 //! The recipients that each mailbox has sent to in the last 24 hours: a mail server has a bound on them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::spans::Spans;
 use super::{Activities, now};
 
 /// The counts by mailbox, in lower case. Mailboxes of accounts alone are counted, so that their number is bounded.
@@ -19,17 +20,8 @@ pub(super) struct SavedMailbox {
     day: Day,
 }
 
-/// The counts of the last spans with messages, the oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-struct Day(VecDeque<Span>);
-
-/// The recipients of ten minutes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-struct Span {
-    /// The number of the span, counted from 1970.
-    span: u64,
-    recipients: u64,
-}
+/// The recipients of 24 hours, counted by ten minutes.
+type Day = Spans<600, 144>;
 
 impl Activities {
     /// Counts the recipients of a message that the mail server has accepted from a mailbox.
@@ -68,41 +60,13 @@ impl Mailboxes {
     }
 }
 
-impl Day {
-    /// A clock that was set back drops the spans that have not come yet.
-    fn add(&mut self, recipients: u64, now: u64) {
-        let present = now / SPAN;
-        self.0.retain(|one| one.is_of_day(present));
-        match self.0.back_mut().filter(|last| last.span == present) {
-            Some(last) => last.recipients = last.recipients.saturating_add(recipients),
-            None => self.0.push_back(Span { span: present, recipients }),
-        }
-    }
-
-    fn recipients(&self, now: u64) -> u64 {
-        let of_day = self.0.iter().filter(|one| one.is_of_day(now / SPAN));
-        of_day.fold(0, |sum: u64, one| sum.saturating_add(one.recipients))
-    }
-}
-
-impl Span {
-    /// A day ago a span may have been half over: it counts, so that the sum is never too small.
-    fn is_of_day(self, present: u64) -> bool {
-        self.span <= present && present - self.span <= OF_DAY
-    }
-}
-
-/// In seconds.
-const SPAN: u64 = 10 * 60;
-/// The number of spans of a day.
-const OF_DAY: u64 = 24 * 6;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const START: u64 = 1_800_000_000;
     const HOUR: u64 = 3600;
+    const SPAN: u64 = 600;
 
     #[test]
     fn recipients_count_for_24_hours() {
@@ -116,7 +80,7 @@ mod tests {
         assert_eq!(mailboxes.recipients("scans@contoso.example", last + SPAN), 240);
         assert_eq!(mailboxes.recipients("scans@contoso.example", last + 25 * HOUR), 0);
         assert_eq!(mailboxes.recipients("nobody@contoso.example", last), 0);
-        assert!(mailboxes.0.lock().values().all(|day| day.0.len() <= 25));
+        assert!(mailboxes.0.lock().values().all(|day| day.len() <= 25));
     }
 
     #[test]

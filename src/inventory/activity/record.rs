@@ -113,7 +113,7 @@ impl Record {
     }
 
     pub(super) fn sent(&mut self, recipients: u64, octets: u64, now: u64) {
-        self.sending.sent(now);
+        self.sending.sent(recipients, now);
         self.hours.add_sent(recipients, octets, now);
     }
 
@@ -124,6 +124,10 @@ impl Record {
             self.hours.add_refused(now);
         }
         self.note(failure, now);
+    }
+
+    pub(super) fn sending_mut(&mut self) -> &mut Sending {
+        &mut self.sending
     }
 
     pub(super) fn left_without_message(&mut self) {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hours::Hour;
 use super::shorten;
+use super::spans::Spans;
 use crate::failure::{Failure, Kind};
 use crate::inventory::serde_names::kind_label;
 
@@ -26,6 +27,12 @@ pub(super) struct Sending {
     failing_since: Option<u64>,
     /// The first refusal since the last accepted message.
     refused_since: Option<u64>,
+    /// The recipients of the last hour.
+    hour: Spans<300, 12>,
+    /// The time at which the log has said that the device has sent to as many recipients as it may, and that number.
+    told: Option<(u64, u32)>,
+    /// The device has sent to another domain than its mailbox's.
+    has_sent_outside: bool,
 }
 
 /// The sending side of a device, for people. Times are in seconds since 1970.
@@ -91,10 +98,36 @@ impl Sending {
         self.failing_since = self.failing_since.or(Some(now));
     }
 
-    pub(super) fn sent(&mut self, now: u64) {
+    pub(super) fn sent(&mut self, recipients: u64, now: u64) {
+        self.count(recipients, now);
         self.last_sent = Some(now);
         self.refused_since = None;
         self.idle_sessions = 0;
+    }
+
+    /// Counts the recipients of a message that was accepted, or is kept here.
+    pub(super) fn count(&mut self, recipients: u64, now: u64) {
+        self.hour.add(recipients, now);
+    }
+
+    /// The recipients of the last hour.
+    pub(super) fn recipients_of_hour(&self, now: u64) -> u64 {
+        self.hour.recipients(now)
+    }
+
+    /// Notes that the device has sent to this number of recipients in an hour, and may send to no more. Returns whether
+    /// that is news of this hour.
+    pub(super) fn over_quota(&mut self, most: u32, now: u64) -> bool {
+        let is_known = self.told.is_some_and(|(at, number)| number == most && at <= now && now - at < HOUR);
+        if !is_known {
+            self.told = Some((now, most));
+        }
+        !is_known
+    }
+
+    /// Notes that the device has sent to another domain than its mailbox's. Returns whether that is news.
+    pub(super) fn sent_to_other_domain(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_sent_outside, true)
     }
 
     /// Notes that a message, or one of its recipients, was refused.
@@ -184,6 +217,8 @@ pub(super) fn is_given_up(failed: Option<u64>, patience: u64, other_login: Optio
 
 /// The number of sessions without a message after which a device counts as one that sends nothing.
 const MOST_IDLE: u64 = 3;
+/// An hour in seconds.
+const HOUR: u64 = 60 * 60;
 /// A day in seconds.
 const DAY: u64 = 24 * 60 * 60;
 /// A week in seconds.
@@ -216,7 +251,7 @@ mod tests {
         }
         sending.logged_in(START + 40);
         assert_eq!(state(&sending).0, SendingState::Refused, "a login alone mends nothing");
-        sending.sent(START + 50);
+        sending.sent(1, START + 50);
         assert_eq!(state(&sending), (SendingState::Sends, None));
         let report = sending.report(None, &Hour::default()).unwrap();
         assert_eq!((report.last_sent, report.reason), (Some(START + 50), Some(Kind::RecipientRefused)));
@@ -226,14 +261,14 @@ mod tests {
     fn a_device_that_only_logs_in_sends_nothing() {
         let mut sending = Sending::default();
         sending.logged_in(START);
-        sending.sent(START);
+        sending.sent(1, START);
         // One session without a message is a test of the settings.
         for session in 1..=MOST_IDLE {
             assert_eq!(state(&sending).0, SendingState::Sends, "{session}");
             sending.left_without_message();
         }
         assert_eq!(state(&sending).0, SendingState::Nothing);
-        sending.sent(START + 1);
+        sending.sent(1, START + 1);
         assert_eq!(state(&sending).0, SendingState::Sends);
     }
 

@@ -48,6 +48,11 @@ impl Activities {
         Some(Visit { entry, protocol, number, has_message: false, changed: Arc::clone(&self.changed) })
     }
 
+    /// The number of recipients that a device has sent to in the last hour. The oldest five minutes count as a whole.
+    pub fn recipients_of_device(&self, login: &str) -> u64 {
+        self.find(login).map_or(0, |entry| entry.record.lock().sending_mut().recipients_of_hour(now()))
+    }
+
     /// Notes a login that failed. A claimed name counts for a device only from the address that it comes from itself,
     /// or before its first login: strangers who guess say nothing about it.
     pub fn login_failed(&self, login: &str, at: VisitAt, failure: &Failure, proof: Proof) {
@@ -71,6 +76,29 @@ impl Visit {
         self.has_message = true;
         self.entry.record.lock().sent(recipients.into(), octets, now());
         self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts the recipients of a message that is kept here, and sent later.
+    pub fn kept(&mut self, recipients: u32) {
+        self.has_message = true;
+        self.entry.record.lock().sending_mut().count(recipients.into(), now());
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the device has sent to this number of recipients in an hour, and may send to no more. Returns whether
+    /// that is news of this hour.
+    pub fn over_quota(&self, most: u32) -> bool {
+        self.changed.store(true, Ordering::Relaxed);
+        self.entry.record.lock().sending_mut().over_quota(most, now())
+    }
+
+    /// Notes that the device has sent to another domain than its mailbox's. Returns whether that is news.
+    pub fn sent_to_other_domain(&self) -> bool {
+        let is_news = self.entry.record.lock().sending_mut().sent_to_other_domain();
+        if is_news {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        is_news
     }
 
     /// Notes that a message, or one of its recipients, was refused.

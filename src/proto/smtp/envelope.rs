@@ -6,6 +6,7 @@ use super::path::{Address, Mail, Recipient};
 use super::rules::SessionRules;
 use super::sender::{SENDER_REFUSED, SenderRules};
 use crate::failure::{Failure, Kind, Refuser};
+use crate::submission::Bound;
 
 /// A command that goes no further.
 pub(super) struct Stopped {
@@ -112,10 +113,8 @@ pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, taken: u32, out: &mut
     if rules.delivered_to.is_some() && taken > 0 {
         return Err("250 2.1.5 recipient OK".into());
     }
-    if !rules.quota.allows(taken) {
-        let detail = "submission.recipients_per_day is reached, and submission.refuse_over_recipients_per_day is true; give \
-                      devices that send much a mailbox of their own";
-        return Err(Stopped { reply: OVER_QUOTA, failure: Some(Failure::new(Kind::SubmissionQuota, detail)) });
+    if let Some(stopped) = rules.quota.reached(taken).map(over_quota) {
+        return Err(stopped);
     }
     out.extend_from_slice(b"RCPT TO:");
     out.extend_from_slice(rules.delivered_to.as_ref().unwrap_or(&address).path().as_bytes());
@@ -123,5 +122,40 @@ pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, taken: u32, out: &mut
     Ok(())
 }
 
-/// The reply to a recipient over the mailbox's quota (RFC 5321 §4.2.3: 452 passes by itself).
-const OVER_QUOTA: &str = "452 4.5.3 the mailbox has sent to as many recipients as it may in 24 hours, try again later";
+/// Stops a message of a device that may send to no recipient any more.
+///
+/// # Errors
+/// The reply to MAIL (RFC 5321 §4.2.3: 450 passes by itself).
+pub(super) fn check_device(rules: &SessionRules) -> Result<(), Stopped> {
+    let is_reached = rules.quota.reached(0) == Some(Bound::Device);
+    let failure = || Failure { message_refused_by: Some(Refuser::Rules), ..Failure::new(Kind::DeviceQuota, PER_HOUR) };
+    if is_reached { Err(Stopped { reply: DEVICE_OVER_QUOTA, failure: Some(failure()) }) } else { Ok(()) }
+}
+
+/// Returns how a recipient over a bound is refused.
+fn over_quota(bound: Bound) -> Stopped {
+    let (reply, failure) = match bound {
+        Bound::Mailbox => (
+            MAILBOX_RECIPIENT,
+            Failure::new(
+                Kind::SubmissionQuota,
+                "submission.recipients_per_day is reached, and submission.refuse_over_recipients_per_day is true; give \
+                 devices that send much a mailbox of their own",
+            ),
+        ),
+        Bound::Device => (DEVICE_RECIPIENT, Failure::new(Kind::DeviceQuota, PER_HOUR)),
+    };
+    Stopped { reply, failure: Some(failure) }
+}
+
+/// The replies to a recipient over a bound (RFC 5321 §4.2.3: 452 passes by itself).
+const MAILBOX_RECIPIENT: &str =
+    "452 4.5.3 the mailbox has sent to as many recipients as it may in 24 hours, try again later";
+const DEVICE_RECIPIENT: &str =
+    "452 4.5.3 this device has sent to as many recipients as it may in an hour, try again later";
+/// The keys of the bound of a device.
+const PER_HOUR: &str =
+    "submission.recipients_per_hour_of_device says how many, unless the device's section has recipients_per_hour";
+/// The reply to MAIL of a device that is over its bound.
+const DEVICE_OVER_QUOTA: &str =
+    "450 4.7.1 this device has sent to as many recipients as it may in an hour, try again later";

@@ -27,7 +27,11 @@ pub(super) fn request(command: Command<'_>, offer: &Offer, out: &mut Vec<u8>) ->
         // The device has no login to be reminded of.
         Command::Rcpt(_) | Command::Data if offer.by_source => MAIL_FIRST,
         Command::Unknown => return Request::Bad("command not recognized"),
-        Command::Mail(_) | Command::Rcpt(_) | Command::Data => LOG_IN,
+        Command::Mail(_) => {
+            reply::line(LOG_IN, out);
+            return Request::NotLoggedIn;
+        }
+        Command::Rcpt(_) | Command::Data => LOG_IN,
         Command::Bdat => {
             // A chunk of a message follows, which must not be read as commands.
             reply::line(NOT_OFFERED, out);

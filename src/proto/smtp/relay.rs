@@ -51,6 +51,8 @@ pub(in crate::proto) struct Relay {
     sent_to: u32,
     /// The number of messages that have come to their end.
     messages: u32,
+    /// The domain of its first recipient outside of the mailbox's own domain.
+    outside: Option<Box<str>>,
     unknown_commands: u32,
 }
 
@@ -137,6 +139,7 @@ impl Relay {
             octets: 0,
             sent_to: 0,
             messages: 0,
+            outside: None,
             unknown_commands: 0,
         }
     }

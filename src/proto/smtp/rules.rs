@@ -42,4 +42,9 @@ impl SessionRules {
         let stamps = stamps.clone();
         Some(Self { recipients, content, stamps, quota, delivered_to, hold_back, can_reconnect: true })
     }
+
+    /// The domain of the mailbox. None where logins are passed through.
+    pub(super) fn own_domain(&self) -> Option<&str> {
+        self.content.sender.as_ref().and_then(|sender| sender.mailbox.domain())
+    }
 }

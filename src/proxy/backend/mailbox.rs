@@ -41,6 +41,10 @@ pub(in crate::proxy) struct Mailbox {
     history: Arc<Mutex<History>>,
     submission: Arc<SubmissionTerms>,
     errors: Arc<RepeatedErrors>,
+    /// Knows the recipients of each device in the last hour.
+    inventory: Option<Arc<Inventory>>,
+    /// The most recipients of a device in an hour, unless its section has a number of its own.
+    recipients_per_hour: u32,
 }
 
 /// The outcome of the mailbox's logins so far.
@@ -124,6 +128,8 @@ impl Mailboxes {
                     history: Arc::clone(history),
                     submission: Arc::new(submission),
                     errors,
+                    inventory: inventory.cloned(),
+                    recipients_per_hour: config.limits.submission.recipients_per_hour_of_device,
                 }))
             });
             mailboxes.insert(name.clone(), by_protocol);

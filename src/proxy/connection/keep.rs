@@ -18,6 +18,7 @@ use crate::spool::{Answer, Envelope, Outcome};
 impl<N: Network> Connection<'_, '_, N> {
     /// Makes ready to keep a message whose content comes next.
     pub(super) fn message_begins(&mut self, message: &MessageEnvelope) {
+        self.record.message_begins(message);
         let spool = self.service.spool.as_ref();
         let writer = spool.and_then(|spool| spool.begin(self.envelope(message)?));
         self.driver.message_begun(writer);
@@ -63,7 +64,9 @@ impl<N: Network> Connection<'_, '_, N> {
             Some(writer) => writer.commit(outcome).await.is_ok(),
             None => false,
         };
-        if !is_kept {
+        if is_kept {
+            self.record.message_kept();
+        } else {
             self.record.noticed(&Failure::new(kind, format!("the message could not be kept; {why}")));
         }
         self.driver.message_kept(is_kept);
@@ -83,6 +86,7 @@ impl<N: Network> Connection<'_, '_, N> {
         let not_taken = || Outcome::ServerLost("the mail server did not take the whole message in time".to_owned());
         // Where it cannot be kept, the device waits on.
         let Ok(kept) = writer.commit(if is_sent { Outcome::Slow } else { not_taken() }).await else { return };
+        self.record.message_kept();
         self.driver.take_message_ended();
         if !is_sent {
             // The end of the message never leaves.

@@ -8,6 +8,7 @@
 //! | sent an alert that refuses the certificate | any | | the same, as a fact |
 //! | sent nothing, and left or ran out of time | from the start, or none | for long | [`Kind::NoCommand`] |
 //! | sent commands, and left | none | | [`Kind::SpeaksInClear`], where no login is offered without TLS |
+//! | began a message without a login, and left | any, or none | | [`Kind::MailWithoutLogin`], unless a login has failed |
 //!
 //! Health checks are no mistakes: a check by TCP sends nothing in clear and leaves at once; a balancer that speaks for
 //! itself is exempt, and so is a device that has logged in within the last hour.
@@ -32,7 +33,10 @@ impl<N: Network> Connection<'_, '_, N> {
             return None;
         }
         let has_tls = self.record.device_tls.is_some();
-        let failure = if !activity.has_spoken && phase == Phase::NotAuthenticated {
+        let failure = if activity.tried_without_login && !self.record.has_failed_login() {
+            let detail = self.service.hints.without_login.advice(self.record.source.ip());
+            Some(Failure::new(Kind::MailWithoutLogin, detail))
+        } else if !activity.has_spoken && phase == Phase::NotAuthenticated {
             self.silent(departure, has_tls, activity.commands > 0)
         } else {
             let asked = activity.commands > u64::from(activity.has_logged_out);

@@ -35,6 +35,8 @@ pub(in crate::proxy) struct SessionRecord<'a> {
     pub(in crate::proxy) fetched: u64,
     /// Messages that the device has submitted.
     sent: SentMessages,
+    /// The recipients of the message that is about to be kept, and the first of their domains that is not the mailbox's.
+    begun: (u32, Option<Box<str>>),
     /// Octets from the device to the server, and back.
     pub(in crate::proxy) passed: (u64, u64),
     /// The number of the server's notices.
@@ -87,6 +89,7 @@ impl<'a> SessionRecord<'a> {
             commands: 0,
             fetched: 0,
             sent: SentMessages::default(),
+            begun: (0, None),
             passed: (0, 0),
             started: Instant::now(),
             tried: None,
@@ -190,6 +193,11 @@ impl<'a> SessionRecord<'a> {
         self.telemetry.inventory.activities().login_failed(name, self.at(), failure, proof);
     }
 
+    /// Returns whether a login of this connection has failed.
+    pub(in crate::proxy) fn has_failed_login(&self) -> bool {
+        self.has_failed_login
+    }
+
     /// Returns whether an observing listener has seen enough logins of this connection.
     pub(in crate::proxy) fn has_observed_enough(&self) -> bool {
         self.observed >= OBSERVED
@@ -282,9 +290,13 @@ impl SessionRecord<'_> {
             }
             // A handshake that failed was counted when it did.
             Ending::Failed(failure) if failure.kind.level() == Level::Warn && !is_of_handshake(failure.kind) => {
-                if failure.kind == Kind::NoCommand && self.presence.is_none() {
+                match failure.kind {
                     // Nobody knows whether it has TLS.
-                    self.observed(&self.telemetry.observation(self.source.ip()));
+                    Kind::NoCommand if self.presence.is_none() => {
+                        self.observed(&self.telemetry.observation(self.source.ip()));
+                    }
+                    Kind::MailWithoutLogin => self.observed_in_clear(None),
+                    _ => {}
                 }
                 if let Some(presence) = &self.presence {
                     presence.failed(failure);

@@ -52,6 +52,12 @@ impl Pseudonyms {
     /// known by its `@`. A login may be any word, so it is replaced only where a message names a device. No message
     /// repeats a login that a stranger sends.
     pub(super) fn apply(&self, text: &mut String, addresses: &[String]) {
+        // Advice makes a device's name of its address.
+        for (address, dashed) in addresses.iter().map(|address| (address, address.replace(['.', ':'], "-"))) {
+            if let Some(hidden) = replaced(text, &dashed, &self.of(address), |before| before.ends_with(MADE)) {
+                *text = hidden;
+            }
+        }
         let addresses = addresses.iter().map(|address| (address, true));
         let known = self.known.iter().map(|name| (name, name.contains('@') || name.parse::<IpAddr>().is_ok()));
         for (value, is_anywhere) in addresses.chain(known).filter(|(value, _)| value.len() > 1) {
@@ -92,8 +98,11 @@ fn replaced(text: &str, value: &str, by: &str, is_meant: impl Fn(&str) -> bool) 
     (done > 0).then(|| hidden + text.get(done..).unwrap_or_default())
 }
 
-/// The two ways in which a message names a device of the configuration: as its key, or in quotation marks.
-const DEVICE: [&str; 2] = ["device.", "device \""];
+/// The ways in which a message names a device of the configuration: as its key, in quotation marks, or in a command.
+const DEVICE: [&str; 6] =
+    ["device.", "device \"", "device password ", "device password '", "device remove ", "device remove '"];
+/// The beginning of a name that is made of an address.
+const MADE: &str = "device add sender-";
 
 #[cfg(test)]
 mod tests {
@@ -126,6 +135,22 @@ mod tests {
             }
         }
         assert!(found > 5, "{found}");
+    }
+
+    /// Commands of advice name devices, and addresses of strangers.
+    #[test]
+    fn commands_name_nobody() {
+        let text = "[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:1143\"]\nobserve = true\n";
+        let config = Config::parse(text, Path::new("x")).unwrap().config;
+        let mut pseudonyms = Pseudonyms::new(KeyedHash::new().ok().map(Arc::new), &config);
+        pseudonyms.known = vec!["fax 2".to_owned(), "copier".to_owned()];
+        let (one, fax, copier) = (pseudonyms.of("192.0.2.7"), pseudonyms.of("fax 2"), pseudonyms.of("copier"));
+        let mut line = "packetboat device add sender-192-0-2-7 --network 192.0.2.7".to_owned();
+        pseudonyms.apply(&mut line, &["192.0.2.7".to_owned()]);
+        assert_eq!(line, format!("packetboat device add sender-{one} --network {one}"));
+        let mut line = "packetboat device password 'fax 2', packetboat device remove copier, a copier".to_owned();
+        pseudonyms.apply(&mut line, &[]);
+        assert_eq!(line, format!("packetboat device password '{fax}', packetboat device remove {copier}, a copier"));
     }
 
     /// Advice about a list of networks repeats it, and some of them are one device each.

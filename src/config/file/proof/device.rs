@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::account::only;
+use super::limits::MOST_RECIPIENTS_PER_HOUR;
 use super::{Names, Proof};
 use crate::config::file::{DeviceSection, Written};
 use crate::config::{Account, Device, Networks, normalize};
@@ -142,6 +143,7 @@ impl Proof<'_> {
     fn lists(&mut self, raw: &mut DeviceSection, account: &str, accounts: &Accounts<'_>) -> DeviceLists {
         const SENDERS: &str = "device.senders";
         const RECIPIENTS: &str = "device.recipients";
+        const PER_HOUR: &str = "device.recipients_per_hour";
         let spans = [&raw.senders, &raw.recipients].map(|written| written.as_ref().map(Spanned::span));
         let [senders_span, recipients_span] = spans;
         let senders = raw.senders.take().map(|written| self.address_list(SENDERS, Some(written)));
@@ -180,7 +182,10 @@ impl Proof<'_> {
                 self.problem(recipients_span, RECIPIENTS, &message);
             }
         }
-        DeviceLists { senders, recipients }
+        let range = 1..=MOST_RECIPIENTS_PER_HOUR;
+        let per_hour = raw.recipients_per_hour.take();
+        let recipients_per_hour = per_hour.map(|number| self.number(PER_HOUR, Some(number), range, 1));
+        DeviceLists { senders, recipients, recipients_per_hour }
     }
 
     /// Checks a device that sends without a login: every computer at its addresses can send, and so they are few and

@@ -78,6 +78,12 @@ impl Proof<'_> {
                 3,
             ),
             messages_per_minute: self.number("submission.messages_per_minute", raw.messages_per_minute, 1..=10_000, 30),
+            recipients_per_hour_of_device: self.number(
+                "submission.recipients_per_hour_of_device",
+                raw.recipients_per_hour_of_device,
+                1..=MOST_RECIPIENTS_PER_HOUR,
+                300,
+            ),
             recipients_per_day: self.number(
                 "submission.recipients_per_day",
                 raw.recipients_per_day,
@@ -91,3 +97,6 @@ impl Proof<'_> {
         }
     }
 }
+
+/// The largest number of recipients in an hour that the file may give a device.
+pub(super) const MOST_RECIPIENTS_PER_HOUR: i64 = 1_000_000;

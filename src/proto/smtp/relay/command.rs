@@ -83,6 +83,7 @@ impl Relay {
         if self.rules.hold_back.holds() {
             return Err("450 4.7.1 held back after repeated refusals, try again later".into());
         }
+        envelope::check_device(&self.rules)?;
         let largest = self.offer.submission.max_message_size;
         envelope::mail(arguments, &self.rules, self.server, largest, upstream)?;
         self.begin(arguments);

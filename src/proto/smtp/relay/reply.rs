@@ -84,10 +84,10 @@ impl Relay {
         self.transaction.as_ref().map(|transaction| transaction.without_recipients())
     }
 
-    fn submitted(&self, line: &[u8]) -> Action {
-        let (recipients, octets) = (self.sent_to, self.octets);
+    fn submitted(&mut self, line: &[u8]) -> Action {
+        let (recipients, octets, outside) = (self.sent_to, self.octets, self.outside.take());
         let is_trial = self.rules.delivered_to.is_some();
-        Action::Submitted(Submitted { recipients, octets, is_trial, answer: excerpt(line) })
+        Action::Submitted(Submitted { recipients, octets, is_trial, outside, answer: excerpt(line) })
     }
 
     /// Keeps a line of a reply until its last one is there. Those beyond a bound are left out.
@@ -162,7 +162,10 @@ impl Relay {
             Pending::Message => {
                 self.is_kept = false;
                 self.messages = self.messages.wrapping_add(1);
-                self.sent_to = self.transaction.take().map_or(0, |transaction| transaction.recipients());
+                let transaction = self.transaction.take();
+                self.sent_to = transaction.as_ref().map_or(0, |transaction| transaction.recipients());
+                let own = self.rules.own_domain();
+                self.outside = transaction.zip(own).and_then(|(transaction, own)| transaction.other_domain(own));
                 return Ok((!reply.is_positive()).then(|| refusal::of(Refused::Message, reply)));
             }
             Pending::Data { .. } if reply.code == 354 => {

@@ -94,6 +94,14 @@ impl Transaction {
         rest.split_inclusive(|octet| *octet == b'\n').next()
     }
 
+    /// The domain of the first recipient that is outside of this one.
+    pub(super) fn other_domain(&self, own: &str) -> Option<Box<str>> {
+        let lines = self.lines.get(..self.taken)?.split(|octet| *octet == b'\n');
+        let domains = lines.filter_map(|line| std::str::from_utf8(line).ok()?.rsplit_once('@'));
+        let mut domains = domains.map(|(_, domain)| domain.trim_end().trim_end_matches('>'));
+        domains.find(|domain| !domain.eq_ignore_ascii_case(own)).map(Into::into)
+    }
+
     /// The line of the recipient that the server is asked to take.
     pub(super) fn present(&self) -> &[u8] {
         self.lines.get(self.taken..).unwrap_or_default()
@@ -136,5 +144,22 @@ mod tests {
         assert!(transaction.is_whole());
         transaction.ask(&line);
         assert!(!transaction.is_whole());
+    }
+
+    #[test]
+    fn a_recipient_outside_is_found_by_its_domain() {
+        let outside = |paths: &[&str]| {
+            let mut transaction = Transaction::new(b"FROM:<a@b.example>");
+            for path in paths {
+                transaction.ask(format!("RCPT TO:<{path}>\r\n").as_bytes());
+                transaction.answered(!path.contains("refused"));
+            }
+            transaction.other_domain("contoso.example").map(String::from)
+        };
+        assert_eq!(outside(&["a@contoso.example", "b@CONTOSO.example", "postmaster"]), None);
+        assert_eq!(outside(&["a@contoso.example", "x@fabrikam.example"]).as_deref(), Some("fabrikam.example"));
+        assert_eq!(outside(&["\"x@contoso.example\"@other.example"]).as_deref(), Some("other.example"));
+        assert_eq!(outside(&["a@mail.contoso.example"]).as_deref(), Some("mail.contoso.example"));
+        assert_eq!(outside(&["refused@fabrikam.example"]), None);
     }
 }

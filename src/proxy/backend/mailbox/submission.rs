@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::failure::RepeatedError;
 use crate::inventory::Inventory;
 use crate::proto::SubmissionTerms;
-use crate::submission::{DeviceLists, HoldBack, RecipientQuota, Stamp};
+use crate::submission::{Bound, DeviceLists, HoldBack, RecipientQuota, Stamp};
 use crate::withdrawal::Withdrawn;
 
 impl Mailbox {
@@ -72,10 +72,29 @@ impl Mailbox {
             let SubmissionTerms { rules, .. } = &*self.submission;
             let lists = &device.submission;
             let rules = if *lists == DeviceLists::default() { rules.clone() } else { rules.narrowed_by(lists) };
-            Arc::new(SubmissionTerms { rules, hold_back, ..SubmissionTerms::clone(&self.submission) })
+            let quota = self.quota_of(device);
+            Arc::new(SubmissionTerms { rules, hold_back, quota, ..SubmissionTerms::clone(&self.submission) })
         } else {
             Arc::clone(&self.submission)
         }
+    }
+
+    /// The most recipients of a device in an hour.
+    pub(in crate::proxy) fn recipients_per_hour_of(&self, device: &Device) -> u32 {
+        device.submission.recipients_per_hour.unwrap_or(self.recipients_per_hour)
+    }
+
+    /// The quota of a device in an hour, and that of the mailbox.
+    fn quota_of(&self, device: &Device) -> RecipientQuota {
+        let of_mailbox = self.submission.quota.clone();
+        let Some(inventory) = self.inventory.clone() else { return of_mailbox };
+        let most = u64::from(self.recipients_per_hour_of(device));
+        let name = device.name.clone();
+        RecipientQuota::new(move |recipients| {
+            let sent = inventory.activities().recipients_of_device(&name);
+            let is_reached = sent.saturating_add(recipients.into()) >= most;
+            if is_reached { Some(Bound::Device) } else { of_mailbox.reached(recipients) }
+        })
     }
 
     /// The advice for a login that Exchange Online refuses for submission.
@@ -100,7 +119,7 @@ pub(super) fn quota(config: &Config, mailbox: &str, inventory: Option<&Arc<Inven
     let (most, mailbox, inventory) = (u64::from(limits.recipients_per_day), mailbox.to_owned(), Arc::clone(inventory));
     RecipientQuota::new(move |recipients| {
         let sent = inventory.activities().recipients_of(&mailbox);
-        sent.saturating_add(recipients.into()) < most
+        (sent.saturating_add(recipients.into()) >= most).then_some(Bound::Mailbox)
     })
 }
 

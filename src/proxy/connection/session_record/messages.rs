@@ -5,16 +5,20 @@ use std::time::Duration;
 use tracing::{enabled, info, warn};
 
 use super::SessionRecord;
-use crate::failure::{Failure, RepeatedError};
+use crate::failure::{Failure, Kind, RepeatedError};
 use crate::metrics::SubmissionResult;
-use crate::proto::Submitted;
+use crate::proto::{MessageEnvelope, Submitted};
 use crate::proxy::limits::log_quota::LineKind;
+use crate::text::shell_word;
 
 impl SessionRecord<'_> {
     /// Counts and logs a notice of the server in a running session. Only the first few of a session are logged.
     pub(in crate::proxy) fn noticed(&mut self, failure: &Failure) {
         self.message_failed(failure);
         self.note(None);
+        if failure.kind == Kind::DeviceQuota {
+            return self.over_quota();
+        }
         self.notices += 1;
         // A line tells in any case what becomes of a message: log.lines_per_minute bounds it.
         if self.notices > SHOWN_NOTICES && failure.message_refused_by.is_none() {
@@ -52,9 +56,61 @@ impl SessionRecord<'_> {
         );
     }
 
+    /// Logs that the device may send to no more recipients in this hour: once an hour.
+    fn over_quota(&self) {
+        let (Some(visit), Some(mailbox), Some(device)) = (&self.visit, &self.mailbox, &self.device) else { return };
+        let most = mailbox.recipients_per_hour_of(device);
+        if !visit.over_quota(most) {
+            return;
+        }
+        let (connection, listener, name) = (self.id.number(), self.listener(), &device.name);
+        let (reason, word, more) = (Kind::DeviceQuota.label(), shell_word(name), u64::from(most) * 2);
+        let stop = match device.has_password() {
+            true => format!("packetboat device password {word} locks out who has its password"),
+            false => format!("packetboat device remove {word} ends that"),
+        };
+        warn!(
+            connection, source = %self.source, listener, login = name.as_str(), reason,
+            "this device has sent to {most} recipients within an hour, and sends no more until fewer are left \
+             (submission.recipients_per_hour_of_device): if nobody knows why, {stop}; if it may send so much, write \
+             recipients_per_hour = {more} into the section of device \"{name}\", and run packetboat reload"
+        );
+    }
+
+    /// Logs the device's first recipient outside of the mailbox's own domain.
+    fn sent_to_other_domain(&self, domain: Option<&str>) {
+        let (Some(visit), Some(mailbox), Some(device)) = (&self.visit, &self.mailbox, &self.device) else { return };
+        let Some(domain) = domain.filter(|_| visit.sent_to_other_domain()) else { return };
+        self.telemetry.metrics.sent_to_other_domain(&device.account);
+        let (connection, listener, name) = (self.id.number(), self.listener(), &device.name);
+        let own = mailbox.account.mailbox.rsplit('@').next().unwrap_or_default();
+        info!(
+            connection, source = %self.source, listener, login = name.as_str(), domain,
+            "this device has sent outside of {own} for the first time, to {domain}: if it shall not, write recipients = \
+             [\"*@{own}\"] into the section of device \"{name}\", and run packetboat reload"
+        );
+    }
+
+    /// Notes the recipients of a message that may be kept.
+    pub(in crate::proxy) fn message_begins(&mut self, message: &MessageEnvelope) {
+        let own = self.mailbox.as_ref().and_then(|mailbox| mailbox.account.mailbox.rsplit('@').next());
+        let mut domains = message.recipients.iter().filter_map(|recipient| Some(recipient.rsplit_once('@')?.1));
+        let outside = domains.find(|domain| own.is_some_and(|own| !domain.eq_ignore_ascii_case(own)));
+        self.begun = (u32::try_from(message.recipients.len()).unwrap_or(u32::MAX), outside.map(Into::into));
+    }
+
+    /// Counts the recipients of a message that is kept, and sent later.
+    pub(in crate::proxy) fn message_kept(&mut self) {
+        let (recipients, outside) = std::mem::take(&mut self.begun);
+        if let Some(visit) = &mut self.visit {
+            visit.kept(recipients);
+        }
+        self.sent_to_other_domain(outside.as_deref());
+    }
+
     /// Counts and logs a message that the server has taken. Returns the wait before its mailbox sends the next one.
     pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) -> Duration {
-        let Submitted { recipients, octets, is_trial, answer } = submitted;
+        let Submitted { recipients, octets, is_trial, outside, answer } = submitted;
         self.telemetry.counters.message_accepted(*recipients, *octets);
         self.sent.messages += 1;
         self.sent.recipients += u64::from(*recipients);
@@ -69,6 +125,7 @@ impl SessionRecord<'_> {
             _ => Duration::ZERO,
         };
         self.note(None);
+        self.sent_to_other_domain(outside.as_deref());
         if !enabled!(tracing::Level::INFO) || !self.may_write(LineKind::Session, SUBMITTED) {
             return pause;
         }
