@@ -157,7 +157,7 @@ impl Counted {
         let limits = ["handshake_timeout", "login_timeout", "upstream_handshake_timeout"];
         let text = packetboat::beginning(directory, "state")
             + &format!("[limits]\n{}", limits.map(|limit| format!("{limit} = \"5m\"\n")).concat())
-            + "[submission]\nmessages_per_minute = 10000\n"
+            + "[submission]\nmessages_per_minute = 10000\nrecipients_per_hour_of_device = 1000000\n"
             + &upstream("u", [imap; 2], directory, "")
             + &format!(
                 "[upstream.u.smtp]\nport = {smtp}\nsecurity = \"implicit\"\n\

@@ -116,7 +116,8 @@ fn translating(directory: &Path, endpoint: u16, server: u16) -> (Process, Socket
         + &submission("u", server, directory)
         + &format!(
             "[limits]\nsessions_per_mailbox = 16\n\
-             [submission]\nmessages_per_minute = 10000\nconnections_per_mailbox = 1000\n\
+             [submission]\nmessages_per_minute = 10000\n\
+                  recipients_per_hour_of_device = 1000000\nconnections_per_mailbox = 1000\n\
              [identity.i]\ntenant = \"contoso.example\"\nclient_id = \"1\"\nclient_secret_file = {secret:?}\n\
              token_endpoint = \"https://localhost:{endpoint}/token\"\nroots = {roots:?}\n"
         )

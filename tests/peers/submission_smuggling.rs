@@ -62,7 +62,12 @@ fn count(exchange: &Exchange, verb: &str) -> usize {
 fn no_odd_end_of_data_smuggles_a_message() {
     let exchange = Exchange::new();
     // packetboat lets a mailbox send 30 messages a minute, unless it is told another number.
-    let proxy = proxy_with(&exchange, BY_SECRET, "[submission]\nmessages_per_minute = 10000\n");
+    let proxy = proxy_with(
+        &exchange,
+        BY_SECRET,
+        "[submission]\nmessages_per_minute = 10000\n\
+         recipients_per_hour_of_device = 1000000\n",
+    );
     let (mut sent, mut delivered) = (0, 0);
     for attempt in Attempt::all() {
         lenient(&exchange, attempt.end);

@@ -48,7 +48,10 @@ impl Server<'_> {
 
     /// The same with other listeners.
     pub fn proxy_with(&self, issuer: &Issuer, listeners: &str) -> Proxy {
-        let mut text = "[submission]\nmessages_per_minute = 1000\n".to_owned() + &self.upstreams();
+        let mut text = "[submission]\nmessages_per_minute = 1000\n\
+             recipients_per_hour_of_device = 100000\n"
+            .to_owned()
+            + &self.upstreams();
         for upstream in ["starttls", "implicit"] {
             text += &account(upstream, MAILBOX, upstream, issuer);
             text += &device(upstream, upstream, DEVICE_PASSWORD, "");

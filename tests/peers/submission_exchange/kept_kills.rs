@@ -112,7 +112,8 @@ impl Run {
             }
         }
         let below = self.exchange.identity(BY_SECRET) + &account("scans", SCAN, "");
-        let more = "[spool]\npatience = \"50ms\"\n[submission]\nmessages_per_minute = 10000\n";
+        let more = "[spool]\npatience = \"50ms\"\n[submission]\nmessages_per_minute = 10000\n\
+             recipients_per_hour_of_device = 1000000\n";
         proxy_at(&self.exchange, "spool = \"fallback\"\n", &(below + more))
     }
 
