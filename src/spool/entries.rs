@@ -38,8 +38,8 @@ impl Entries {
     /// Adds a message, or replaces it.
     pub(super) fn insert(&mut self, id: Id, entry: Entry) {
         self.remove(&id);
-        if let Some((mailbox, place)) = place(id, &entry) {
-            self.waiting.entry(mailbox).or_default().insert(place);
+        if let Some((mailbox, position)) = position(id, &entry) {
+            self.waiting.entry(mailbox).or_default().insert(position);
         }
         self.shares.add(owner(&entry).as_ref(), used(&entry));
         self.by_id.insert(id, entry);
@@ -47,10 +47,10 @@ impl Entries {
 
     pub(super) fn remove(&mut self, id: &Id) -> Option<Entry> {
         let entry = self.by_id.remove(id)?;
-        if let Some((mailbox, place)) = place(*id, &entry)
+        if let Some((mailbox, position)) = position(*id, &entry)
             && let Some(waiting) = self.waiting.get_mut(&mailbox)
         {
-            waiting.remove(&place);
+            waiting.remove(&position);
             if waiting.is_empty() {
                 self.waiting.remove(&mailbox);
             }
@@ -68,8 +68,8 @@ impl Entries {
     }
 }
 
-/// The place of a message among those of its mailbox, if it waits for an attempt.
-fn place(id: Id, entry: &Entry) -> Option<(MailboxKey, (Instant, Id))> {
+/// The position of a message among those of its mailbox, if it waits for an attempt.
+fn position(id: Id, entry: &Entry) -> Option<(MailboxKey, (Instant, Id))> {
     if entry.is_busy || !entry.is_tried() {
         return None;
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::share::Share;
+use super::share::{Full, Share};
 use crate::crypto::Unavailable;
 use crate::pool::NotDone;
 use crate::state;
@@ -108,6 +108,15 @@ impl StdError for Error {
 impl From<state::Error> for Error {
     fn from(error: state::Error) -> Self {
         Self::File(error)
+    }
+}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Spool => Self::Full,
+            Full::Share(share) => Self::ShareFull(share),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::entry::Entry;
 use super::envelope::{Envelope, Outcome};
 use super::error::Error;
 use super::share::{Owner, Share, Used};
-use super::writer::Writer;
+use super::store::Store;
 use super::{Id, Queue, Spool};
 
 /// Room in the spool for a message that comes in. Dropping it frees the room.
@@ -19,32 +19,6 @@ pub(super) struct Reservation {
 }
 
 impl Spool {
-    /// Begins a message. `None` where the spool or a share of it is full, or the spool is off or broken: then the message
-    /// only streams.
-    pub fn begin(self: &Arc<Self>, envelope: Envelope) -> Option<Writer> {
-        let begun = Writer::octets_of_empty(&envelope).and_then(|octets| {
-            let owner = Owner::of(&envelope);
-            let mut queue = self.queue.lock();
-            if queue.unopened.is_some() {
-                // This message only streams; the next one may be kept.
-                self.changed.notify_one();
-            }
-            let Some(store) = queue.store.clone() else { return Ok(None) };
-            // The message takes its place among those that are kept when it is kept itself.
-            queue.check(&owner, Used { octets, messages: 1 })?;
-            let used = Used { octets, messages: 0 };
-            queue.entries.shares.add(Some(&owner), used);
-            Ok(Some((store, Reservation { spool: Arc::clone(self), owner, used })))
-        });
-        match begun {
-            Ok(begun) => begun.and_then(|(store, reservation)| Writer::new(store, envelope, reservation)),
-            Err(why) => {
-                self.not_kept(&why);
-                None
-            }
-        }
-    }
-
     /// Takes a message that is on disk into the queue, in the place of what was reserved for it.
     pub(super) fn register(&self, entry: Entry, reservation: Reservation, outcome: &Outcome) {
         let (id, envelope) = (entry.name.id, entry.envelope.clone().unwrap_or_default());
@@ -74,7 +48,7 @@ impl Spool {
 impl Queue {
     fn check(&self, owner: &Owner, more: Used) -> Result<(), Error> {
         let settings = self.settings.as_ref().ok_or(Error::Off)?;
-        self.entries.shares.check(owner, more, settings)
+        Ok(self.entries.shares.check(owner, more, settings)?)
     }
 
     /// Removes a message. Its share may have room again.
@@ -94,6 +68,29 @@ impl Queue {
 }
 
 impl Reservation {
+    /// Reserves octets. A message takes its place among those that are kept when it is kept itself. `None` where the spool
+    /// is off or not open.
+    ///
+    /// # Errors
+    /// The spool or a share of it has no room.
+    pub(super) fn new(
+        spool: &Arc<Spool>,
+        envelope: &Envelope,
+        octets: u64,
+    ) -> Result<Option<(Arc<Store>, Self)>, Error> {
+        let owner = Owner::of(envelope);
+        let mut queue = spool.queue.lock();
+        if queue.unopened.is_some() {
+            // This message only streams; the next one may be kept.
+            spool.changed.notify_one();
+        }
+        let Some(store) = queue.store.clone() else { return Ok(None) };
+        queue.check(&owner, Used { octets, messages: 1 })?;
+        let used = Used { octets, messages: 0 };
+        queue.entries.shares.add(Some(&owner), used);
+        Ok(Some((store, Self { spool: Arc::clone(spool), owner, used })))
+    }
+
     /// Returns the spool that the room is in.
     pub(super) fn spool(&self) -> &Arc<Spool> {
         &self.spool
@@ -116,7 +113,7 @@ impl Reservation {
     ///
     /// # Errors
     /// The spool or a share of it has no more.
-    pub(super) fn take_place(&mut self) -> Result<(), Error> {
+    pub(super) fn take_message(&mut self) -> Result<(), Error> {
         self.take(Used { octets: 0, messages: 1 })
     }
 

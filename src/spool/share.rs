@@ -8,7 +8,6 @@ use std::fmt;
 
 use super::entry::MailboxKey;
 use super::envelope::Envelope;
-use super::error::Error;
 use crate::config::SpoolSettings;
 
 /// An amount of the spool.
@@ -37,6 +36,12 @@ pub enum Share {
         /// The mailbox that it sends from.
         mailbox: String,
     },
+}
+
+/// The bound that a message does not fit in.
+pub(super) enum Full {
+    Spool,
+    Share(Share),
 }
 
 /// The use of the spool, as a whole and by mailbox and device.
@@ -133,17 +138,17 @@ impl Shares {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn check(&self, owner: &Owner, more: Used, settings: &SpoolSettings) -> Result<(), Error> {
+    pub(super) fn check(&self, owner: &Owner, more: Used, settings: &SpoolSettings) -> Result<(), Full> {
         let most = Used { octets: settings.max_size, messages: settings.max_messages };
         if !self.total.fits(more, most) {
-            return Err(Error::Full);
+            return Err(Full::Spool);
         }
         let (of_mailbox, of_device) = self.of(owner);
         if !of_device.fits(more, most.percent(settings.device_share)) {
-            return Err(Error::ShareFull(owner.share_of_device()));
+            return Err(Full::Share(owner.share_of_device()));
         }
         if !of_mailbox.fits(more, most.percent(settings.mailbox_share)) {
-            return Err(Error::ShareFull(owner.share_of_mailbox()));
+            return Err(Full::Share(owner.share_of_mailbox()));
         }
         Ok(())
     }

@@ -383,20 +383,3 @@ async fn recipients_that_are_refused_get_a_report_and_the_others_one_message() {
     assert!(got[1].1.contains("Final-Recipient: rfc822; nobody@contoso.example"));
     assert!(!got[1].1.contains("Final-Recipient: rfc822; you@"));
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_refused_login_holds_the_whole_mailbox() {
-    let refused = || Attempt::Held(Hold::RefusedLogin("535 5.7.3".to_owned()));
-    let mut bench = Bench::with(vec![refused(), refused()]);
-    for _ in 0..5 {
-        drop(bench.keep(CONTENT, Outcome::NoServer("no login".to_owned())).await);
-    }
-    bench.run();
-    until(|| bench.spool.summary().refused_logins == 1).await;
-    // One login for all five.
-    let attempts: u32 = bench.spool.list().iter().map(|item| item.attempts).sum();
-    assert_eq!(attempts, 6);
-    assert!(bench.spool.list().iter().all(|item| item.hold.as_deref() == Some("535 5.7.3")));
-    bench.until_empty().await;
-    assert_eq!((bench.got().len(), bench.spool.summary().refused_logins), (5, 0));
-}

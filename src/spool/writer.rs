@@ -68,12 +68,27 @@ struct Commit {
     done: oneshot::Sender<Result<Id, Error>>,
 }
 
+impl Spool {
+    /// Begins a message. `None` where the spool or a share of it is full, or the spool is off or broken: then the message
+    /// only streams.
+    pub fn begin(self: &Arc<Self>, envelope: Envelope) -> Option<Writer> {
+        let reserved = Writer::octets_of_empty(&envelope).and_then(|octets| Reservation::new(self, &envelope, octets));
+        match reserved {
+            Ok(reserved) => reserved.and_then(|(store, reserved)| Writer::new(store, envelope, reserved)),
+            Err(why) => {
+                self.not_kept(&why);
+                None
+            }
+        }
+    }
+}
+
 impl Writer {
     /// The octets of a file without content.
     ///
     /// # Errors
     /// The envelope does not fit in a file.
-    pub(super) fn octets_of_empty(envelope: &Envelope) -> Result<u64, Error> {
+    fn octets_of_empty(envelope: &Envelope) -> Result<u64, Error> {
         let length = record::to_json(envelope).len();
         if length > LARGEST_ENVELOPE {
             return Err(Error::LongEnvelope);
@@ -81,7 +96,7 @@ impl Writer {
         Ok(sealed_file::length_of_empty(length as u64))
     }
 
-    pub(super) fn new(store: Arc<Store>, envelope: Envelope, reserved: Reservation) -> Option<Self> {
+    fn new(store: Arc<Store>, envelope: Envelope, reserved: Reservation) -> Option<Self> {
         let (spool, octets_of_empty) = (Arc::clone(reserved.spool()), reserved.octets());
         let buffer = Buffer {
             pending: Vec::new(),
@@ -148,7 +163,7 @@ impl Writer {
         {
             let mut buffer = self.0.buffer.lock();
             if buffer.failure.is_none() {
-                buffer.failure = buffer.reserved.as_mut().and_then(|reserved| reserved.take_place().err());
+                buffer.failure = buffer.reserved.as_mut().and_then(|reserved| reserved.take_message().err());
             }
             if let Some(error) = buffer.failure.take() {
                 self.0.spool.not_kept(&error);

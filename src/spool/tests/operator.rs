@@ -97,3 +97,20 @@ async fn a_retry_says_when_the_message_is_tried() {
     let behind = bench.spool.retry(id, None).unwrap();
     assert_eq!((behind.wait, behind.why.unwrap().contains("is being sent first")), (Duration::ZERO, true));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_holds_the_whole_mailbox() {
+    let refused = || Attempt::Held(Hold::RefusedLogin("535 5.7.3".to_owned()));
+    let mut bench = Bench::with(vec![refused(), refused()]);
+    for _ in 0..5 {
+        drop(bench.keep(CONTENT, Outcome::NoServer("no login".to_owned())).await);
+    }
+    bench.run();
+    until(|| bench.spool.summary().refused_logins == 1).await;
+    // One login for all five.
+    let attempts: u32 = bench.spool.list().iter().map(|item| item.attempts).sum();
+    assert_eq!(attempts, 6);
+    assert!(bench.spool.list().iter().all(|item| item.hold.as_deref() == Some("535 5.7.3")));
+    bench.until_empty().await;
+    assert_eq!((bench.got().len(), bench.spool.summary().refused_logins), (5, 0));
+}
