@@ -173,8 +173,8 @@ async fn neither_a_device_nor_a_mailbox_fills_the_spool_for_others() {
     assert_eq!(bench.spool.summary().problem, None, "the spool has room");
     assert!(keep(1, 1).await.is_some());
     // Once a quarter of the share is free again, it counts as full no more.
-    let of_first: Vec<Id> =
-        bench.spool.list().iter().filter(|item| item.envelope.device == "d1").map(|item| item.id).take(2).collect();
+    let is_of_first = |item: &&Item| item.envelope.device == "d1" && item.envelope.mailbox == "m0@x";
+    let of_first: Vec<Id> = bench.spool.list().iter().filter(is_of_first).map(|item| item.id).take(2).collect();
     bench.spool.remove(of_first[0]).unwrap();
     assert!(bench.spool.summary().full_shares.contains(&device(1)));
     bench.spool.remove(of_first[1]).unwrap();
