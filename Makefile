@@ -4,7 +4,7 @@
 
 .PHONY: help demo test test-system test-packages soak scan advisories fuzz build deb rpm archive archive-static \
 	build-arm64 deb-arm64 rpm-arm64 archive-arm64 image-arm64 sbom deny reproducible image bench bench-frame bench-login \
-	bench-latency bench-instructions
+	bench-latency bench-instructions cost-table
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -139,6 +139,10 @@ bench: ## Measure CPU time and memory beside nginx, HAProxy, stunnel, Postfix an
 	@tests/install.sh $@
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench peers
 
+# make bench does it as well. The same test fails where README differs from the newest records.
+cost-table: ## Write README's tables of costs from the newest records in benches/record/
+	COST_TABLE=write cargo test --locked --test promises -- --exact the_readme_has_the_costs_of_the_newest_records
+
 bench-frame: ## Measure the protocols alone: framers beside a plain scan, logins, capability lists
 	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench frame
@@ -148,9 +152,9 @@ bench-login: ## Measure a translated login beside a passed-through one, and besi
 	@tests/install.sh $@
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench login
 
-bench-latency: ## Measure a login with the server 40 ms away, with and without warm connections (root)
+bench-latency: ## Measure a login with the server 40 ms away: dialled, warm and parked connections (root)
 	@tests/install.sh $@
-	config/release/cargo.sh bench --locked --bench latency
+	config/release/cargo.sh bench --locked --bench peers -- waits
 
 bench-instructions: ## Count the instructions of a session and of a MiB by valgrind; fail where one is over its bound
 	@tests/install.sh $@

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use packetboat::failure::Kind;
+use support::bench::records;
 
 #[test]
 fn every_promise_has_its_test() {
@@ -130,6 +131,24 @@ fn every_link_of_the_pages_leads_somewhere() {
     assert!(leads_somewhere(&readme, "docs/install.md#the-debian-package"));
     assert!(!leads_somewhere(&readme, "docs/install.md#the-red-hat-package"));
     assert!(!leads_somewhere(&readme, "docs/uninstall.md"));
+}
+
+/// With `COST_TABLE=write` the test writes README first.
+#[test]
+fn the_readme_has_the_costs_of_the_newest_records() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("COST_TABLE").is_some_and(|value| value == "write") {
+        records::write_readme(root);
+    }
+    let text = fs::read_to_string(root.join("README.md")).unwrap();
+    assert_eq!(text, records::readme(root), "make cost-table writes README's tables from the newest records");
+    let row = "session, full handshake, 16 devices at a time, TLS 1.3 out";
+    let (figure, unit) = records::newest(root, row)
+        .unwrap()
+        .figure(row, "packetboat")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    assert!(text.contains(&format!("| {figure} {unit} |")), "{figure} {unit}");
 }
 
 /// The targets of a page's links to this repository, outside of code blocks.

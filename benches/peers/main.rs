@@ -7,25 +7,34 @@
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod idle;
+mod imapproxy;
 mod measure;
 mod messages;
+mod parked;
+mod polls;
 mod postfix;
 mod proxies;
 mod report;
 mod translated;
 mod tree;
+mod waits;
 
 use std::path::Path;
 
 use measure::Row;
-use proxies::{Proxy, Setting};
+use proxies::{Proxy, Setting, Start};
 use support::bench::device::{Kind, SUITE};
 use support::bench::upstream::{MANNERS, Manner, SUBMISSION, Upstream};
 use support::bench::{self, emailproxy};
 use support::certificates::Certificates;
+use translated::Endpoint;
 
 fn main() {
-    bench::main(run);
+    bench::main(|words| match words {
+        [waits::NEAR, directory, ports @ ..] => waits::near(Path::new(directory), ports),
+        _ => run(words),
+    });
 }
 
 /// Runs the named measures, or all of them, and then writes the record.
@@ -37,21 +46,25 @@ fn run(filter: &[&str]) {
     let most = (descriptors - 200).min(2 * 10_000);
     let setting = Setting { directory: directory.path(), upstream: upstream.ports, connections: most / 2 + 50 };
     let only = std::env::var("PROXIES").unwrap_or_default();
-    let proxies: Vec<Proxy> = proxies::ALL
-        .iter()
-        .filter(|(name, _)| name.contains(only.as_str()))
-        .filter_map(|(_, start)| start(&setting))
-        .collect();
+    let starts: Vec<Start> =
+        proxies::ALL.into_iter().filter(|(name, _)| name.contains(only.as_str())).map(|(_, start)| start).collect();
+    let proxies: Vec<Proxy> = starts.iter().filter_map(|start| start(&setting)).collect();
+    let endpoint = Endpoint::start(&certificates, directory.path());
+    let all: Vec<&Proxy> = proxies.iter().collect();
     let names: Vec<&str> = proxies.iter().map(|proxy| proxy.name).collect();
     let mut rows = Rows { names: names.clone(), rows: Vec::new() };
     let mut notes = notes();
 
     let old = Kind::old(SUITE);
+    if wanted("parked") {
+        let relays = all.iter().filter(|proxy| proxy.name != "packetboat").copied().collect::<Vec<_>>();
+        rows.add(parked::sessions(&relays, (directory.path(), &endpoint), &mut upstream, &old, &mut notes));
+    }
     for (measure, manners) in [("session", [0, 3]), ("sending", SUBMISSION)] {
         for (manner, resumes) in manners.into_iter().flat_map(|manner| [(manner, false), (manner, true)]) {
             if wanted(measure) {
                 upstream.handshakes();
-                rows.add(measure::whole_sessions(&proxies, &old, manner, resumes));
+                rows.add(measure::whole_sessions(&all, &old, manner, resumes));
                 let (all, resumed) = upstream.handshakes();
                 let Manner { protocol, tls, .. } = MANNERS[manner];
                 notes.push(format!("{protocol}, TLS {tls} out: {resumed} of {all} handshakes with the server resumed"));
@@ -62,42 +75,51 @@ fn run(filter: &[&str]) {
         rows.add(messages::measure(directory.path(), &certificates, &mut upstream));
     }
     if wanted("message") {
-        rows.add(SUBMISSION.map(|manner| measure::large_message(&proxies, &old, manner)));
+        rows.add(SUBMISSION.map(|manner| measure::large_message(&all, &old, manner)));
     }
     if wanted("bulk") {
         let aes_128 = Kind::old("ECDHE-RSA-AES128-SHA");
         for (kind, suite) in [(&old, "AES-256"), (&aes_128, "AES-128")] {
             for (manner, record) in [(0, "16 KiB"), (1, "4 KiB"), (2, "1,400 octets")] {
-                rows.add([measure::bulk(&proxies, &format!("{suite}, records of {record}"), kind, manner)]);
+                rows.add([measure::bulk(&all, &format!("{suite}, records of {record}"), kind, manner)]);
             }
         }
-        rows.add([measure::bulk(&proxies, "AES-256, records of 16 KiB, TLS 1.2 out", &old, 3)]);
+        rows.add([measure::bulk(&all, "AES-256, records of 16 KiB, TLS 1.2 out", &old, 3)]);
         let new = Kind::new_library(SUITE);
         let name = "AES-256, records of 16 KiB, device offers encrypt-then-MAC";
-        rows.add([measure::bulk(&proxies, name, &new, 0)]);
+        rows.add([measure::bulk(&all, name, &new, 0)]);
     }
     if wanted("upload") {
-        rows.add([measure::upload(&proxies, &old)]);
+        rows.add([measure::upload(&all, &old)]);
     }
     if wanted("small") {
-        rows.add(measure::small(&proxies, &old));
+        rows.add(measure::small(&all, &old));
     }
     if wanted("rate") {
-        rows.add(measure::rate(&proxies, &old));
+        rows.add(measure::rate(&all, &old));
     }
     if wanted("translated") {
-        let [passed, translated] = translated::measure(directory.path(), &certificates, upstream.ports[0]);
+        let [passed, translated] = translated::measure(directory.path(), &endpoint, upstream.ports[0]);
         rows.add([
             Row { name: "passed through".to_owned(), unit: "µs", figures: vec![Some(passed)] },
             Row { name: "translated session".to_owned(), unit: "µs", figures: vec![Some(translated)] },
         ]);
     }
+    if wanted("waits") {
+        rows.add(waits::measure(directory.path()));
+    }
+    if wanted("polls") {
+        rows.add(polls::measure(directory.path(), &endpoint, &mut upstream, &old));
+    }
     if wanted("growth") {
         let stages = [10, 100, 1000, most / 2];
-        rows.add(measure::growth(&proxies, &old, most, &stages));
+        rows.add(measure::growth(&all, &old, most, &stages));
+    }
+    if wanted("idle") {
+        rows.add(idle::measure(&starts, &setting, &old, most));
     }
     let mut versions: Vec<String> = proxies.iter().map(|proxy| proxy.version.clone()).collect();
-    versions.extend(postfix::version());
+    versions.extend(postfix::version().into_iter().chain(imapproxy::version()));
     drop(proxies);
     if wanted("translated")
         && let Some([packetboat, emailproxy, without_key]) = emailproxy::measure()
@@ -109,9 +131,10 @@ fn run(filter: &[&str]) {
             row("email-oauth2-proxy without its key derivation", without_key),
         ]);
     }
-    println!("{}", report::targets(&rows.names, &rows.rows));
+    println!("{}", report::aims(&rows.names, &rows.rows));
     if filter.is_empty() {
         report::record(Path::new("benches/record"), &rows.names, &versions, &notes, &rows.rows);
+        support::bench::records::write_readme(Path::new(env!("CARGO_MANIFEST_DIR")));
     }
 }
 

@@ -22,17 +22,17 @@ pub struct Row {
     pub figures: Vec<Option<Figures>>,
 }
 
-/// The work of one session: a device of this kind, the proxy's address, and the TLS session to resume.
-pub type Session = fn(&Kind, SocketAddr, Option<&SslSession>);
+/// The work of one session: a device of this kind with this login, the proxy's address, and the TLS session to resume.
+pub type Session = fn(&Kind, SocketAddr, Option<&SslSession>, &str);
 
 /// Measures the CPU time of work that runs `count` times in each round, for each proxy in turn.
 pub fn cpu(
-    proxies: &[Proxy],
+    proxies: &[&Proxy],
     (name, unit, per_second): (String, &'static str, f64),
     (rounds, count): (usize, f64),
     mut work: impl FnMut(usize, &Proxy),
 ) -> Row {
-    let trees: Vec<Tree> = proxies.iter().map(Proxy::tree).collect();
+    let trees: Vec<Tree> = proxies.iter().map(|proxy| proxy.tree()).collect();
     let mut figures: Vec<Figures> = proxies.iter().map(|_| Figures::default()).collect();
     // The first round only warms up.
     for round in 0..=rounds {
@@ -40,7 +40,7 @@ pub fn cpu(
             // The order rotates, so that each proxy follows each other one.
             let place = (turn + round) % proxies.len();
             let before = trees[place].cpu();
-            work(place, &proxies[place]);
+            work(place, proxies[place]);
             if round > 0 {
                 figures[place].0.push((trees[place].cpu() - before).as_secs_f64() * per_second / count);
             }
@@ -50,28 +50,28 @@ pub fn cpu(
 }
 
 /// Connect, log in, select, fetch 16 KiB, log out.
-pub fn reading(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+pub fn reading(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>, login: &str) {
     let mut device = kind.connect(address, resumed);
-    device.login("u", "p");
+    device.login(login, "p");
     device.ok("SELECT INBOX");
     assert_eq!(device.fetch_size(1), MESSAGES[0]);
     device.log_out();
 }
 
 /// Connect, log in, send a message of 16 KiB, leave.
-pub fn sending(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+pub fn sending(kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>, login: &str) {
     let mut device = kind.connect_submitter(address, resumed);
-    device.login("u", "p");
+    device.login(login, "p");
     assert_eq!(device.submit(&SMALL_CONTENT), submitter::taken(MESSAGES[0]));
     device.quit();
 }
 
 /// A TLS session to resume with each proxy.
-fn sessions(work: Session, kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec<SslSession> {
-    let session = |proxy: &Proxy| {
+pub fn sessions(work: Session, kind: &Kind, proxies: &[&Proxy], manner: usize) -> Vec<SslSession> {
+    let session = |proxy: &&Proxy| {
         // The first session logs in, because packetboat keeps the TLS sessions of known devices in a cache of their
         // own.
-        work(kind, proxy.addresses[manner], None);
+        work(kind, proxy.addresses[manner], None, "u0");
         if MANNERS[manner].protocol == "smtp" {
             let device = kind.connect_submitter(proxy.addresses[manner], None);
             let session = support::bench::device::session(device.device());
@@ -87,11 +87,12 @@ fn sessions(work: Session, kind: &Kind, proxies: &[Proxy], manner: usize) -> Vec
     proxies.iter().map(session).collect()
 }
 
-/// Runs [`CROWD`] devices at a time, with [`SESSIONS`] sessions each.
-fn crowd(work: Session, kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+/// Runs [`CROWD`] devices at a time, with [`SESSIONS`] sessions each. Their logins are `u0`, `u1` and so on.
+pub fn crowd(work: Session, kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
     std::thread::scope(|scope| {
-        for _ in 0..CROWD {
-            scope.spawn(|| (0..SESSIONS).for_each(|_| work(kind, address, resumed)));
+        for number in 0..CROWD {
+            let login = format!("u{number}");
+            scope.spawn(move || (0..SESSIONS).for_each(|_| work(kind, address, resumed, &login)));
         }
     });
 }
@@ -113,7 +114,7 @@ pub fn in_turns(process: u32, ways: &[SocketAddr; 2], kind: &Kind) -> [Figures; 
 }
 
 /// Measures 1 and 2: one device at a time, and a crowd. They read or send, as the manner's protocol has it.
-pub fn whole_sessions(proxies: &[Proxy], kind: &Kind, manner: usize, resumes: bool) -> Vec<Row> {
+pub fn whole_sessions(proxies: &[&Proxy], kind: &Kind, manner: usize, resumes: bool) -> Vec<Row> {
     let Manner { protocol, tls, .. } = MANNERS[manner];
     let (session, work): (_, Session) =
         if protocol == "smtp" { ("session that sends", sending) } else { ("session", reading) };
@@ -126,13 +127,13 @@ pub fn whole_sessions(proxies: &[Proxy], kind: &Kind, manner: usize, resumes: bo
             crowd(work, kind, proxy.addresses[manner], resumed.get(place));
         }),
         cpu(proxies, named("one at a time"), (ROUNDS, 100.0), |place, proxy| {
-            (0..100).for_each(|_| work(kind, proxy.addresses[manner], resumed.get(place)));
+            (0..100).for_each(|_| work(kind, proxy.addresses[manner], resumed.get(place), "u0"));
         }),
     ]
 }
 
 /// Measure 3: CPU time per MiB of a large download.
-pub fn bulk(proxies: &[Proxy], name: &str, kind: &Kind, manner: usize) -> Row {
+pub fn bulk(proxies: &[&Proxy], name: &str, kind: &Kind, manner: usize) -> Row {
     let mut devices = logged_in(proxies, kind, manner);
     cpu(proxies, (format!("bulk, {name}"), "ms/MiB", 1e3), (ROUNDS, 64.0), |place, _| {
         for _ in 0..4 {
@@ -142,7 +143,7 @@ pub fn bulk(proxies: &[Proxy], name: &str, kind: &Kind, manner: usize) -> Row {
 }
 
 /// Measure 4: CPU time per MiB of a large upload.
-pub fn upload(proxies: &[Proxy], kind: &Kind) -> Row {
+pub fn upload(proxies: &[&Proxy], kind: &Kind) -> Row {
     let mut devices = logged_in(proxies, kind, 0);
     cpu(proxies, ("upload".to_owned(), "ms/MiB", 1e3), (ROUNDS, 64.0), |place, _| {
         for _ in 0..4 {
@@ -152,7 +153,7 @@ pub fn upload(proxies: &[Proxy], kind: &Kind) -> Row {
 }
 
 /// CPU time per MiB of a message as large as Exchange Online takes by default.
-pub fn large_message(proxies: &[Proxy], kind: &Kind, manner: usize) -> Row {
+pub fn large_message(proxies: &[&Proxy], kind: &Kind, manner: usize) -> Row {
     let mut devices: Vec<Submitter> =
         proxies.iter().map(|proxy| kind.connect_submitter(proxy.addresses[manner], None)).collect();
     devices.iter_mut().for_each(|device| device.login("u", "p"));
@@ -167,7 +168,7 @@ pub fn large_message(proxies: &[Proxy], kind: &Kind, manner: usize) -> Row {
 }
 
 /// Measure 5: CPU time of small messages.
-pub fn small(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
+pub fn small(proxies: &[&Proxy], kind: &Kind) -> Vec<Row> {
     let mut devices = logged_in(proxies, kind, 0);
     let noop = cpu(proxies, ("NOOP round trip, one at a time".to_owned(), "µs", 1e6), (ROUNDS, 1000.0), |place, _| {
         (0..1000).for_each(|_| drop(devices[place].ok("NOOP")));
@@ -192,7 +193,7 @@ pub fn small(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
 }
 
 /// Measure 7: sessions per second of a crowd, and the latency of a session when half as many arrive at even intervals.
-pub fn rate(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
+pub fn rate(proxies: &[&Proxy], kind: &Kind) -> Vec<Row> {
     let row = |name: &str, unit| Row { name: name.to_owned(), unit, figures: Vec::new() };
     let mut rows = [
         row("connections per second: two cores by the CPU time of each", "1/s"),
@@ -228,7 +229,7 @@ pub fn rate(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
                         }
                         let due = began + interval * number;
                         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                        reading(kind, proxy.addresses[0], None);
+                        reading(kind, proxy.addresses[0], None, "u0");
                         taken.lock().unwrap().0.push(due.elapsed().as_secs_f64() * 1e3);
                     }
                 });
@@ -245,7 +246,7 @@ pub fn rate(proxies: &[Proxy], kind: &Kind) -> Vec<Row> {
 }
 
 /// Measures 6 and 9: memory of idle connections, and the cost of work beside so many of them.
-pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> Vec<Row> {
+pub fn growth(proxies: &[&Proxy], kind: &Kind, most: usize, stages: &[usize]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (proxy, place) in proxies.iter().zip(0..) {
         let tree = proxy.tree();
@@ -303,7 +304,7 @@ pub fn growth(proxies: &[Proxy], kind: &Kind, most: usize, stages: &[usize]) -> 
     rows
 }
 
-fn logged_in(proxies: &[Proxy], kind: &Kind, manner: usize) -> Vec<Imap> {
+fn logged_in(proxies: &[&Proxy], kind: &Kind, manner: usize) -> Vec<Imap> {
     proxies.iter().map(|proxy| one_logged_in(kind, proxy, manner)).collect()
 }
 
@@ -316,10 +317,10 @@ fn one_logged_in(kind: &Kind, proxy: &Proxy, manner: usize) -> Imap {
 static SMALL_CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| submitter::content(MESSAGES[0]));
 const LARGE: usize = 35_000_000;
 /// Devices at a time, and sessions of each in a round.
-const CROWD: usize = 16;
-const SESSIONS: usize = 20;
-const ROUNDS: usize = 7;
-const CORES: f64 = 2.0;
+pub const CROWD: usize = 16;
+pub const SESSIONS: usize = 20;
+pub const ROUNDS: usize = 7;
+pub const CORES: f64 = 2.0;
 /// Sessions whose latency is measured.
 const ARRIVALS: u32 = 1000;
 const RESTING: Duration = Duration::from_secs(2);

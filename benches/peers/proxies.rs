@@ -18,6 +18,8 @@ pub struct Proxy {
     /// The version that the program itself prints.
     pub version: String,
     process: Process,
+    /// A second program that the first one needs.
+    beside: Option<Process>,
     /// An address for each of the upstream's manners.
     pub addresses: [SocketAddr; MANNERS.len()],
     /// File descriptors that the proxy needs for a connection.
@@ -33,14 +35,24 @@ pub struct Setting<'a> {
     pub connections: usize,
 }
 
-type Start = fn(&Setting<'_>) -> Option<Proxy>;
+/// Starts a proxy; `None` where its program is not installed.
+pub type Start = fn(&Setting<'_>) -> Option<Proxy>;
 
 /// All proxies, in the order of the table.
 pub const ALL: [(&str, Start); 4] = [("packetboat", own), ("nginx", nginx), ("haproxy", haproxy), ("stunnel", stunnel)];
 
 impl Proxy {
     pub fn tree(&self) -> Tree {
-        Tree::of(self.process.0.id())
+        let tree = Tree::of(self.process.0.id());
+        match &self.beside {
+            Some(beside) => tree.with(Tree::of(beside.0.id())),
+            None => tree,
+        }
+    }
+
+    /// A program with one address, perhaps behind another one.
+    pub fn of(name: &'static str, process: Process, address: SocketAddr, beside: Option<Process>) -> Self {
+        Self { name, version: String::new(), process, beside, addresses: [address; MANNERS.len()], descriptors: 2 }
     }
 
     fn start(
@@ -52,7 +64,7 @@ impl Proxy {
     ) -> Self {
         let (process, addresses) = packetboat::start_beside(command, setting.directory, name, ports);
         let descriptors = if name == "stunnel" { 4 } else { 2 };
-        Self { name, version, process, addresses, descriptors }
+        Self { name, version, process, beside: None, addresses, descriptors }
     }
 }
 
@@ -65,6 +77,11 @@ impl Drop for Proxy {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The program under test: this bench's own profile, or another one of the same commands.
+pub fn program() -> String {
+    std::env::var("PACKETBOAT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_packetboat").to_owned())
 }
 
 /// The program of this bench's own profile, as it comes, with a listener for each manner.
@@ -84,7 +101,7 @@ fn own(setting: &Setting<'_>) -> Option<Proxy> {
     }
     let file = directory.join("packetboat.toml");
     fs::write(&file, text).unwrap();
-    let program = std::env::var("PACKETBOAT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_packetboat").to_owned());
+    let program = program();
     let mut command = Command::new(&program);
     command.args(["run", "--config"]).env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").arg(file);
     Some(Proxy::start("packetboat", first_line(&program, "--version")?, setting, command, ports))
@@ -177,10 +194,28 @@ fn stunnel(setting: &Setting<'_>) -> Option<Proxy> {
     }
     let file = directory.join("stunnel.conf");
     fs::write(&file, text).unwrap();
-    let mut command = Command::new("/usr/bin/stunnel4");
+    let mut command = Command::new(STUNNEL);
     command.arg(file);
-    let version = first_line("/usr/bin/stunnel4", "-version")?;
+    let version = first_line(STUNNEL, "-version")?;
     Some(Proxy::start("stunnel", version.split(" on ").next()?.to_owned(), setting, command, ports))
+}
+
+/// stunnel for the devices' side alone: TLS 1.0 at the first port, and no TLS to the second.
+pub fn stunnel_in_front(directory: &Path, path: &Path, [port, behind]: [u16; 2]) -> Option<(Process, SocketAddr)> {
+    let at = directory.display();
+    let text = format!(
+        "foreground = yes\npid =\nsyslog = no\ndebug = err\nsocket = l:TCP_NODELAY=1\nsocket = r:TCP_NODELAY=1\n\
+         [device]\naccept = 127.0.0.1:{port}\nconnect = 127.0.0.1:{behind}\ncert = {at}/server.pem\nkey = {at}/server.key\n\
+         sslVersionMin = TLSv1\nsslVersionMax = TLSv1\nciphers = {SUITES}@SECLEVEL=0\nsecurityLevel = 0\n\
+         options = CIPHER_SERVER_PREFERENCE\nsessionCacheSize = 20000\nTIMEOUTidle = 3600\n"
+    );
+    first_line(STUNNEL, "-version")?;
+    let file = path.join("stunnel-in-front.conf");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(STUNNEL);
+    command.arg(file);
+    let (process, [address]) = packetboat::start_beside(command, path, "stunnel-in-front", [port]);
+    Some((process, address))
 }
 
 /// The first line of a program's output, its version; `None` where the program is not installed.
@@ -199,5 +234,6 @@ pub fn most_descriptors() -> usize {
     line.split_whitespace().nth(1).unwrap().parse().unwrap_or(1_000_000)
 }
 
+const STUNNEL: &str = "/usr/bin/stunnel4";
 /// Cipher suites of the measures; the device offers one of them.
 const SUITES: &str = "ECDHE-RSA-AES256-SHA:ECDHE-RSA-AES128-SHA";

@@ -1,4 +1,4 @@
-//! This file prints the figures as a table and a chart, and compares them with the targets.
+//! This file prints the figures as a table and a chart, and compares them with the aims.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,41 +6,71 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
+use support::bench::records;
+
 use crate::measure::Row;
 
-/// A target: a row, the proxy that it is compared with, and the largest ratio allowed.
-struct Target {
+/// An aim for packetboat's figure in a row.
+struct Aim {
     row: &'static str,
-    by: &'static str,
-    most: f64,
+    bound: Bound,
 }
 
-/// Targets; each bounds the ratio of packetboat's figure to another proxy's.
-const TARGETS: [Target; 23] = [
-    Target { row: "session, full handshake, 16 devices at a time, TLS 1.3 out", by: "nginx", most: 0.50 },
-    Target { row: "session, full handshake, 16 devices at a time, TLS 1.2 out", by: "nginx", most: 0.50 },
-    Target { row: "session, device resumes, 16 devices at a time, TLS 1.3 out", by: "nginx", most: 0.40 },
-    Target { row: "session, device resumes, 16 devices at a time, TLS 1.2 out", by: "nginx", most: 0.40 },
-    Target { row: "bulk, AES-256, records of 16 KiB", by: "nginx", most: 0.60 },
-    Target { row: "bulk, AES-256, records of 4 KiB", by: "nginx", most: 0.60 },
-    Target { row: "bulk, AES-256, records of 1,400 octets", by: "nginx", most: 0.60 },
-    Target { row: "bulk, AES-256, records of 16 KiB, device offers encrypt-then-MAC", by: "nginx", most: 0.60 },
-    Target { row: "NOOP round trip, one at a time", by: "nginx", most: 0.80 },
-    Target { row: "NOOP round trip, 16 devices at a time", by: "nginx", most: 0.80 },
-    Target { row: "idle connection, memory (PSS), of 1000", by: "haproxy", most: 0.60 },
-    Target { row: "idle connection, memory (PSS), of 9900", by: "haproxy", most: 0.60 },
-    // nginx must need 1.8 times the CPU time, which means 1.8 times as many sessions per second.
-    Target { row: "session, full handshake, 16 devices at a time, TLS 1.3 out", by: "nginx", most: 1.0 / 1.8 },
-    Target { row: "translated session", by: "passed through", most: 1.10 },
-    Target { row: "session that sends, full handshake, 16 devices at a time, TLS 1.3 out", by: "nginx", most: 0.80 },
-    Target { row: "session that sends, full handshake, 16 devices at a time, TLS 1.2 out", by: "nginx", most: 0.80 },
-    Target { row: "session that sends, device resumes, 16 devices at a time, TLS 1.3 out", by: "nginx", most: 0.80 },
-    Target { row: "session that sends, device resumes, 16 devices at a time, TLS 1.2 out", by: "nginx", most: 0.80 },
-    Target { row: "message of 35 MB, TLS 1.3 out", by: "nginx", most: 0.85 },
-    Target { row: "message of 35 MB, TLS 1.2 out", by: "nginx", most: 0.85 },
-    Target { row: "message, packetboat", by: "message, Postfix", most: 0.20 },
-    Target { row: "message, packetboat", by: "message, email-oauth2-proxy", most: 0.02 },
-    Target { row: "translated session, TLS 1.2 in, simulator", by: "email-oauth2-proxy", most: 0.05 },
+/// What an aim bounds.
+enum Bound {
+    /// The ratio to the figure of a proxy, or of another row, at most.
+    Ratio(&'static str, f64),
+    /// The ratio to the figure of a proxy, at least.
+    Times(&'static str, f64),
+    /// The figure, at most.
+    Figure(f64),
+    /// The figure, at most what the record before has.
+    Before,
+}
+
+use Bound::{Before, Figure, Ratio, Times};
+
+const fn aim(row: &'static str, bound: Bound) -> Aim {
+    Aim { row, bound }
+}
+
+/// The aims of the last work on each row.
+const AIMS: [Aim; 34] = [
+    aim("translated session, device resumes, 16 devices at a time, TLS 1.3 out, parked", Ratio("nginx", 0.45)),
+    aim("translated session, full handshake, 16 devices at a time, TLS 1.3 out, parked", Ratio("nginx", 0.66)),
+    aim("translated session, device resumes, 16 devices at a time, TLS 1.3 out, dialled", Ratio("nginx", 0.58)),
+    aim("translated session, full handshake, 16 devices at a time, TLS 1.3 out, dialled", Ratio("nginx", 0.72)),
+    aim("session, device resumes, 16 devices at a time, TLS 1.3 out", Ratio("nginx", 0.58)),
+    aim("session, device resumes, 16 devices at a time, TLS 1.2 out", Ratio("nginx", 0.58)),
+    aim("session, full handshake, 16 devices at a time, TLS 1.3 out", Ratio("nginx", 0.72)),
+    aim("session, full handshake, 16 devices at a time, TLS 1.2 out", Ratio("nginx", 0.72)),
+    aim("NOOP round trip, one at a time", Ratio("nginx", 0.90)),
+    aim("NOOP round trip, 16 devices at a time", Ratio("nginx", 0.80)),
+    aim("connections per second by the CPU time of each, parked", Times("nginx", 1.5)),
+    aim("connections per second by the CPU time of each, dialled", Times("nginx", 1.3)),
+    aim("connections per second: two cores by the CPU time of each", Times("nginx", 1.3)),
+    // One round trip and 2 ms.
+    aim("LOGIN to OK, server 40 ms away, parked", Figure(42.0)),
+    aim("LOGIN to OK, server 40 ms away whose login takes 5 s, parked", Figure(100.0)),
+    aim("logins at the server in a day of a poll each minute, park = \"5m\"", Figure(72.0)),
+    aim("idle connection, memory (PSS), of 1000", Before),
+    aim("idle connection, memory (PSS), of 9900", Before),
+    aim("idle connection, memory (PSS), of 1000", Ratio("haproxy", 0.60)),
+    aim("idle connection, memory (PSS), of 9900", Ratio("haproxy", 0.60)),
+    aim("bulk, AES-256, records of 16 KiB", Ratio("nginx", 0.60)),
+    aim("bulk, AES-256, records of 4 KiB", Ratio("nginx", 0.60)),
+    aim("bulk, AES-256, records of 1,400 octets", Ratio("nginx", 0.60)),
+    aim("bulk, AES-256, records of 16 KiB, device offers encrypt-then-MAC", Ratio("nginx", 0.60)),
+    aim("translated session", Ratio("passed through", 1.10)),
+    aim("session that sends, full handshake, 16 devices at a time, TLS 1.3 out", Ratio("nginx", 0.80)),
+    aim("session that sends, full handshake, 16 devices at a time, TLS 1.2 out", Ratio("nginx", 0.80)),
+    aim("session that sends, device resumes, 16 devices at a time, TLS 1.3 out", Ratio("nginx", 0.80)),
+    aim("session that sends, device resumes, 16 devices at a time, TLS 1.2 out", Ratio("nginx", 0.80)),
+    aim("message of 35 MB, TLS 1.3 out", Ratio("nginx", 0.85)),
+    aim("message of 35 MB, TLS 1.2 out", Ratio("nginx", 0.85)),
+    aim("message, packetboat", Ratio("message, Postfix", 0.20)),
+    aim("message, packetboat", Ratio("message, email-oauth2-proxy", 0.02)),
+    aim("translated session, TLS 1.2 in, simulator", Ratio("email-oauth2-proxy", 0.05)),
 ];
 
 /// The rows as a table, with ratios to nginx and to the best of the others.
@@ -75,25 +105,51 @@ pub fn table(names: &[&str], rows: &[Row]) -> String {
     text
 }
 
-/// The targets and the results beside them.
-pub fn targets(names: &[&str], rows: &[Row]) -> String {
-    let mut text = String::from("| aimed at | at most | is |\n|---|---|---|\n");
-    for Target { row: name, by, most } in TARGETS {
-        let find = |whose: &str| {
-            let row = rows.iter().find(|row| row.name == name)?;
-            let place = names.iter().position(|one| *one == whose)?;
-            row.figures.get(place)?.as_ref().map(support::bench::figures::Figures::median)
+/// The aims and the results beside them. A row that was wanted and has no figure was not measured.
+pub fn aims(names: &[&str], rows: &[Row]) -> String {
+    let mut text = String::from("| aimed at | bound | is |\n|---|---|---|\n");
+    for Aim { row: name, bound } in &AIMS {
+        let Some(row) = rows.iter().find(|row| row.name == *name) else { continue };
+        let (bound, result) = match bound {
+            Ratio(by, most) => {
+                (format!("by {by}, at most {most:.2}"), ratio(names, rows, row, by).map(|is| (is, is <= *most)))
+            }
+            Times(by, least) => {
+                (format!("by {by}, at least {least:.2}"), ratio(names, rows, row, by).map(|is| (is, is >= *least)))
+            }
+            Figure(most) => {
+                (format!("{} {}, at most", number(*most), row.unit), median(row, 0).map(|is| (is, is <= *most)))
+            }
+            Before => {
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                let Some(record) = records::newest(root, name) else { continue };
+                let Some((most, unit)) = record.figure(name, "packetboat") else { continue };
+                let most: f64 = most.parse().unwrap();
+                let bound = format!("{} {unit} as in {}, at most", number(most), record.name);
+                (bound, median(row, 0).map(|is| (is, is <= most)))
+            }
         };
-        let other = rows.iter().find(|row| row.name == name).and_then(|_| find(by));
-        let other =
-            other.or_else(|| rows.iter().find(|row| row.name == by)?.figures.first()?.as_ref().map(|f| f.median()));
-        if let (Some(own), Some(other)) = (find("packetboat"), other) {
-            let ratio = own / other;
-            let mark = if ratio <= most { "yes" } else { "**no**" };
-            let _ = writeln!(text, "| {name}, by {by} | {most:.2} | {ratio:.2} {mark} |");
-        }
+        let result = match result {
+            Some((is, met)) => format!("{} {}", number(is), if met { "yes" } else { "**no**" }),
+            None => "not measured".to_owned(),
+        };
+        let _ = writeln!(text, "| {name} | {bound} | {result} |");
     }
     text
+}
+
+/// The ratio of packetboat's figure to that of a proxy in the same row, or to that of another row.
+fn ratio(names: &[&str], rows: &[Row], row: &Row, by: &str) -> Option<f64> {
+    let other = match names.iter().position(|name| *name == by) {
+        Some(place) => median(row, place),
+        None => median(rows.iter().find(|row| row.name == by)?, 0),
+    };
+    Some(median(row, 0)? / other?)
+}
+
+/// The median of the proxy in this place.
+fn median(row: &Row, place: usize) -> Option<f64> {
+    Some(row.figures.get(place)?.as_ref()?.median())
 }
 
 /// A chart of each proxy's rows, with bars relative to packetboat's own.
@@ -173,7 +229,7 @@ pub fn record(directory: &Path, names: &[&str], versions: &[String], notes: &[St
         output("rustc", "--version"),
         versions.join(", "),
         table(names, rows),
-        targets(names, rows),
+        aims(names, rows),
         notes.iter().map(|note| format!("- {note}\n")).collect::<String>()
     );
     fs::write(directory.join(format!("{date}-peers.md")), text).unwrap();

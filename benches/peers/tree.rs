@@ -22,6 +22,12 @@ impl Tree {
         Self { processes }
     }
 
+    /// This tree and another one.
+    pub fn with(mut self, other: Self) -> Self {
+        self.processes.extend(other.processes);
+        self
+    }
+
     /// CPU time, user and system, of all threads, including those that have ended.
     pub fn cpu(&self) -> Duration {
         self.processes.iter().map(|(_, clock)| Duration::from(clock.now().unwrap())).sum()

@@ -6,6 +6,7 @@ pub mod device;
 pub mod emailproxy;
 pub mod figures;
 pub mod packetboat;
+pub mod records;
 pub mod submitter;
 pub mod upstream;
 

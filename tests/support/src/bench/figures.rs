@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// One figure per round.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Figures(pub Vec<f64>);
 
 impl Figures {

@@ -1,8 +1,10 @@
 //! The mail server of the bench speaks scripted IMAP and SMTP over TLS, in a process of its own.
 //!
 //! It resumes TLS sessions, takes every login (a password, or XOAUTH2 with any token), and has messages as large as one
-//! likes. Each of its ports speaks one protocol and one version of TLS, in records of one size.
+//! likes. Each of its ports speaks one protocol and one version of TLS, in records of one size. Two more ports of IMAP
+//! have a login that takes its time, and STARTTLS.
 
+mod imap;
 mod submission;
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,7 +17,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -44,6 +46,11 @@ pub const MANNERS: [Manner; 6] = [
 /// The numbers of the ports that take submitted mail: TLS 1.3, and TLS 1.2.
 pub const SUBMISSION: [usize; 2] = [4, 5];
 
+/// The port whose logins take [`SLOWNESS`]; all else is as at the first port.
+const SLOW: Manner = MANNERS[0];
+/// The time that the slow port takes for a login.
+pub const SLOWNESS: Duration = Duration::from_secs(5);
+
 /// Sizes of the messages in octets; `FETCH n BODY[]` returns message n.
 pub const MESSAGES: [usize; 2] = [16 * 1024, 16 * 1024 * 1024];
 /// The prefix of mailboxes that push: after a SELECT of `push-500`, the next IDLE pushes 500 lines, a millisecond
@@ -57,6 +64,27 @@ pub struct Upstream {
     output: BufReader<ChildStdout>,
     /// A port for each of [`MANNERS`].
     pub ports: [u16; MANNERS.len()],
+    /// The port with STARTTLS.
+    pub starttls: u16,
+}
+
+/// The ports of a server, as it prints them.
+pub struct Ports {
+    /// A port for each of [`MANNERS`].
+    pub manners: [u16; MANNERS.len()],
+    /// The port whose logins take [`SLOWNESS`].
+    pub slow: u16,
+    /// The port with STARTTLS.
+    pub starttls: u16,
+}
+
+impl Ports {
+    /// Reads the line that a server prints.
+    pub fn of(line: &str) -> Self {
+        let ports: Vec<u16> = line.split_whitespace().map(|port| port.parse().unwrap()).collect();
+        let (manners, more) = ports.split_at(MANNERS.len());
+        Self { manners: manners.try_into().unwrap(), slow: more[0], starttls: more[1] }
+    }
 }
 
 impl Upstream {
@@ -72,8 +100,8 @@ impl Upstream {
         let mut output = BufReader::new(process.0.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        let ports: Vec<u16> = line.split_whitespace().map(|port| port.parse().unwrap()).collect();
-        Self { _process: process, input, output, ports: ports.try_into().unwrap() }
+        let Ports { manners, starttls, .. } = Ports::of(&line);
+        Self { _process: process, input, output, ports: manners, starttls }
     }
 
     /// Handshakes since the last call: all, and those that resumed a session.
@@ -81,6 +109,11 @@ impl Upstream {
         let line = self.ask("handshakes");
         let (all, resumed) = line.split_once(' ').unwrap();
         (all.parse().unwrap(), resumed.parse().unwrap())
+    }
+
+    /// Logins by IMAP so far.
+    pub fn logins(&mut self) -> u64 {
+        self.ask("logins").parse().unwrap()
     }
 
     /// Sessions of submission that have ended with a QUIT so far.
@@ -101,6 +134,7 @@ pub const ARGUMENT: &str = "be-the-upstream";
 
 static HANDSHAKES: AtomicU64 = AtomicU64::new(0);
 static RESUMED: AtomicU64 = AtomicU64::new(0);
+static LOGINS: AtomicU64 = AtomicU64::new(0);
 
 /// Serves at this address until standard input ends.
 pub fn serve(address: &str, directory: PathBuf) {
@@ -108,6 +142,7 @@ pub fn serve(address: &str, directory: PathBuf) {
     std::thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
             match line.as_str() {
+                "logins" => println!("{}", LOGINS.load(Ordering::Relaxed)),
                 "submissions" => println!("{}", submission::ENDED.load(Ordering::Relaxed)),
                 _ => println!("{} {}", HANDSHAKES.swap(0, Ordering::Relaxed), RESUMED.swap(0, Ordering::Relaxed)),
             }
@@ -116,14 +151,34 @@ pub fn serve(address: &str, directory: PathBuf) {
     });
     runtime.block_on(async {
         let mut ports = Vec::new();
-        for manner in MANNERS {
+        let services = MANNERS.map(Service::of).into_iter().chain([
+            Service { login: SLOWNESS, ..Service::of(SLOW) },
+            Service { starttls: true, ..Service::of(MANNERS[0]) },
+        ]);
+        for service in services {
             let listener = TcpListener::bind((address, 0)).await.unwrap();
             ports.push(listener.local_addr().unwrap().port().to_string());
-            tokio::spawn(accept(listener, acceptor(&directory, manner), manner.protocol));
+            tokio::spawn(accept(listener, acceptor(&directory, service.manner), service));
         }
         println!("{}", ports.join(" "));
         std::future::pending::<()>().await;
     });
+}
+
+/// What one port does.
+#[derive(Clone, Copy)]
+struct Service {
+    manner: Manner,
+    /// The time of a login.
+    login: Duration,
+    /// TLS begins with STARTTLS, and not with the connection.
+    starttls: bool,
+}
+
+impl Service {
+    const fn of(manner: Manner) -> Self {
+        Self { manner, login: Duration::ZERO, starttls: false }
+    }
 }
 
 fn acceptor(directory: &Path, manner: Manner) -> TlsAcceptor {
@@ -143,93 +198,37 @@ fn acceptor(directory: &Path, manner: Manner) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, protocol: &'static str) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: Service) {
     loop {
         let (tcp, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             // A proxy that leaves early is no error of the server; the device reports it.
-            let _ = converse(tcp, &acceptor, protocol).await;
+            let _ = converse(tcp, &acceptor, service).await;
         });
     }
 }
 
-async fn converse(tcp: TcpStream, acceptor: &TlsAcceptor, protocol: &str) -> io::Result<()> {
+async fn converse(mut tcp: TcpStream, acceptor: &TlsAcceptor, service: Service) -> io::Result<()> {
     tcp.set_nodelay(true)?;
+    if service.starttls {
+        imap::until_starttls(&mut tokio::io::BufReader::new(&mut tcp)).await?;
+    }
     let tls = acceptor.accept(tcp).await?;
     HANDSHAKES.fetch_add(1, Ordering::Relaxed);
     if tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
         RESUMED.fetch_add(1, Ordering::Relaxed);
     }
     let mut stream = tokio::io::BufReader::with_capacity(4096, tls);
-    match protocol {
+    match service.manner.protocol {
         "smtp" => submission::converse(&mut stream).await,
-        _ => imap(&mut stream).await,
-    }
-}
-
-async fn imap(stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin)) -> io::Result<()> {
-    say(stream, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR IDLE LITERAL+] ready\r\n").await?;
-    let mut line = String::new();
-    let mut pushed = 0;
-    loop {
-        line.clear();
-        if stream.read_line(&mut line).await? == 0 {
-            return Ok(());
-        }
-        let mut words = line.split_ascii_whitespace();
-        let (tag, verb) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let argument = words.next().unwrap_or_default();
-        let answer = match verb {
-            "SELECT" => {
-                pushed = argument.strip_prefix(PUSHING).map_or(0, |count| count.parse().unwrap());
-                "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n* 2 EXISTS\r\n* 0 RECENT\r\n\
-                 * OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 3] ok\r\n"
+        _ => {
+            if !service.starttls {
+                say(&mut stream, &format!("* OK [{}] ready\r\n", imap::CAPABILITY)).await?;
             }
-            "STATUS" => "* STATUS INBOX (MESSAGES 2)\r\n",
-            "FETCH" => {
-                let size = MESSAGES[argument.parse::<usize>().unwrap() - 1];
-                fetch(stream, argument, size).await?;
-                ""
-            }
-            "APPEND" => {
-                let size = line.trim_end().rsplit_once('{').unwrap().1.trim_end_matches('}').parse::<u64>().unwrap();
-                say(stream, "+ go ahead\r\n").await?;
-                let read =
-                    tokio::io::copy(&mut AsyncReadExt::take(&mut *stream, size + 2), &mut tokio::io::sink()).await?;
-                assert_eq!(read, size + 2);
-                ""
-            }
-            "IDLE" => {
-                say(stream, "+ idling\r\n").await?;
-                for number in 0..pushed {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                    say(stream, &format!("* {} EXISTS\r\n", number + 3)).await?;
-                }
-                let mut done = String::new();
-                stream.read_line(&mut done).await?;
-                ""
-            }
-            "LOGOUT" => "* BYE bye\r\n",
-            _ => "",
-        };
-        say(stream, &format!("{answer}{tag} OK {verb} completed\r\n")).await?;
-        if verb == "LOGOUT" {
-            return stream.shutdown().await;
+            imap::converse(&mut stream, service.login).await
         }
     }
-}
-
-async fn fetch(stream: &mut (impl AsyncWriteExt + Unpin), number: &str, size: usize) -> io::Result<()> {
-    let piece = [b'x'; 64 * 1024];
-    stream.write_all(format!("* {number} FETCH (BODY[] {{{size}}}\r\n").as_bytes()).await?;
-    let mut left = size;
-    while left > 0 {
-        let count = left.min(piece.len());
-        stream.write_all(&piece[..count]).await?;
-        left -= count;
-    }
-    stream.write_all(b")\r\n").await
 }
 
 async fn say(stream: &mut (impl AsyncWriteExt + Unpin), words: &str) -> io::Result<()> {
