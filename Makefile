@@ -134,7 +134,7 @@ image: ## Build the container image packetboat from source
 		--build-arg OPENSSL=$(OPENSSL) \
 		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) .
 
-# Leaves a table and a chart in benches/record/.
+# Leaves a table and a chart in benches/record/, and writes README's tables of costs. Root also gets the waits for a login.
 bench: ## Measure CPU time and memory beside nginx, HAProxy, stunnel, Postfix and email-oauth2-proxy (half an hour)
 	@tests/install.sh $@
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench peers

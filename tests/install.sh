@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a target of the Makefile needs and this machine lacks, as Debian packages, by apt:  tests/install.sh TARGET
 # tests/install.sh --dry-run TARGET prints all the packages that the target needs, one a line, and installs nothing.
-# For the tests and the bench Postfix is unpacked as well, below target/.
+# For the tests and the bench Postfix is unpacked as well, below target/; for the bench, imapproxy too.
 set -eu
 
 # The program: its C libraries, and OpenSSL's source from Debian (config/release/openssl.sh).
@@ -71,7 +71,10 @@ fi
 # Postfix conflicts with Exim, so its package is unpacked rather than installed.
 postfix=$(dirname "$0")/../target/debian/postfix
 case "$1" in test | bench) [ ! -d "$postfix" ] || postfix="" ;; *) postfix="" ;; esac
-[ -n "$missing$postfix" ] || exit 0
+# The service of imapproxy's package is not wanted.
+imapproxy=$(dirname "$0")/../target/debian/imapproxy
+case "$1" in bench) [ ! -d "$imapproxy" ] || imapproxy="" ;; *) imapproxy="" ;; esac
+[ -n "$missing$postfix$imapproxy" ] || exit 0
 
 if [ "$(id -u)" -eq 0 ]; then
     sudo=""
@@ -97,6 +100,13 @@ if [ -n "$postfix" ]; then
     # shellcheck disable=SC2086 # a list of words
     $sudo apt-get install -qq -y --no-install-recommends $libraries >/dev/null
     mv "$postfix.new" "$postfix"
+fi
+if [ -n "$imapproxy" ]; then
+    echo "unpacking imapproxy"
+    rm -rf "$imapproxy.new"
+    mkdir -p "$imapproxy.new"
+    (cd "$imapproxy.new" && apt-get -qq download imapproxy && dpkg-deb --extract imapproxy_*.deb .)
+    mv "$imapproxy.new" "$imapproxy"
 fi
 # Tests and benches start servers of their own; the system's are not wanted.
 for service in dovecot exim4 nginx haproxy stunnel4 prometheus; do

@@ -31,7 +31,7 @@ pub fn start(directory: &Path, server: u16, expiration: Duration) -> Option<Prox
     let text = format!(
         "server_hostname localhost\nserver_port {server}\nlisten_address 127.0.0.1\nlisten_port {behind}\n\
          connect_retries 10\nconnect_delay 1\ncache_size 3072\ncache_expiration_time {}\n\
-         proc_username root\nproc_groupname root\nstat_filename {at}/stat\nprotocol_log_filename {at}/log\n\
+         proc_username nobody\nproc_groupname nogroup\nstat_filename {at}/stat\nprotocol_log_filename {at}/log\n\
          syslog_facility LOG_MAIL\nsend_tcp_keepalives no\nenable_select_cache no\nforeground_mode yes\nforce_tls yes\n\
          tls_ca_file {}\ntls_verify_server yes\nenable_admin_commands no\n",
         expiration.as_secs(),
