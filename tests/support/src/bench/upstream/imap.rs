@@ -11,6 +11,9 @@ use super::{LOGINS, MESSAGES, PUSHING, say};
 /// The capabilities behind TLS. UNSELECT lets a proxy keep a connection for the next session (RFC 3691).
 pub(super) const CAPABILITY: &str = "CAPABILITY IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR IDLE UNSELECT LITERAL+";
 
+/// The capabilities before STARTTLS.
+const BEFORE_TLS: &str = "CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED UNSELECT LITERAL+";
+
 /// Answers commands until the peer leaves. A login takes this long.
 pub(super) async fn converse(
     stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin),
@@ -68,7 +71,7 @@ pub(super) async fn converse(
 
 /// Greets a peer that has to say STARTTLS first, up to the answer to that.
 pub(super) async fn until_starttls(stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin)) -> io::Result<()> {
-    say(stream, "* OK ready\r\n").await?;
+    say(stream, &format!("* OK [{BEFORE_TLS}] ready\r\n")).await?;
     let mut line = String::new();
     loop {
         line.clear();
@@ -76,11 +79,7 @@ pub(super) async fn until_starttls(stream: &mut (impl AsyncBufRead + AsyncWrite 
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let (tag, command) = line.trim_end().split_once(' ').unwrap_or_default();
-        let answer = if command == "CAPABILITY" {
-            "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED UNSELECT LITERAL+\r\n"
-        } else {
-            ""
-        };
+        let answer = if command == "CAPABILITY" { &format!("* {BEFORE_TLS}\r\n") } else { "" };
         say(stream, &format!("{answer}{tag} OK {command} completed\r\n")).await?;
         if command == "STARTTLS" {
             return Ok(());
