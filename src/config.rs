@@ -178,6 +178,8 @@ pub struct Limits {
     pub sessions_per_mailbox: usize,
     /// The time that a login waits for a session of its mailbox to end.
     pub mailbox_queue: Duration,
+    /// Parked connections at a time, over all mail servers.
+    pub parked: usize,
     /// The time for which a verified password is remembered, as a keyed hash.
     pub password_memory: Duration,
     /// The delay after the first wrong password; each further one doubles it.

@@ -5,6 +5,7 @@
 mod definitions;
 mod history;
 mod listener;
+mod parking;
 mod process;
 mod spool;
 mod submission;
@@ -23,6 +24,7 @@ use crate::failure::{Failure, Kind};
 use definitions::{AccountMetrics, ListenerMetrics, ProcessMetrics};
 pub use history::{History, Point};
 pub use listener::ListenerCounters;
+pub use parking::{ParkedEnd, ParkedTake};
 pub use spool::SpoolNumbers;
 pub use submission::SubmissionResult;
 
@@ -55,6 +57,7 @@ pub struct Metrics {
     accounts: AccountMetrics,
     process: ProcessMetrics,
     spool: spool::SpoolMetrics,
+    parking: parking::ParkingMetrics,
     /// Event loops whose tasks are counted.
     event_loops: Mutex<Vec<RuntimeMetrics>>,
     totals: TotalCounters,
@@ -138,6 +141,7 @@ impl Metrics {
             accounts: AccountMetrics::register(&registry)?,
             process: ProcessMetrics::register(&registry)?,
             spool: spool::SpoolMetrics::register(&registry)?,
+            parking: parking::ParkingMetrics::register(&registry)?,
             registry,
             event_loops: Mutex::default(),
             totals: TotalCounters::default(),

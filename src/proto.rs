@@ -9,6 +9,7 @@ mod imap;
 mod kept;
 mod line;
 mod login_attempt;
+pub mod parking;
 mod pop3;
 mod preamble;
 pub mod sasl;
@@ -25,6 +26,7 @@ use crate::submission::Announcement;
 use dialect::Dialect;
 use imap::Imap;
 pub use kept::{KeepReason, MessageEnvelope};
+use parking::ParkedState;
 use pop3::Pop3;
 pub use preamble::is_client_hello;
 pub use sasl::{Credentials, Method};
@@ -143,6 +145,10 @@ pub trait Session: Send {
     /// Returns whether the session can.
     fn logged_in_without_server(&mut self, login: UpstreamLogin, out: &mut Outbox) -> bool;
 
+    /// Lets the device in at a connection that was parked, in answer to [`Action::Authenticate`]. Returns whether the
+    /// session can.
+    fn resumed(&mut self, terms: MailboxTerms, state: ParkedState, out: &mut Outbox) -> bool;
+
     /// Decides what becomes of octets of `side` that [`recv`](Session::recv) has left, once that side has closed
     /// after login. The session sends nothing behind octets that are forwarded: they are half a line.
     fn leftover(&mut self, side: Side) -> Leftover;
@@ -188,6 +194,8 @@ pub enum Action {
     Connect,
     /// Drop the upstream connection: the server closes it. The session goes on without it.
     LeaveServer,
+    /// Send what is in the outbox, then close the device's side. The server's connection may be parked.
+    Park(ParkedState),
     /// Send what is in the outbox, then close.
     Close,
     /// Flush, then shake hands on the side that the input came from. Plaintext left behind it is an attack.
@@ -269,6 +277,8 @@ pub struct Activity {
     pub fetched: u64,
     /// The device has sent LOGOUT or QUIT. The server's answer is still worth waiting for.
     pub has_logged_out: bool,
+    /// INBOX's UIDNEXT as the server has first shown it on a connection that may be parked.
+    pub first_uidnext: Option<u32>,
     /// A login was refused because there is no TLS, and there still is none.
     pub tried_in_clear: bool,
     /// The device has begun a message before any login, where it may log in.

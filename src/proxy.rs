@@ -14,6 +14,7 @@
 //! | `prepare`, `snapshot`, `running` | opens a configuration, runs it, and goes on with another |
 //! | `login_check` | a login without a device, for `packetboat check --online` and the page |
 //! | `spool_sender`, `transaction` | sends messages of the spool by their account |
+//! | `parking` | connections that wait, logged in, for the next login of their mailbox |
 //! | `account_check` | the steps of an account's check, in words |
 
 mod account_check;
@@ -24,6 +25,7 @@ mod hints;
 mod limits;
 mod listen;
 mod login_check;
+mod parking;
 mod prepare;
 mod probe_message;
 mod process;
@@ -58,7 +60,9 @@ pub use snapshot::Snapshot;
 pub fn other_files(config: &Config) -> usize {
     let addresses: usize = config.listeners.iter().map(|listener| listener.listen.len()).sum();
     let warm: usize = config.upstreams.values().map(|upstream| Protocol::ALL.len() * upstream.warm_connections).sum();
-    worker::count() * (FILES_OF_A_WORKER + addresses) + warm + limits::REFUSED
+    let parks = config.upstreams.values().any(|upstream| !upstream.park.is_zero());
+    let parked = if parks { config.limits.parked.min(config.accounts.len()) } else { 0 };
+    worker::count() * (FILES_OF_A_WORKER + addresses) + warm + parked + limits::REFUSED
 }
 
 /// epoll and its copy, and what wakes it.

@@ -37,7 +37,10 @@ fn prometheus_takes_the_rules_and_they_fire_when_they_should() {
 /// An alert on a misspelt metric would never fire.
 #[test]
 fn rules_and_dashboard_ask_for_metrics_that_there_are() {
-    let source = read("src/metrics/definitions.rs") + &read("src/metrics/process.rs") + &read("src/metrics/spool.rs");
+    let source = read("src/metrics/definitions.rs")
+        + &read("src/metrics/process.rs")
+        + &read("src/metrics/spool.rs")
+        + &read("src/metrics/parking.rs");
     let known: BTreeSet<String> = words(&source, "packetboat_").into_iter().chain(words(&source, "process_")).collect();
     assert!(known.len() > 20);
     for file in ["config/prometheus/packetboat.rules.yml", "config/grafana/packetboat.json"] {

@@ -1,5 +1,7 @@
 //! The identity providers that packetboat knows, with their hosts, scopes and mail servers.
 
+use std::time::Duration;
+
 use super::{Endpoint, Roots, Upstream, url};
 use crate::protocol::{Actor, ByProtocol, Protocol};
 
@@ -133,7 +135,15 @@ impl Cloud {
             Cloud::Google => "google",
         };
         let endpoints = ByProtocol::new(|protocol| Some(self.endpoint(protocol)));
-        (name, Upstream { endpoints, roots: Roots::Bundled, warm_connections: 0, warm_time: Upstream::WARM_TIME })
+        let upstream = Upstream {
+            endpoints,
+            roots: Roots::Bundled,
+            warm_connections: 0,
+            warm_time: Upstream::WARM_TIME,
+            park: Duration::ZERO,
+            park_age: Upstream::PARK_AGE,
+        };
+        (name, upstream)
     }
 
     /// The endpoint of one protocol at the cloud's mail server.

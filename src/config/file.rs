@@ -109,6 +109,7 @@ struct LimitsSection {
     bad_commands: Written<i64>,
     sessions_per_mailbox: Written<i64>,
     mailbox_queue: Written<String>,
+    parked: Written<i64>,
     password_memory: Written<String>,
     failure_delay: Written<String>,
     longest_failure_delay: Written<String>,
@@ -189,6 +190,8 @@ struct UpstreamSection {
     roots: Written<String>,
     warm_connections: Written<i64>,
     warm_time: Written<String>,
+    park: Written<String>,
+    park_age: Written<String>,
 }
 
 /// The section of one protocol below an upstream, as `[upstream.NAME.imap]`.

@@ -16,6 +16,11 @@ pub struct Upstream {
     pub warm_connections: usize,
     /// The time for which packetboat keeps each of them.
     pub warm_time: Duration,
+    /// The time for which packetboat parks a connection after LOGOUT, for the next login of the same mailbox by IMAP.
+    /// Nothing means that none is parked.
+    pub park: Duration,
+    /// The time since its login after which a connection is not parked any more.
+    pub park_age: Duration,
 }
 
 /// An endpoint of a mail server: host and port of one protocol.
@@ -45,6 +50,9 @@ pub enum Roots {
 impl Upstream {
     /// The default of `warm_time`. Exchange closes a connection that does not log in within a minute.
     pub(crate) const WARM_TIME: Duration = Duration::from_secs(45);
+
+    /// The default of `park_age`.
+    pub(crate) const PARK_AGE: Duration = Duration::from_secs(20 * 60);
 
     /// The endpoint of one protocol; none where the server does not serve it.
     pub fn endpoint(&self, protocol: Protocol) -> Option<&Endpoint> {

@@ -2,7 +2,11 @@
 
 use zeroize::Zeroizing;
 
-use super::{Activity, Awaited, CommandLimits, Failure, Leftover, Offer, Outbox, Responses, Side, Step, UpstreamLogin};
+use super::parking::ParkedState;
+use super::{
+    Activity, Awaited, CommandLimits, Failure, Leftover, MailboxTerms, Offer, Outbox, Responses, Side, Step,
+    UpstreamLogin,
+};
 use crate::failure::Reply;
 use crate::proto::sasl::{Credentials, Mechanism};
 
@@ -49,6 +53,12 @@ pub(super) trait Dialect: Default + Send {
 
     /// Tells the device that the server has let it in, and starts the relay.
     fn logged_in(tag: &Self::Tag, client: Self::Client, offer: &Offer, out: &mut Vec<u8>) -> Self::Relay;
+
+    /// Tells the device that it is in, at a connection that was parked, and starts the relay. None where the protocol has
+    /// no such connections.
+    fn resumed(_: &Self::Tag, _: MailboxTerms, _: ParkedState, _: &mut Vec<u8>) -> Option<Self::Relay> {
+        None
+    }
 
     /// Writes the last response before the connection is closed.
     fn bye(failure: &Failure, out: &mut Vec<u8>);

@@ -5,6 +5,7 @@ mod capability;
 mod client;
 mod command_frame;
 mod dropped;
+mod in_step;
 mod literal;
 mod login_command;
 mod login_refusal;
@@ -17,7 +18,8 @@ mod response_frame;
 mod tag;
 
 use super::dialect::{Dialect, Read, Response};
-use super::{CommandLimits, Failure, Offer};
+use super::parking::{OwnResponse, ParkedState};
+use super::{CommandLimits, Failure, MailboxTerms, Offer};
 use crate::text::excerpt;
 use arguments::Arguments;
 use client::Client;
@@ -71,10 +73,7 @@ impl Dialect for Imap {
                 return out.extend_from_slice(b"\r\n");
             }
             Response::Bad(_, why) => return response::tagged(out, tag, &format!("BAD {why}")),
-            Response::LoggedOut => {
-                out.extend_from_slice(b"* BYE closing connection\r\n");
-                "OK LOGOUT completed"
-            }
+            Response::LoggedOut => return response::logged_out(out, tag),
             Response::Cancelled => "BAD authentication cancelled",
             Response::UnknownMechanism => "NO mechanism not supported",
             // RFC 5530 §3.
@@ -86,16 +85,14 @@ impl Dialect for Imap {
     }
 
     fn logged_in(tag: &Vec<u8>, mut client: Client, _: &Offer, out: &mut Vec<u8>) -> Relay {
-        match client.take_capability() {
-            Some(list) => {
-                out.extend_from_slice(tag);
-                out.extend_from_slice(b" OK [CAPABILITY");
-                capability::keep(&list, out);
-                out.extend_from_slice(b"] logged in\r\n");
-            }
-            None => response::tagged(out, tag, "OK logged in"),
-        }
-        Relay::new(client.terms())
+        let list = client.take_capability();
+        welcome(tag, list.as_deref(), out);
+        Relay::new(client.terms(), list)
+    }
+
+    fn resumed(tag: &Vec<u8>, terms: MailboxTerms, state: ParkedState, out: &mut Vec<u8>) -> Option<Relay> {
+        welcome(tag, state.capability.as_deref(), out);
+        Some(Relay::new(terms, state.capability))
     }
 
     fn bye(failure: &Failure, out: &mut Vec<u8>) {
@@ -103,5 +100,37 @@ impl Dialect for Imap {
         out.extend_from_slice(b"* BYE ");
         out.extend_from_slice(excerpt(failure.kind.meaning().as_bytes()).as_bytes());
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Tells the device that it is in, with what stays of the server's capability list.
+fn welcome(tag: &[u8], list: Option<&[u8]>, out: &mut Vec<u8>) {
+    match list {
+        Some(list) => {
+            out.extend_from_slice(tag);
+            out.extend_from_slice(b" OK [CAPABILITY");
+            capability::keep(list, out);
+            out.extend_from_slice(b"] logged in\r\n");
+        }
+        None => response::tagged(out, tag, "OK logged in"),
+    }
+}
+
+/// Reads a line of the server, without its line end, in answer to the command with this tag.
+pub(super) fn own_response<'a>(line: &'a [u8], own: &[u8]) -> OwnResponse<'a> {
+    match response::Response::read(line) {
+        response::Response::Tagged { tag, status: response::Status::Ok, .. } if tag == own => OwnResponse::Done,
+        response::Response::Untagged { keyword, text } if keyword.eq_ignore_ascii_case(b"CAPABILITY") => {
+            OwnResponse::Capability(text)
+        }
+        response::Response::Untagged { keyword, .. } => match response::Status::parse(keyword) {
+            Some(response::Status::Ok) => OwnResponse::Ok,
+            // Only a line that ends in the announcement of a literal goes on.
+            None if !keyword.eq_ignore_ascii_case(b"BYE") && literal::Literal::at_end_of(line).is_none() => {
+                OwnResponse::Data(line)
+            }
+            Some(_) | None => OwnResponse::Other,
+        },
+        _ => OwnResponse::Other,
     }
 }

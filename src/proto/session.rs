@@ -5,10 +5,11 @@ use zeroize::Zeroize;
 
 use super::dialect::{Client, Dialect, Fault, Progress, Read, Relay, Request, Response};
 use super::line::Line;
+use super::parking::ParkedState;
 use super::preamble;
 use super::sasl::{Exchange, NOT_SANE, Next};
 use super::{
-    Action, Activity, Awaited, CommandLimits, Credentials, Failure, Kind, Leftover, Offer, Outbox, Phase,
+    Action, Activity, Awaited, CommandLimits, Credentials, Failure, Kind, Leftover, MailboxTerms, Offer, Outbox, Phase,
     RESPONSE_LINE, Session, Side, Step, UpstreamLogin,
 };
 
@@ -273,6 +274,13 @@ impl<D: Dialect> Session for Machine<D> {
             return false;
         }
         out.downstream.extend_from_slice(&answer.downstream);
+        self.state = State::Relay(relay);
+        true
+    }
+
+    fn resumed(&mut self, terms: MailboxTerms, state: ParkedState, out: &mut Outbox) -> bool {
+        let State::LoggingIn(tag, _) = &self.state else { return false };
+        let Some(relay) = D::resumed(tag, terms, state, &mut out.downstream) else { return false };
         self.state = State::Relay(relay);
         true
     }

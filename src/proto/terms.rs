@@ -80,6 +80,8 @@ pub struct MailboxTerms {
     pub deletes: Deletes,
     /// The treatment of another login.
     pub relogin: Relogin,
+    /// The connection may be parked when the device logs out, in IMAP.
+    pub parks: bool,
 }
 
 /// The settings of a device's access to an account. They are the same for all protocols, and each protocol takes what
@@ -90,6 +92,8 @@ pub struct AccessSettings {
     pub probe: bool,
     /// The device may delete.
     pub delete: bool,
+    /// The connection may be parked when the device logs out.
+    pub parks: bool,
     /// The rules for the mail that the device submits.
     pub submission: Arc<SubmissionTerms>,
 }
@@ -100,7 +104,7 @@ impl Terms {
         match self {
             Terms::Mailbox(terms) => *terms,
             Terms::Submission(_) => {
-                MailboxTerms { probe: Probe::Skip, deletes: Deletes::Refused, relogin: Relogin::Refused }
+                MailboxTerms { probe: Probe::Skip, deletes: Deletes::Refused, relogin: Relogin::Refused, parks: false }
             }
         }
     }
@@ -112,6 +116,7 @@ impl Terms {
                 probe: Probe::Skip,
                 deletes: Deletes::Allowed,
                 relogin: Relogin::Allowed,
+                parks: false,
             }),
             Protocol::Smtp => Terms::Submission(None),
         }
@@ -124,6 +129,7 @@ impl Terms {
                 probe: if settings.probe { Probe::Run } else { Probe::Skip },
                 deletes: if settings.delete { Deletes::Allowed } else { Deletes::Refused },
                 relogin: Relogin::Refused,
+                parks: settings.parks,
             }),
             Protocol::Smtp => Terms::Submission(Some(settings.submission)),
         }

@@ -1,5 +1,6 @@
 //! One connection of a device, from its first octet to its last: enter, log in, relay, leave.
 
+pub(super) mod alone;
 mod deadline;
 pub(super) mod driver;
 mod enter;
@@ -9,10 +10,12 @@ mod leave;
 mod login;
 mod mistake;
 pub(super) mod network;
+mod park;
 mod reconnect;
 pub(super) mod refuse;
 mod relay;
 pub(super) mod session_record;
+mod staleness;
 pub(super) mod starttls;
 #[cfg(test)]
 mod tests;
@@ -136,6 +139,8 @@ struct Connection<'a, 'r, N: Network> {
     unreachable: Option<Box<(Instant, Failure)>>,
     /// The time before which the device's next message gets no server, where its mailbox has sent many of late.
     pause: Option<Instant>,
+    /// INBOX's UIDNEXT by a fresh login, before this device got a parked connection.
+    fresh_uidnext: Option<u32>,
     /// The login that the server has, where logins are passed through.
     attempt: Option<Box<Attempt>>,
 }
@@ -166,6 +171,7 @@ impl<'a, 'r, N: Network> Connection<'a, 'r, N> {
             opened: None,
             unreachable: None,
             pause: None,
+            fresh_uidnext: None,
             attempt: None,
         }
     }
@@ -228,6 +234,7 @@ impl<N: Network> Connection<'_, '_, N> {
             Event::StartTls(side) => Box::pin(self.start_tls(side)).await,
             Event::Stopped if self.device_is_gone && self.revoked.is_none() => Err(Ending::DeviceClosed),
             Event::Stopped => Err(Ending::Failed(self.deadline().failure)),
+            Event::Park(state) => self.park(state),
             Event::Close => Err(self.logged_out()),
             Event::Ended(side) => Box::pin(self.ended(side)).await,
         }
@@ -273,7 +280,8 @@ impl<N: Network> Connection<'_, '_, N> {
         }
         self.attempt.take().into_iter().for_each(|attempt| attempt.succeeded());
         self.registered.login_succeeded().map_err(Ending::Failed)?;
-        if let Some(opened) = &self.opened {
+        if let Some(opened) = &mut self.opened {
+            opened.since.get_or_insert_with(Instant::now);
             opened.mailbox.login_succeeded();
         }
         Ok(())
@@ -286,6 +294,9 @@ impl<N: Network> Connection<'_, '_, N> {
         }
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
+        }
+        if let Some(opened) = &self.opened {
+            self.service.parking.refused(&opened.mailbox);
         }
         if self.may_begin_without_server(failure) && self.begin_without_server(failure) {
             return;
@@ -303,6 +314,7 @@ impl<N: Network> Connection<'_, '_, N> {
     fn noticed(&mut self, failure: &Failure) {
         if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
             opened.mailbox.leave_alone(wait);
+            self.service.parking.refused(&opened.mailbox);
         }
         self.answered();
         self.record.noticed(failure);

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, duplex, empty};
+use tokio::io::{AsyncWriteExt, duplex, empty};
 use tokio::time::timeout;
 
 use super::backend::Servers;
 use super::backend::mailbox::{Mailbox, Mailboxes};
-use super::connection::driver::{Driver, Event};
+use super::connection::alone::log_in;
+use super::connection::driver::Driver;
 use super::connection::network::{Network, ServerStream, Tcp};
-use super::connection::starttls::secure_server;
 use super::prepare::servers;
 use super::probe_message::ProbeMessage;
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
-use crate::failure::{Failure, Kind, Side};
+use crate::failure::{Failure, Kind};
 use crate::mode::Mode;
 use crate::proto::{self, AccessSettings, Terms, UpstreamLogin};
 use crate::protocol::Protocol;
@@ -158,21 +158,23 @@ async fn check(
     recipient: Option<&str>,
 ) -> Result<Checked, Failure> {
     let protocol = mailbox.server.protocol();
-    let terms =
-        Terms::translated(protocol, AccessSettings { probe: true, delete: true, submission: mailbox.submission() });
+    let terms = Terms::translated(
+        protocol,
+        AccessSettings { probe: true, delete: true, parks: false, submission: mailbox.submission() },
+    );
     let login = UpstreamLogin { credentials: mailbox.credentials(token), security: server.security, terms };
     let session = proto::login(protocol);
     let (mut stream, answer) = if protocol.submits() {
         let (near, far) = duplex(DEVICE_BUFFER);
         let mut driver = Driver::new(session, far);
         driver.connect(server.stream, login);
-        log_in(&mut driver, mailbox).await?;
+        log_in(&Tcp, &mut driver, mailbox).await?;
         let answer = ProbeMessage::new(&mailbox.account.mailbox, recipient).play(&mut driver, near).await?;
         (driver.take_upstream(), answer)
     } else {
         let mut driver = Driver::new(session, empty());
         driver.connect(server.stream, login);
-        log_in(&mut driver, mailbox).await?;
+        log_in(&Tcp, &mut driver, mailbox).await?;
         (driver.take_upstream(), String::new())
     };
     let Some((stream, _)) = &mut stream else {
@@ -183,42 +185,6 @@ async fn check(
     let _ = stream.shutdown().await;
     let facts = stream.facts().ok_or_else(|| Failure::new(Kind::UpstreamTls, "no TLS"))?;
     Ok(Checked { facts, answer })
-}
-
-/// Goes on until the server has let the session in.
-pub(super) async fn log_in<D>(driver: &mut Driver<D, Stream>, mailbox: &Mailbox) -> Result<(), Failure>
-where
-    D: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        match driver.next().await? {
-            Event::StartTls(Side::Upstream) => {
-                let stream = secure_server(&Tcp, driver, &mailbox.server).await?;
-                driver.upstream_secured(stream);
-            }
-            Event::LoggedIn => return Ok(()),
-            Event::LoginFailed(failure) => return Err(failure),
-            Event::Ended(Side::Upstream) => {
-                return Err(Failure::new(Kind::UpstreamLost, "in the middle of the login"));
-            }
-            // The empty device has closed; nothing here depends on it.
-            Event::HalfClosed
-            | Event::Waits
-            | Event::Notice(_)
-            | Event::Submitted(_)
-            | Event::MessageBegins(_)
-            | Event::Keep(_) => {}
-            Event::Authenticate(_)
-            | Event::Connect
-            | Event::ServerLeft
-            | Event::StartTls(_)
-            | Event::Ended(_)
-            | Event::Close
-            | Event::Stopped => {
-                return Err(Failure::new(Kind::UpstreamProtocol, "an event of a device that is not there"));
-            }
-        }
-    }
 }
 
 /// The octets that a pretend device has room for: every reply to it is shorter.

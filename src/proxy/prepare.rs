@@ -195,7 +195,8 @@ impl<'a> Opening<'a> {
         let hints = Hints::new(self.config, listener, parts.certificates.get(&listener.certificate));
         let spool = (listener.spool == SpoolUse::Fallback).then(|| Arc::clone(&process.spool));
         let (listener, logins) = (listener.clone(), Arc::new(logins));
-        let service = Service { listener, limits, acceptor, logins, connections, telemetry, spool, hints };
+        let parking = Arc::clone(&process.parking);
+        let service = Service { listener, limits, acceptor, logins, connections, telemetry, spool, parking, hints };
         Some(PreparedService { service: Arc::new(service), bound })
     }
 

@@ -8,6 +8,7 @@ use super::backend::pass_through::PassThroughState;
 use super::limits::Connections;
 use super::limits::log_quota::LogQuota;
 use super::listen::inherited::InheritedSockets;
+use super::parking::Parking;
 use super::registry::Registry;
 use crate::config::Config;
 use crate::device::KnownSources;
@@ -31,6 +32,8 @@ pub struct ProcessState {
     pub(super) connections: Arc<Connections>,
     pub(super) pass_through: Arc<PassThroughState>,
     pub(super) quota: Arc<LogQuota>,
+    /// The connections that wait for the next login of their mailbox.
+    pub(super) parking: Arc<Parking>,
     /// The connections that a reload looks at.
     pub(super) registry: Arc<Registry>,
 }
@@ -50,8 +53,10 @@ impl ProcessState {
     /// See [`Metrics::new`].
     pub fn with(config: &Config, inherited: Vec<TcpListener>) -> Result<Self, metrics::Error> {
         let known = Arc::default();
+        let metrics = Arc::new(Metrics::new()?);
         Ok(Self {
-            metrics: Arc::new(Metrics::new()?),
+            parking: Arc::new(Parking::new(&metrics)),
+            metrics,
             inventory: Inventory::new(config.inventory),
             spool: Arc::default(),
             connections: Connections::new(&config.limits, &known),

@@ -93,6 +93,8 @@ impl RunningProxy {
         self.process.inventory.activities().configure(config);
         self.process.quota.limit(&config.log);
         self.listen_for(services);
+        let most = if self.lifecycle.is_some() { config.limits.parked } else { 0 };
+        self.process.parking.begin(most);
         self.restart_background(directory.as_ref(), &warm, config);
         // A server that goes on keeps its warm connections.
         let goes_on = |server: &Arc<Server>| warm.iter().any(|other| Arc::ptr_eq(other, server));
@@ -153,6 +155,7 @@ impl RunningProxy {
             let spool = Arc::clone(&self.process.spool);
             tokio::spawn(spool::run(spool, sender, lifecycle.clone(), process.clone()));
         }
+        tokio::spawn(Arc::clone(&self.process.parking).keep(lifecycle.clone()));
         for server in warm {
             tokio::spawn(warm::keep(Arc::clone(server), lifecycle.clone()));
         }
@@ -231,12 +234,14 @@ impl RunningProxy {
         for server in self.warm.drain(..) {
             server.clear_warm();
         }
+        self.process.parking.drain();
         self.lifecycle = None;
         self.running.clear();
     }
 
     /// Waits until refresh tokens are on the disk. Call it last.
     pub async fn settle(&self) {
+        self.process.parking.settle().await;
         if let Some(directory) = &self.directory {
             directory.tokens.settle().await;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::backend::Backend;
 use super::hints::Hints;
 use super::limits::Connections;
+use super::parking::Parking;
 use super::telemetry::Telemetry;
 use crate::config::{Entry, Limits, Listener};
 use crate::failure::{Failure, Kind};
@@ -27,6 +28,8 @@ pub(super) struct Service {
     pub(super) telemetry: Telemetry,
     /// The spool, where the listener keeps what the mail server does not take at once.
     pub(super) spool: Option<Arc<Spool>>,
+    /// The connections that wait for the next login of their mailbox.
+    pub(super) parking: Arc<Parking>,
     /// The advice for a device that does not fit the listener.
     pub(super) hints: Hints,
 }

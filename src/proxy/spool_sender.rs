@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 use super::backend::Directory;
 use super::backend::mailbox::Mailbox;
 use super::backend::sent_mail::SentMail;
+use super::connection::alone::log_in;
 use super::connection::driver::Driver;
 use super::connection::network::{Network, Tcp};
-use super::login_check::log_in;
 use super::transaction::{Error, Outcome, Transaction};
 use crate::config::Limits;
 use crate::failure::{Failure, Kind, Reply};
@@ -74,14 +74,14 @@ impl SpoolSender {
         token: &AccessToken,
     ) -> Result<(Stream, Zeroizing<Vec<u8>>), Failure> {
         let server = Tcp.dial(&mailbox.server).await?;
-        let access = AccessSettings { probe: false, delete: false, submission: mailbox.submission() };
+        let access = AccessSettings { probe: false, delete: false, parks: false, submission: mailbox.submission() };
         let terms = Terms::translated(Protocol::Smtp, access);
         let login = UpstreamLogin { credentials: mailbox.credentials(token), security: server.security, terms };
         // Nobody reads what the session says to its device.
         let (_near, far) = duplex(REPLIES);
         let mut driver = Driver::new(proto::login(Protocol::Smtp), far);
         driver.connect(server.stream, login);
-        timeout(self.limits.upstream_login_timeout, log_in(&mut driver, mailbox))
+        timeout(self.limits.upstream_login_timeout, log_in(&Tcp, &mut driver, mailbox))
             .await
             .unwrap_or_else(|_| Err(Failure::new(Kind::UpstreamTimeout, "")))?;
         driver.take_upstream().ok_or_else(|| Failure::new(Kind::UpstreamLost, "behind the login"))

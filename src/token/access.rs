@@ -45,6 +45,11 @@ impl AccessToken {
         self.expires.saturating_duration_since(Instant::now())
     }
 
+    /// Returns the life that is left for a session that begins now. With less than the spare, none begins.
+    pub fn left_without_spare(&self) -> Duration {
+        self.left().saturating_sub(self.spare)
+    }
+
     /// Returns the claims of the token, if it is a JWT.
     pub fn claims(&self) -> Option<Claims> {
         json::claims(self.secret.expose())

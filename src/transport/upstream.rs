@@ -6,6 +6,7 @@
 mod client_config;
 mod connector;
 mod dialer;
+mod parked;
 mod reason;
 mod remarks;
 mod tls;
@@ -14,6 +15,7 @@ mod warm;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 
@@ -27,6 +29,7 @@ use crate::protocol::{ByProtocol, Protocol, Security};
 pub use client_config::ConfigError;
 pub use connector::{Connector, ConnectorError};
 pub use dialer::unresolved_localhost;
+pub use parked::ParkedConnection;
 pub use remarks::remarks;
 pub use tls::Tls;
 pub use trust::RootsError;
@@ -41,6 +44,16 @@ pub struct Server {
     trusted: Arc<BTreeSet<[u8; 32]>>,
     connector: Connector,
     warm: WarmPool,
+    parking: ParkingTimes,
+}
+
+/// The times of parked connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ParkingTimes {
+    /// The time for which a connection is parked at most; none is where that is nothing.
+    pub time: Duration,
+    /// The time since its login after which it is not parked any more.
+    pub age: Duration,
 }
 
 /// A mail server with all of its endpoints.
@@ -107,6 +120,8 @@ impl Server {
             }
             Security::StartTls => WarmPool::new(protocol, 0, upstream.warm_time),
         };
+        // POP3 deletes behind QUIT alone, and SMTP leaves the server between two messages anyway.
+        let time = if protocol == Protocol::Imap { upstream.park } else { Duration::ZERO };
         Ok(Self {
             protocol,
             endpoint: endpoint.clone(),
@@ -114,6 +129,7 @@ impl Server {
             trusted: Arc::clone(trusted),
             connector,
             warm,
+            parking: ParkingTimes { time, age: upstream.park_age },
         })
     }
 
@@ -147,6 +163,11 @@ impl Server {
     /// The certificate is not accepted, the server's TLS is too old, or the connection broke.
     pub async fn handshake(&self, socket: Socket) -> Result<Stream, Failure> {
         self.connector.handshake(socket).await
+    }
+
+    /// The times of connections that are parked after LOGOUT.
+    pub fn parking(&self) -> ParkingTimes {
+        self.parking
     }
 
     /// Returns whether connections are kept ready for logins.

@@ -37,6 +37,7 @@ mod page_actions;
 mod page_edit;
 mod page_sign_in;
 mod page_spool;
+mod parked;
 mod planted;
 mod premises;
 mod pressure;

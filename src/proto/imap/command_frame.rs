@@ -109,6 +109,11 @@ impl CommandFrame {
         !self.refusals.is_empty()
     }
 
+    /// Returns whether the device's next octet begins a command, and none before it is unfinished or unanswered.
+    pub(super) fn is_between_commands(&self) -> bool {
+        self.position == Position::Start && self.behind == RefusedBefore::Nothing && self.refusals.is_empty()
+    }
+
     /// Returns whether the device waits until some of them are written.
     pub(super) fn is_full(&self) -> bool {
         self.refusals.len() > QUEUE

@@ -113,6 +113,12 @@ impl NoDelete {
         !self.refusals.is_empty()
     }
 
+    /// Returns whether the device's next octet begins a command, and none before it is unfinished or unanswered.
+    pub(super) fn is_between_commands(&self) -> bool {
+        let is_start = self.position == Position::Start && !self.is_idle;
+        is_start && self.behind == RefusedBefore::Nothing && self.refusals.is_empty()
+    }
+
     /// Returns whether the device's octets wait for the server.
     pub(super) fn waits(&self) -> bool {
         self.is_full() || matches!(self.position, Position::Announced(_) | Position::Idle)

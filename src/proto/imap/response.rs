@@ -10,6 +10,12 @@ pub(super) fn tagged(out: &mut Vec<u8>, tag: &[u8], text: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Answers LOGOUT (RFC 3501 §6.1.3).
+pub(super) fn logged_out(out: &mut Vec<u8>, tag: &[u8]) {
+    out.extend_from_slice(b"* BYE closing connection\r\n");
+    tagged(out, tag, "OK LOGOUT completed");
+}
+
 /// A line of the server, without its line end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Response<'a> {

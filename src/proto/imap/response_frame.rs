@@ -29,6 +29,15 @@ pub(super) trait PendingCommands {
     /// behind this line is text any more.
     fn completed(&mut self, tag: &[u8], ok: bool) -> bool;
 
+    /// Reads that the server has sent BYE, or an untagged NO or BAD.
+    fn untagged_refusal(&mut self) {}
+
+    /// Reads the beginning of an untagged response that has no number.
+    fn untagged(&mut self, _octets: &[u8]) {}
+
+    /// Reads the server's octets from a capability list on, which ends with a bracket or with the line.
+    fn announced(&mut self, _octets: &[u8], _in_code: bool) {}
+
     /// Returns whether a continuation request that comes now answers packetboat, and is not for the device.
     fn is_continued_by_us(&self) -> bool {
         false
@@ -91,6 +100,7 @@ impl ResponseFrame {
             ResponseStart::Data => {
                 self.data = true;
                 self.is_counted = false;
+                commands.untagged(rest);
                 Started::Passes(self.line(rest))
             }
             ResponseStart::Status { tag: b"+", .. } if commands.is_continued_by_us() => {
@@ -105,13 +115,25 @@ impl ResponseFrame {
             }
             ResponseStart::Status { tag, ok, .. } => {
                 self.notice_given = false;
+                match ok {
+                    _ if tag != b"*" => {}
+                    true => commands.untagged(rest),
+                    false => commands.untagged_refusal(),
+                }
                 Started::Passes(self.status(tag, ok, rest, commands))
             }
-            ResponseStart::Capability { tag, ok, list, in_code } => match Rewrite::of(rest, list, in_code) {
-                None => Started::Wait,
-                Some(Rewrite::Keep) => Started::Passes(self.status(tag, ok, rest, commands)),
-                Some(Rewrite::Line(rewritten)) => Started::Ours(Ours::Capability { tag, ok, rewritten }),
-            },
+            ResponseStart::Capability { tag, ok, list, in_code } => {
+                let Some(rewrite) = Rewrite::of(rest, list, in_code) else { return Started::Wait };
+                if !in_code || ok {
+                    commands.announced(rest.get(list..).unwrap_or_default(), in_code);
+                } else if tag == b"*" {
+                    commands.untagged_refusal();
+                }
+                match rewrite {
+                    Rewrite::Keep => Started::Passes(self.status(tag, ok, rest, commands)),
+                    Rewrite::Line(rewritten) => Started::Ours(Ours::Capability { tag, ok, rewritten }),
+                }
+            }
         }
     }
 

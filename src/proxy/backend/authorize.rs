@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Translation;
 use super::mailbox::{Admission, Mailbox};
 use crate::device::Verified;
@@ -20,6 +22,8 @@ pub(in crate::proxy) struct Authorized {
     pub(in crate::proxy) terms: Terms,
     /// The reserved session, for as long as there is a connection to the server.
     pub(in crate::proxy) admission: Option<Admission>,
+    /// The time of the login at the server, once it has succeeded.
+    pub(in crate::proxy) since: Option<Instant>,
 }
 
 impl Authorized {
@@ -66,6 +70,6 @@ impl Authorized {
         terms: Terms,
     ) -> Result<Self, Failure> {
         let token = mailbox.token().await?;
-        Ok(Self { mailbox, token, is_second: false, terms, admission: Some(admission) })
+        Ok(Self { mailbox, token, is_second: false, terms, admission: Some(admission), since: None })
     }
 }

@@ -63,6 +63,8 @@ struct Sessions {
     /// The number of permits that the semaphore has in all.
     of_before: AtomicUsize,
     free: Arc<Semaphore>,
+    /// The number of devices that wait for a session.
+    waiting: Arc<AtomicUsize>,
     queue: Duration,
     /// The end of the time for which the server throttles the mailbox.
     quiet_until: Mutex<Option<Instant>>,
@@ -73,6 +75,22 @@ struct Sessions {
 /// A reserved session of a mailbox. Dropping it frees the session.
 pub(in crate::proxy) struct Admission {
     _permit: OwnedSemaphorePermit,
+}
+
+/// A device that waits for a session of a mailbox.
+pub(in crate::proxy) struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Mailboxes {
@@ -171,6 +189,7 @@ impl Sessions {
             most,
             of_before: AtomicUsize::new(of_before),
             free,
+            waiting: before.map(|before| Arc::clone(&before.waiting)).unwrap_or_default(),
             queue,
             quiet_until: Mutex::new(quiet_until),
             messages_per_minute: limits.submission.messages_per_minute,
@@ -211,6 +230,40 @@ impl Mailbox {
         }
         let is_same_user = self.account.user.eq_ignore_ascii_case(&other.account.user);
         if is_same_user && self.identity.is_same_as(&other.identity) { Ok(()) } else { Err(Withdrawn::Identity) }
+    }
+
+    /// Returns whether a connection that is logged in for the other mailbox is logged in for this one as well: the same
+    /// mailbox of the same server, by the same identity and person.
+    pub(in crate::proxy) fn shares_login_with(&self, other: &Self) -> bool {
+        let is_same_server =
+            Arc::ptr_eq(&self.server, &other.server) && self.account.upstream == other.account.upstream;
+        is_same_server && self.account.identity == other.account.identity && self.stands_in_for(other).is_ok()
+    }
+
+    /// Returns whether a device waits for a session of the mailbox.
+    pub(in crate::proxy) fn is_waited_for(&self) -> bool {
+        self.sessions.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Reserves a session of the mailbox, if one is free now.
+    pub(in crate::proxy) fn try_admit(&self) -> Option<Admission> {
+        let permit = Arc::clone(&self.sessions.free).try_acquire_owned().ok()?;
+        Some(Admission { _permit: permit })
+    }
+
+    /// Returns whether no session of the mailbox is free now.
+    pub(in crate::proxy) fn has_no_session(&self) -> bool {
+        self.sessions.free.available_permits() == 0
+    }
+
+    /// Notes that a device is about to wait for a session of the mailbox, for as long as the result lives.
+    pub(in crate::proxy) fn waiting(&self) -> Waiting {
+        Waiting::begin(&self.sessions.waiting)
+    }
+
+    /// Returns whether the mail server throttles the mailbox.
+    pub(in crate::proxy) fn is_left_alone(&self) -> bool {
+        (*self.sessions.quiet_until.lock()).is_some_and(|until| until > Instant::now())
     }
 
     /// Waits until a session of the mailbox is free, but not for long, because devices have timeouts.
@@ -289,7 +342,8 @@ impl Mailbox {
     pub(in crate::proxy) fn settings(&self, device: &Arc<Device>) -> AccessSettings {
         let probe = self.account.probe;
         let submission = self.terms_of(device);
-        AccessSettings { probe, delete: device.delete, submission }
+        let parks = !self.server.parking().time.is_zero();
+        AccessSettings { probe, delete: device.delete, parks, submission }
     }
 
     /// The credentials for the mail server, in place of the device's. With a person's token, IMAP and POP3 name the

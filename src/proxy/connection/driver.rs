@@ -11,7 +11,10 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Side};
-use crate::proto::{Awaited, Credentials, KeepReason, MessageEnvelope, Outbox, Session, Submitted, UpstreamLogin};
+use crate::proto::parking::ParkedState;
+use crate::proto::{
+    Awaited, Credentials, KeepReason, MailboxTerms, MessageEnvelope, Outbox, Session, Submitted, UpstreamLogin,
+};
 use crate::spool::Writer;
 use end::{End, Half};
 use progress::Progress;
@@ -34,6 +37,7 @@ use progress::Progress;
 /// | [`StartTls`](Event::StartTls) | see below |
 /// | [`Ended`](Event::Ended), the server, during a login | [`login_failed`](Self::login_failed) |
 /// | [`Ended`](Event::Ended), the device, after the login | [`close`](Self::close) the server's side, await its end |
+/// | [`Park`](Event::Park) | [`take_upstream`](Self::take_upstream), then go to 4 |
 /// | [`Close`](Event::Close), [`Stopped`](Event::Stopped), any other [`Ended`](Event::Ended) | go to 4 |
 /// | [`Ended`](Event::Ended), the server, after the login | [`upstream_lost`](Self::upstream_lost), or go to 4 |
 /// | [`MessageBegins`](Event::MessageBegins) | [`message_begun`](Self::message_begun) |
@@ -112,6 +116,8 @@ pub enum Event {
     StartTls(Side),
     /// The server's response is over, and nothing of the device has passed since [`Driver::stop`].
     Stopped,
+    /// The device has logged out, and its last reply is written. The server's connection may be parked.
+    Park(ParkedState),
     /// The session is over, and its last reply is written.
     Close,
     /// This side has closed, and everything that it sent is handled.
@@ -165,6 +171,19 @@ where
         self.upstream.stream = Some(upstream);
         self.session.upstream_connected(login);
         self.state_has_changed();
+    }
+
+    /// Takes over a connection to the server that was parked, and lets the device in. [`Event::LoggedIn`] follows. Returns
+    /// whether the session can do that.
+    pub fn resume(&mut self, upstream: U, terms: MailboxTerms, state: ParkedState) -> bool {
+        self.drop_upstream();
+        let is_in = self.session.resumed(terms, state, &mut self.outbox);
+        if is_in {
+            self.upstream.stream = Some(upstream);
+            self.event = Some(Event::LoggedIn);
+        }
+        self.state_has_changed();
+        is_in
     }
 
     /// Drops the connection to the server and tells the device that its login has failed. The device may try again.

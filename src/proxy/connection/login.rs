@@ -52,6 +52,9 @@ impl<N: Network> Connection<'_, '_, N> {
                 let terms = Terms::translated(mailbox.server.protocol(), settings);
                 // A reload may come at any time from here on.
                 self.registered.login_started(Login::Translated(verified, Arc::clone(&mailbox)))?;
+                if self.take_parked(&mailbox, &terms).await? {
+                    return Ok(());
+                }
                 // Get the token first: a login that waits for a token must not hold one of the mailbox's sessions.
                 self.unless_left(mailbox.token()).await?;
                 let admission = self.admitted(&mailbox).await?;
@@ -66,6 +69,11 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Waits for one of the mailbox's sessions, unless the device has closed its half. Such a device may be gone, and
     /// may come again.
     pub(super) async fn admitted(&mut self, mailbox: &Mailbox) -> Result<Admission, Failure> {
+        // Count first: a connection that is about to be parked sees it, or is seen.
+        let _waiting = mailbox.waiting();
+        if mailbox.has_no_session() {
+            self.service.parking.give_way(mailbox);
+        }
         let is_full = || mailbox.is_full("the device has closed its half, and is not waited for");
         tokio::select! {
             biased;

@@ -1,5 +1,7 @@
 //! The network behind a connection: streams to both peers, connections to servers, and TLS over either.
 
+use std::io;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
@@ -8,11 +10,11 @@ use crate::failure::{Failure, Kind};
 use crate::inventory::TlsMode;
 use crate::protocol::Security;
 use crate::proxy::service::Service;
-use crate::transport::upstream::Server;
+use crate::transport::upstream::{ParkedConnection, Server};
 use crate::transport::{Facts, Stream};
 
 /// The ways to the peers of a connection: TCP and TLS in the proxy, pipes in tests.
-pub(in crate::proxy) trait Network {
+pub(in crate::proxy) trait Network: 'static {
     /// A stream to a device or to a mail server.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -24,6 +26,15 @@ pub(in crate::proxy) trait Network {
 
     /// Takes a warm connection to the server, if there is one.
     fn take_warm(&self, server: &Server) -> Option<Self::Stream>;
+
+    /// Takes a stream to a server off its event loop.
+    fn park(stream: Self::Stream) -> impl Future<Output = io::Result<ParkedConnection>> + Send;
+
+    /// Puts a parked connection on the event loop of the calling thread.
+    ///
+    /// # Errors
+    /// The event loop does not take it.
+    fn unpark(parked: ParkedConnection) -> io::Result<Self::Stream>;
 
     /// Dials the server, up to where the protocol is spoken.
     async fn dial(&self, server: &Server) -> Result<ServerStream<Self::Stream>, Failure>;
@@ -71,6 +82,14 @@ impl Network for Tcp {
 
     fn take_warm(&self, server: &Server) -> Option<Stream> {
         server.take_warm()
+    }
+
+    fn park(stream: Stream) -> impl Future<Output = io::Result<ParkedConnection>> + Send {
+        ParkedConnection::of(stream)
+    }
+
+    fn unpark(parked: ParkedConnection) -> io::Result<Stream> {
+        parked.unpark()
     }
 
     async fn dial(&self, server: &Server) -> Result<ServerStream<Stream>, Failure> {

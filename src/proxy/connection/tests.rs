@@ -29,6 +29,7 @@ use crate::protocol::{Protocol, Security};
 use crate::proxy::backend::Backend;
 use crate::proxy::{ProcessState, open};
 use crate::transport::Facts;
+use crate::transport::upstream::ParkedConnection;
 
 /// A listener's service with a connection to it that is about to be served.
 struct Fixture {
@@ -249,6 +250,14 @@ impl Network for Pipes {
 
     fn take_warm(&self, _: &Server) -> Option<Pipe> {
         None
+    }
+
+    async fn park(_: Pipe) -> std::io::Result<ParkedConnection> {
+        Err(std::io::Error::other("pipes are not parked"))
+    }
+
+    fn unpark(_: ParkedConnection) -> std::io::Result<Pipe> {
+        Err(std::io::Error::other("pipes are not parked"))
     }
 
     async fn dial(&self, _: &Server) -> Result<ServerStream<Pipe>, Failure> {

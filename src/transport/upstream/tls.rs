@@ -117,6 +117,12 @@ impl Tls {
         Ok(Self { connection, socket, rest, read: 0, ended: false, fault: Fault::None })
     }
 
+    /// Returns whether the connection works, and nothing that the server has sent waits to be read.
+    pub(super) fn is_idle(&self) -> bool {
+        let has_rest = self.rest.len() > self.read || !self.socket.incoming.is_empty();
+        !has_rest && !self.ended && matches!(self.fault, Fault::None)
+    }
+
     /// The facts about the connection's TLS.
     pub(super) fn facts(&self) -> Facts {
         let version = match self.connection.protocol_version() {

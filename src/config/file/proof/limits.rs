@@ -46,6 +46,7 @@ impl Proof<'_> {
             bad_commands: self.number("limits.bad_commands", raw.bad_commands, 1..=1000, 20),
             sessions_per_mailbox: self.number("limits.sessions_per_mailbox", raw.sessions_per_mailbox, 1..=16, 8),
             mailbox_queue: self.duration("limits.mailbox_queue", raw.mailbox_queue, 10),
+            parked: self.number("limits.parked", raw.parked, 1..=100_000, 1000),
             password_memory: self.duration("limits.password_memory", raw.password_memory, 60 * 60),
             failure_delay: self.duration_millis("limits.failure_delay", raw.failure_delay, 500),
             longest_failure_delay: self.duration("limits.longest_failure_delay", raw.longest_failure_delay, 15),

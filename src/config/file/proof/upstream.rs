@@ -161,6 +161,8 @@ impl Proof<'_> {
             roots: self.roots(&format!("upstream.{name}.roots"), raw.roots),
             warm_connections: self.warm_connections(name, raw.warm_connections, is_ever_implicit),
             warm_time: self.warm_time(name, raw.warm_time),
+            park: self.park(name, raw.park),
+            park_age: self.park_age(name, raw.park_age),
         })
     }
 
@@ -183,7 +185,35 @@ impl Proof<'_> {
         }
         time
     }
+
+    fn park(&mut self, name: &str, written: Written<String>) -> Duration {
+        let is_off = written.as_ref().is_some_and(|written| humantime::parse_duration(written.get_ref()) == NEVER);
+        let written = written.filter(|_| !is_off);
+        self.parking_time(&format!("upstream.{name}.park"), written, Duration::ZERO)
+    }
+
+    fn park_age(&mut self, name: &str, written: Written<String>) -> Duration {
+        self.parking_time(&format!("upstream.{name}.park_age"), written, Upstream::PARK_AGE)
+    }
+
+    /// A time that ends before the mail server closes an idle session.
+    fn parking_time(&mut self, key: &str, written: Written<String>, default: Duration) -> Duration {
+        let span = written.as_ref().map(Spanned::span);
+        let time = self.duration_up_to(LONGEST_PARKING, key, written, default);
+        if time >= IDLE {
+            let message = "must be below 30m, after which Exchange Online closes idle sessions";
+            self.problem(span, key, message);
+        }
+        time
+    }
 }
+
+/// The duration that switches parking off.
+const NEVER: Result<Duration, humantime::DurationError> = Ok(Duration::ZERO);
+/// The longest time that a value may say at all.
+const LONGEST_PARKING: Duration = Duration::from_secs(24 * 60 * 60);
+/// The time after which servers may close an idle session (RFC 3501 §5.4).
+const IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// Connections that nobody may ever use are a burden to the server.
 const MOST_WARM: i64 = 32;

@@ -209,6 +209,7 @@ where
                         self.drop_upstream();
                         Event::ServerLeft
                     }
+                    Action::Park(state) => Event::Park(state),
                     Action::Close => Event::Close,
                     Action::StartTls => Event::StartTls(side),
                 });

@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use packetboat::failure::Failure;
+use packetboat::proto::parking::ParkedState;
 use packetboat::proto::{
-    Action, Activity, Awaited, Leftover, Method, Outbox, Phase, Session, Side, Step, Terms, UpstreamLogin,
+    Action, Activity, Awaited, Leftover, MailboxTerms, Method, Outbox, Phase, Session, Side, Step, Terms, UpstreamLogin,
 };
 
 use crate::fuzz::pair::{Protocol, readable};
@@ -126,6 +127,15 @@ impl Session for Checked {
 
     fn logged_in_without_server(&mut self, login: UpstreamLogin, out: &mut Outbox) -> bool {
         self.session.logged_in_without_server(login, out)
+    }
+
+    fn resumed(&mut self, terms: MailboxTerms, state: ParkedState, out: &mut Outbox) -> bool {
+        let is_in = self.session.resumed(terms, state, out);
+        assert!(out.upstream.is_empty(), "nothing is sent to a server that has let the session in before");
+        let mut seen = self.seen();
+        seen.is_accepted = is_in;
+        seen.unread[1].clear();
+        is_in
     }
 
     fn tls_started(&mut self, side: Side, out: &mut Outbox) {

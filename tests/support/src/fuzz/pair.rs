@@ -227,6 +227,7 @@ impl Pair {
             Event::Waits | Event::HalfClosed => {}
             Event::StartTls(side) => self.start_tls(side),
             Event::Stopped => unreachable!("nobody stops it"),
+            Event::Park(_) => unreachable!("nothing is parked"),
             Event::Close => {
                 self.events.push("close".to_owned());
                 self.over = true;
@@ -270,7 +271,9 @@ impl Pair {
         let server = Pipe::default();
         self.server = Some(server.clone());
         let terms = match (self.protocol, relogin) {
-            (Protocol::Imap | Protocol::Pop3, _) => Terms::Mailbox(MailboxTerms { probe, deletes, relogin }),
+            (Protocol::Imap | Protocol::Pop3, _) => {
+                Terms::Mailbox(MailboxTerms { probe, deletes, relogin, parks: false })
+            }
             (Protocol::Smtp, Relogin::Allowed) => Terms::Submission(None),
             (Protocol::Smtp, Relogin::Refused) => {
                 let mailbox = "scans@contoso.example".to_owned();

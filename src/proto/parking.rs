@@ -1,0 +1,119 @@
+//! Parked connections: what a session leaves behind, and the commands that packetboat sends on such a connection by itself.
+//!
+//! No device listens then. Whatever is not the expected answer ends the connection.
+
+use super::RESPONSE_LINE;
+use super::imap::own_response;
+use super::line::Line;
+
+/// The state of a connection whose device has logged out in step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParkedState {
+    /// The capability list of the connection; none where the server has sent none since the login.
+    pub capability: Option<Vec<u8>>,
+    /// A mailbox may be selected.
+    pub may_be_selected: bool,
+}
+
+/// A command of packetboat's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnCommand {
+    /// Asks for the capability list.
+    Capability,
+    /// Closes the selected mailbox and deletes nothing (RFC 3691).
+    Unselect,
+    /// Asks for INBOX's UIDNEXT.
+    Status,
+    /// Asks whether the connection lives. Nothing but its answer may come.
+    Noop,
+}
+
+/// The answer to a command of packetboat's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// More has to come.
+    Incomplete,
+    /// The server has done it, with what it has sent of what was wanted.
+    Done(Option<Vec<u8>>),
+    /// The server has refused, or has sent something else.
+    Other,
+}
+
+/// A line of the server, as far as a parked connection is concerned.
+pub(super) enum OwnResponse<'a> {
+    /// The command's own OK.
+    Done,
+    /// An untagged OK.
+    Ok,
+    /// A capability list.
+    Capability(&'a [u8]),
+    /// Untagged data: the line.
+    Data(&'a [u8]),
+    /// A refusal, BYE, or a line that does not belong here.
+    Other,
+}
+
+impl OwnCommand {
+    /// The octets of the command.
+    pub fn octets(self) -> &'static [u8] {
+        match self {
+            OwnCommand::Capability => b"P6 CAPABILITY\r\n",
+            OwnCommand::Unselect => b"P7 UNSELECT\r\n",
+            OwnCommand::Noop => b"P8 NOOP\r\n",
+            OwnCommand::Status => b"P9 STATUS INBOX (UIDNEXT)\r\n",
+        }
+    }
+
+    /// Reads all that the server has sent since the command.
+    pub fn answer(self, mut received: &[u8]) -> Answer {
+        let mut wanted = None;
+        if received.len() > LONGEST_ANSWER {
+            return Answer::Other;
+        }
+        loop {
+            let (text, rest) = match Line::split(received, RESPONSE_LINE) {
+                Line::Incomplete => return Answer::Incomplete,
+                Line::TooLong => return Answer::Other,
+                Line::Complete { text, len } => (text, received.get(len..).unwrap_or_default()),
+            };
+            received = rest;
+            match own_response(text, self.tag()) {
+                OwnResponse::Done if rest.is_empty() => return Answer::Done(wanted),
+                OwnResponse::Ok => {}
+                OwnResponse::Capability(list) if self == OwnCommand::Capability => wanted = Some(list.to_vec()),
+                OwnResponse::Data(line) if self == OwnCommand::Status => wanted = Some(line.to_vec()),
+                OwnResponse::Data(_) if self != OwnCommand::Noop => {}
+                OwnResponse::Done | OwnResponse::Capability(_) | OwnResponse::Data(_) | OwnResponse::Other => {
+                    return Answer::Other;
+                }
+            }
+        }
+    }
+
+    fn tag(self) -> &'static [u8] {
+        match self {
+            OwnCommand::Capability => b"P6",
+            OwnCommand::Unselect => b"P7",
+            OwnCommand::Noop => b"P8",
+            OwnCommand::Status => b"P9",
+        }
+    }
+}
+
+/// Returns whether the server takes UNSELECT.
+pub fn has_unselect(capability: &[u8]) -> bool {
+    capability.split(|&octet| octet == b' ').any(|word| word.eq_ignore_ascii_case(b"UNSELECT"))
+}
+
+/// Reads the UIDNEXT that a response has: `* OK [UIDNEXT 7] ...` or `* STATUS INBOX (UIDNEXT 7)` (RFC 3501 §7.1, §7.2.4).
+pub fn uidnext(line: &[u8]) -> Option<u32> {
+    let mut words =
+        line.split(|octet| !octet.is_ascii_alphanumeric()).skip_while(|word| !word.eq_ignore_ascii_case(NEXT));
+    let number = words.nth(1)?;
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+const NEXT: &[u8] = b"UIDNEXT";
+
+/// The most octets of an answer.
+const LONGEST_ANSWER: usize = 64 * 1024;

@@ -1,0 +1,329 @@
+//! Parked connections: after LOGOUT a mailbox's connection waits, logged in, for the next login of the same mailbox.
+//!
+//! A mailbox has one at most. It holds one of the mailbox's sessions, and gives way when a device waits for a session.
+
+mod exchange;
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::backend::mailbox::{Admission, Mailbox};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::{Metrics, ParkedEnd};
+use crate::proto::logout;
+use crate::protocol::Protocol;
+use crate::token::AccessToken;
+use crate::transport::upstream::ParkedConnection;
+pub(super) use exchange::{prepare, read_to_end, still_lives, uidnext};
+
+/// The parked connections of the process.
+pub(super) struct Parking {
+    metrics: Arc<Metrics>,
+    places: Mutex<Places>,
+    changed: Notify,
+    /// The logins that could take a parked connection, since the start.
+    takes: AtomicU64,
+    /// The number of connections that are being closed.
+    closing: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Places {
+    by_mailbox: HashMap<Key, ParkedSession>,
+    /// The most connections at a time. Nothing is parked before the first configuration, and in the drain.
+    most: usize,
+    /// The number of the present configuration.
+    generation: u64,
+    /// Mail servers that have shown stale mail.
+    distrusted: BTreeSet<String>,
+}
+
+/// A mailbox at a mail server.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    upstream: String,
+    mailbox: String,
+}
+
+/// A login at a mail server that outlives its device.
+#[derive(Clone)]
+pub(super) struct StandingLogin {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) token: Arc<AccessToken>,
+    /// The time of the login.
+    pub(super) since: Instant,
+    /// The capability list of the connection.
+    pub(super) capability: Vec<u8>,
+}
+
+/// A parked connection with its login and the session that it holds.
+pub(super) struct ParkedSession {
+    pub(super) connection: ParkedConnection,
+    pub(super) login: StandingLogin,
+    pub(super) admission: Admission,
+    /// The time at which it ends unless a device takes it.
+    until: Instant,
+}
+
+impl Parking {
+    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            places: Mutex::default(),
+            changed: Notify::new(),
+            takes: AtomicU64::new(0),
+            closing: watch::Sender::new(0),
+        }
+    }
+
+    /// Begins another configuration with this limit. All connections of the one before end.
+    pub(super) fn begin(self: &Arc<Self>, most: usize) {
+        let ended = {
+            let mut places = self.places();
+            places.generation += 1;
+            places.most = most;
+            places.distrusted.clear();
+            std::mem::take(&mut places.by_mailbox)
+        };
+        self.end_all(ended.into_values(), ParkedEnd::Reload);
+    }
+
+    /// Ends all connections. None is parked from here on.
+    pub(super) fn drain(self: &Arc<Self>) {
+        let ended = {
+            let mut places = self.places();
+            places.most = 0;
+            std::mem::take(&mut places.by_mailbox)
+        };
+        self.end_all(ended.into_values(), ParkedEnd::Drain);
+    }
+
+    /// Waits until the connections that end are closed.
+    pub(super) async fn settle(&self) {
+        let mut closing = self.closing.subscribe();
+        // The process does not wait for a server that is gone.
+        let _ = timeout(LEAVING, closing.wait_for(|count| *count == 0)).await;
+    }
+
+    /// The number of the present configuration.
+    pub(super) fn generation(&self) -> u64 {
+        self.places().generation
+    }
+
+    /// Returns whether a connection of this mailbox may be parked now.
+    pub(super) fn takes(&self, mailbox: &Mailbox) -> bool {
+        let places = self.places();
+        places.by_mailbox.len() < places.most && !places.distrusted.contains(&mailbox.account.upstream)
+    }
+
+    /// Takes the connection of this login, if there is one. One whose time is over, or that belongs to another login of
+    /// the same mailbox, ends.
+    pub(super) fn take(self: &Arc<Self>, mailbox: &Mailbox) -> Option<ParkedSession> {
+        let session = self.places().by_mailbox.remove(&Key::of(mailbox))?;
+        let end = if session.login.usable_until() <= Instant::now() || session.until <= Instant::now() {
+            ParkedEnd::Age
+        } else if session.login.mailbox.shares_login_with(mailbox) {
+            return Some(session);
+        } else {
+            ParkedEnd::GaveWay
+        };
+        self.end(session, end);
+        None
+    }
+
+    /// Counts a login that takes a parked connection. Returns whether a fresh login is to look at the mailbox before: at the
+    /// first, and at each hundredth.
+    pub(super) fn is_sampled(&self) -> bool {
+        self.takes.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLED)
+    }
+
+    /// Parks a connection of this configuration. One that cannot be parked ends.
+    pub(super) fn park(self: &Arc<Self>, session: ParkedSession, generation: u64) {
+        let key = Key::of(&session.login.mailbox);
+        let refused = {
+            let mut places = self.places();
+            let end = if places.generation != generation {
+                Some(ParkedEnd::Reload)
+            } else if places.most == 0 {
+                Some(ParkedEnd::Drain)
+            } else if session.login.mailbox.is_waited_for() {
+                Some(ParkedEnd::GaveWay)
+            } else if places.distrusted.contains(&key.upstream) {
+                Some(ParkedEnd::Stale)
+            } else if places.by_mailbox.len() >= places.most || places.by_mailbox.contains_key(&key) {
+                Some(ParkedEnd::Full)
+            } else {
+                None
+            };
+            match end {
+                Some(end) => Some((session, end)),
+                None => {
+                    places.by_mailbox.insert(key, session);
+                    self.metrics.parked();
+                    None
+                }
+            }
+        };
+        match refused {
+            Some((session, end)) => self.end(session, end),
+            None => self.changed.notify_one(),
+        }
+    }
+
+    /// Ends the mailbox's connection, because a device waits for a session of the mailbox.
+    pub(super) fn give_way(self: &Arc<Self>, mailbox: &Mailbox) {
+        self.end_of(mailbox, ParkedEnd::GaveWay);
+    }
+
+    /// Ends the mailbox's connection, because the mail server has refused its token or throttles it.
+    pub(super) fn refused(self: &Arc<Self>, mailbox: &Mailbox) {
+        self.end_of(mailbox, ParkedEnd::Refused);
+    }
+
+    /// Ends the connections of a mail server that has shown stale mail. None is parked there until the next
+    /// configuration. Returns whether that is new.
+    pub(super) fn distrust(self: &Arc<Self>, upstream: &str) -> bool {
+        let (is_new, ended) = {
+            let mut places = self.places();
+            let is_new = places.distrusted.insert(upstream.to_owned());
+            let ended: Vec<_> = places.by_mailbox.extract_if(|key, _| key.upstream == upstream).collect();
+            (is_new, ended)
+        };
+        self.end_all(ended.into_iter().map(|(_, session)| session), ParkedEnd::Stale);
+        self.metrics.parked_was_stale();
+        is_new
+    }
+
+    /// Ends the connections whose time is over, until the drain or the next configuration.
+    pub(super) async fn keep(self: Arc<Self>, mut lifecycle: Lifecycle) {
+        loop {
+            let next = self.end_old();
+            let next = async {
+                match next {
+                    Some(next) => sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = next => {}
+                () = self.changed.notified() => {}
+                () = lifecycle.reached(Phase::Draining) => return,
+            }
+        }
+    }
+
+    /// Ends the connections whose time is over. Returns the time of the next one.
+    fn end_old(self: &Arc<Self>) -> Option<Instant> {
+        let now = Instant::now();
+        let (ended, next) = {
+            let mut places = self.places();
+            let ended: Vec<_> = places.by_mailbox.extract_if(|_, session| session.until <= now).collect();
+            (ended, places.by_mailbox.values().map(|session| session.until).min())
+        };
+        self.end_all(ended.into_iter().map(|(_, session)| session), ParkedEnd::Age);
+        next
+    }
+
+    fn end_of(self: &Arc<Self>, mailbox: &Mailbox, end: ParkedEnd) {
+        let ended = self.places().by_mailbox.remove(&Key::of(mailbox));
+        self.end_all(ended.into_iter(), end);
+    }
+
+    fn end_all(self: &Arc<Self>, sessions: impl Iterator<Item = ParkedSession>, end: ParkedEnd) {
+        sessions.for_each(|session| self.end(session, end));
+    }
+
+    /// Logs out of a connection. Its session is free once the server has closed it.
+    fn end(self: &Arc<Self>, session: ParkedSession, end: ParkedEnd) {
+        self.metrics.parked_ended(end);
+        let ParkedSession { connection, login, admission, .. } = session;
+        debug!(mailbox = login.mailbox.account.mailbox, reason = end.label(), "parked connection ends");
+        self.log_out(connection, admission);
+    }
+
+    /// Logs out of a connection, in a task of its own.
+    fn log_out(self: &Arc<Self>, connection: ParkedConnection, admission: Admission) {
+        self.closing.send_modify(|count| *count += 1);
+        let parking = Arc::clone(self);
+        tokio::spawn(async move {
+            let leave = async {
+                let mut stream = connection.unpark()?;
+                stream.write_all(logout(Protocol::Imap)).await?;
+                stream.flush().await?;
+                read_to_end(&mut stream).await?;
+                stream.shutdown().await
+            };
+            // The server may be gone; nothing depends on it any more.
+            let _ = timeout(LEAVING, leave).await;
+            drop(admission);
+            parking.closing.send_modify(|count| *count -= 1);
+        });
+    }
+
+    fn places(&self) -> Counted<'_> {
+        Counted { places: self.places.lock(), metrics: &self.metrics }
+    }
+}
+
+/// The places, locked. Their number is in the metrics before anybody else sees them.
+struct Counted<'a> {
+    places: MutexGuard<'a, Places>,
+    metrics: &'a Metrics,
+}
+
+impl Deref for Counted<'_> {
+    type Target = Places;
+
+    fn deref(&self) -> &Places {
+        &self.places
+    }
+}
+
+impl DerefMut for Counted<'_> {
+    fn deref_mut(&mut self) -> &mut Places {
+        &mut self.places
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.metrics.set_parked(self.places.by_mailbox.len());
+    }
+}
+
+impl StandingLogin {
+    /// The time from which the connection is not used any more: its age, or the end of its token.
+    pub(super) fn usable_until(&self) -> Instant {
+        let age = self.since + self.mailbox.server.parking().age;
+        age.min(Instant::now() + self.token.left_without_spare())
+    }
+}
+
+impl ParkedSession {
+    /// A session that is parked now. None where its time is over already.
+    pub(super) fn new(connection: ParkedConnection, login: StandingLogin, admission: Admission) -> Self {
+        let now = Instant::now();
+        let until = login.usable_until().min(now + login.mailbox.server.parking().time);
+        Self { connection, login, admission, until }
+    }
+}
+
+impl Key {
+    fn of(mailbox: &Mailbox) -> Self {
+        Self { upstream: mailbox.account.upstream.clone(), mailbox: mailbox.account.mailbox.to_lowercase() }
+    }
+}
+
+/// One login in so many is watched.
+const SAMPLED: u64 = 100;
+/// The longest wait for a server's answer to LOGOUT.
+pub(super) const LEAVING: Duration = Duration::from_secs(2);

@@ -1,0 +1,84 @@
+//! The commands that packetboat sends by itself on a connection that is parked, or about to be, with their answers.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::proto::parking::{self, Answer, OwnCommand, ParkedState, has_unselect};
+
+/// Makes a connection ready to be parked: no mailbox is selected any more. Returns its capability list; none where it
+/// cannot be parked.
+pub(in crate::proxy) async fn prepare<S>(stream: &mut S, state: ParkedState) -> Option<Vec<u8>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let capability = match state.capability {
+        Some(list) => list,
+        None => ask(stream, OwnCommand::Capability).await??,
+    };
+    if !has_unselect(&capability) {
+        return None;
+    }
+    if state.may_be_selected {
+        ask(stream, OwnCommand::Unselect).await?;
+    }
+    Some(capability)
+}
+
+/// Returns whether a connection that was parked still answers.
+pub(in crate::proxy) async fn still_lives<S>(stream: &mut S) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    ask(stream, OwnCommand::Noop).await.is_some()
+}
+
+/// Asks for INBOX's UIDNEXT. None where the server does not say it in time.
+pub(in crate::proxy) async fn uidnext<S>(stream: &mut S) -> Option<u32>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    parking::uidnext(&ask(stream, OwnCommand::Status).await??)
+}
+
+/// Sends a command, and waits for its answer. None where it does not come in time, or is another one.
+async fn ask<S>(stream: &mut S, command: OwnCommand) -> Option<Option<Vec<u8>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    timeout(PATIENCE, answer(stream, command)).await.ok()?.ok()?
+}
+
+async fn answer<S>(stream: &mut S, command: OwnCommand) -> io::Result<Option<Option<Vec<u8>>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(command.octets()).await?;
+    stream.flush().await?;
+    let mut received = Vec::new();
+    loop {
+        let mut octets = [0; 2048];
+        let count = stream.read(&mut octets).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        received.extend_from_slice(octets.get(..count).unwrap_or_default());
+        match command.answer(&received) {
+            Answer::Incomplete => {}
+            Answer::Done(capability) => return Ok(Some(capability)),
+            Answer::Other => return Ok(None),
+        }
+    }
+}
+
+/// Reads and drops what comes, until the server closes.
+pub(in crate::proxy) async fn read_to_end<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<()> {
+    let mut octets = [0; 256];
+    while stream.read(&mut octets).await? > 0 {}
+    Ok(())
+}
+
+/// The longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
