@@ -30,12 +30,19 @@ fn polls(proxy: &Proxy, login: &str) -> Imap {
     device
 }
 
-/// Waits until so many connections are parked.
+/// Waits until so many connections have been parked since the start. The page may show numbers of a moment ago, so that
+/// only those that rise are waited for.
 #[track_caller]
 fn until_parked(proxy: &Proxy, count: u64) {
+    until(proxy, "packetboat_parked_total", "", count);
+}
+
+/// Waits until a metric has this value.
+#[track_caller]
+fn until(proxy: &Proxy, name: &str, labels: &str, value: u64) {
     let deadline = Instant::now() + PATIENCE;
-    while proxy.metric("packetboat_parked_connections", "") != count {
-        assert!(Instant::now() < deadline, "not {count} parked\n{}", proxy.metrics());
+    while proxy.metric(name, labels) != value {
+        assert!(Instant::now() < deadline, "{name} {labels} is not {value}\n{}", numbers(proxy));
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -55,13 +62,14 @@ fn a_device_that_polls_ten_times_logs_in_once() {
         let mut device = polls(&proxy, LOGIN);
         assert!(device.fetch(poll + 1) == message, "the message that came between two polls is there");
         device.ok("LOGOUT");
-        until_parked(&proxy, 1);
+        until_parked(&proxy, poll as u64 + 1);
     }
     // The second one is the watch for stale mail, before the first take.
-    assert_eq!(proxy.metric("packetboat_parked_taken_total", ""), 9, "{}", numbers(&proxy));
+    until(&proxy, "packetboat_parked_taken_total", "", 9);
     let counts = exchange.simulator.counts();
     assert_eq!((counts.imap().accepted, counts.mail_connections, counts.most_sessions), (2, 2, 2));
-    assert_eq!(proxy.metric("packetboat_logins_total", "listener=\"imap\""), 10);
+    until(&proxy, "packetboat_logins_total", "listener=\"imap\"", 10);
+    until(&proxy, "packetboat_parked_connections", "", 1);
 }
 
 /// Without `park` nothing is parked, and LOGOUT is the server's to answer.
@@ -83,8 +91,10 @@ fn a_password_is_verified_before_a_parked_connection_is_taken() {
     until_parked(&proxy, 1);
     let answer = status(&imap(&proxy).command(&format!("LOGIN {LOGIN} another")));
     assert!(answer.starts_with("NO "), "{answer}");
-    assert_eq!(proxy.metric("packetboat_parked_connections", ""), 1);
-    assert_eq!(proxy.metric("packetboat_parked_taken_total", ""), 0);
+    // The right one takes it.
+    polls(&proxy, LOGIN).ok("LOGOUT");
+    until_parked(&proxy, 2);
+    until(&proxy, "packetboat_parked_taken_total", "", 1);
 }
 
 /// An account of the mailbox of somebody else, which the same application may open.
@@ -106,31 +116,19 @@ fn two_devices_of_one_mailbox_share_and_two_mailboxes_never() {
     let second = &second[second.find("[[device]]").unwrap()..];
     let accounts = format!("{}{second}{}", scans(), account("other", OTHER, ""));
     let proxy = parking(&exchange, "", &accounts);
-    for (login, taken, owns) in
-        [(LOGIN, 0, "scan"), ("other", 0, "other"), ("scanner4", 1, "scan"), ("other", 2, "other"), (LOGIN, 3, "scan")]
-    {
-        let before = proxy.metric("packetboat_parked_total", "");
+    let polled = [(LOGIN, "scan"), ("other", "other"), ("scanner4", "scan"), ("other", "other"), (LOGIN, "scan")];
+    for (poll, (login, owns)) in polled.into_iter().enumerate() {
         let mut device = polls(&proxy, login);
         let message = String::from_utf8(device.fetch(1)).unwrap();
         assert!(message.contains(&format!("Subject: of {owns}")), "{login}: {message}");
         device.ok("LOGOUT");
-        until(&proxy, "packetboat_parked_total", before + 1);
-        assert_eq!(proxy.metric("packetboat_parked_taken_total", ""), taken, "{login}");
+        until_parked(&proxy, poll as u64 + 1);
     }
+    until(&proxy, "packetboat_parked_taken_total", "", 3);
     // One login of each mailbox, and the watch's.
     assert_eq!(exchange.simulator.counts().imap().accepted, 3);
     // The lines of the log name the device that was there, and not the one that logged in to the server.
     proxy.log.wait_for("line of scanner4", |line| line.contains("session ended") && line.contains("\"scanner4\""));
-}
-
-/// Waits until a metric has this value.
-#[track_caller]
-fn until(proxy: &Proxy, name: &str, value: u64) {
-    let deadline = Instant::now() + PATIENCE;
-    while proxy.metric(name, "") != value {
-        assert!(Instant::now() < deadline, "{name} is not {value}\n{}", numbers(proxy));
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A device without the right to delete starts anew at a connection of one that has it, and the other way round.
@@ -149,15 +147,15 @@ fn the_right_to_delete_is_the_devices_own() {
     guarded.ok("STORE 1 +FLAGS.SILENT (\\Seen)");
     assert!(status(&guarded.command("EXPUNGE")).starts_with("NO [NOPERM]"));
     guarded.ok("LOGOUT");
-    until_parked(&proxy, 1);
+    until_parked(&proxy, 2);
     assert_eq!(exchange.simulator.messages(SCAN), 2);
     let mut other = polls(&proxy, LOGIN);
     other.ok("STORE 1 +FLAGS (\\Deleted)");
     other.ok("EXPUNGE");
     other.ok("LOGOUT");
-    until_parked(&proxy, 1);
+    until_parked(&proxy, 3);
     assert_eq!(exchange.simulator.messages(SCAN), 1);
-    assert_eq!(proxy.metric("packetboat_parked_taken_total", ""), 2);
+    until(&proxy, "packetboat_parked_taken_total", "", 2);
 }
 
 /// \Deleted stays after LOGOUT: nothing that packetboat does expunges.
@@ -206,7 +204,7 @@ fn a_parked_connection_gives_way() {
     let answer = pop3_login(&proxy);
     assert!(answer.starts_with("+OK"), "{answer}");
     assert!(began.elapsed() < Duration::from_secs(20), "it waits for no timeout");
-    assert_eq!(proxy.metric("packetboat_parked_ended_total", "gave_way"), 1);
+    until(&proxy, "packetboat_parked_ended_total", "gave_way", 1);
     assert_eq!(exchange.simulator.counts().most_sessions, 1, "the two were never there at a time");
 }
 
@@ -217,10 +215,10 @@ fn a_reload_and_the_drain_end_it() {
     polls(&proxy, LOGIN).ok("LOGOUT");
     until_parked(&proxy, 1);
     assert_eq!(proxy.reload().0, 0);
-    assert_eq!(proxy.metric("packetboat_parked_ended_total", "reload"), 1);
+    until(&proxy, "packetboat_parked_ended_total", "reload", 1);
     exchange.until("end", |counts| counts.open_sessions() == 0);
     polls(&proxy, LOGIN).ok("LOGOUT");
-    until_parked(&proxy, 1);
+    until_parked(&proxy, 2);
     proxy.process.signal("TERM");
     exchange.until("end", |counts| counts.open_sessions() == 0);
 }
@@ -238,8 +236,25 @@ fn its_time_ends() {
         let proxy = exchange.proxy(&configuration);
         polls(&proxy, LOGIN).ok("LOGOUT");
         exchange.until("end", |counts| counts.imap().accepted == 1 && counts.open_sessions() == 0);
-        until_parked(&proxy, 0);
         polls(&proxy, LOGIN).ok("LOGOUT");
         assert_eq!(exchange.simulator.counts().imap().accepted, 2, "{times}");
     }
+}
+
+/// A parked connection that does not answer NOOP with OK is not used: the login dials, and the device never notices.
+#[test]
+fn a_connection_that_is_lost_while_it_is_parked() {
+    let exchange = Exchange::new();
+    let proxy = parking(&exchange, "", &account("scans", SCAN, "probe = false"));
+    polls(&proxy, LOGIN).ok("LOGOUT");
+    until_parked(&proxy, 1);
+    exchange.quirk(|quirks| quirks.mail.unavailable = Some(packetboat::simulator::quirks::Moment::Command));
+    let mut device = imap(&proxy);
+    device.login(LOGIN, PASSWORD);
+    exchange.quirk(|quirks| quirks.mail.unavailable = None);
+    device.ok("SELECT INBOX");
+    device.ok("LOGOUT");
+    until_parked(&proxy, 2);
+    until(&proxy, "packetboat_parked_lost_total", "", 1);
+    until(&proxy, "packetboat_parked_taken_total", "", 0);
 }
