@@ -369,18 +369,6 @@ impl<N: Network> Connection<'_, '_, N> {
         Ok(())
     }
 
-    /// Decides whether the connection survives a failure while a message is at the server. A device that is gone does
-    /// not change what becomes of the message, and the server's answer is still worth a line.
-    fn survive_unanswered(&mut self, failure: Failure) -> Result<(), Ending> {
-        if failure.kind != Kind::DeviceLost {
-            return Err(leave::unanswered(&failure));
-        }
-        self.device_is_gone = true;
-        self.driver.abandon(Side::Downstream);
-        self.driver.stop();
-        Ok(())
-    }
-
     /// Decides whether the connection survives a failure. A server that fails during the login costs the device that
     /// login alone. A device that is gone after LOGOUT or QUIT still has its command carried out.
     fn survive(&mut self, failure: Failure) -> Result<(), Ending> {

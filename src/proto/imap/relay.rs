@@ -197,3 +197,101 @@ impl dialect::Relay for Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::dialect::Relay as _;
+    use crate::proto::{Probe, Relogin};
+
+    /// What the server gets of the conversation, and whether the connection is parked at its end. A line that begins with
+    /// `S: ` is the server's. Either side's octets are cut at `cut`, counted from the beginning.
+    fn play(conversation: &str, deletes: Deletes, cut: usize) -> (String, bool) {
+        let terms = MailboxTerms { probe: Probe::Skip, deletes, relogin: Relogin::Refused, parks: true };
+        let mut relay = Relay::new(terms, None);
+        let (mut to_server, mut parked, mut played) = (Vec::new(), false, 0);
+        let mut unread = [Vec::new(), Vec::new()];
+        for line in conversation.split_inclusive('\n') {
+            let (side, text) = match line.strip_prefix("S: ") {
+                Some(text) => (Side::Upstream, text),
+                None => (Side::Downstream, line),
+            };
+            let text = text.replace('\n', "\r\n").into_bytes();
+            let at = cut.saturating_sub(played).min(text.len());
+            played += text.len();
+            for piece in [&text[..at], &text[at..]] {
+                unread[side as usize].extend_from_slice(piece);
+                for side in [Side::Downstream, Side::Upstream, Side::Downstream, Side::Upstream] {
+                    parked |= run(&mut relay, side, &mut unread[side as usize], &mut to_server);
+                }
+            }
+        }
+        (String::from_utf8(to_server).unwrap(), parked)
+    }
+
+    fn run(relay: &mut Relay, side: Side, unread: &mut Vec<u8>, to_server: &mut Vec<u8>) -> bool {
+        let mut parked = false;
+        loop {
+            let mut out = Outbox::default();
+            let step = relay.recv(side, unread, &mut Activity::default(), &mut out).unwrap();
+            to_server.extend_from_slice(&out.upstream);
+            match step {
+                Step::Read => return parked,
+                Step::Consume(count) => drop(unread.drain(..count)),
+                Step::Forward(count) if side == Side::Downstream => to_server.extend(unread.drain(..count)),
+                Step::Forward(count) => drop(unread.drain(..count)),
+                Step::Act(count, action) => {
+                    parked |= matches!(action, Action::Park(_));
+                    unread.drain(..count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_in_step_is_parked_at_every_cut() {
+        for conversation in [
+            "a LOGOUT\n",
+            "a NOOP\nS: a OK done\nb logout\n",
+            "a SELECT INBOX\nS: * 1 EXISTS\nS: a OK done\nb UID FETCH 1 BODY[]\nS: * 1 FETCH (BODY[] {3}\nS: x\nS: )\n\
+             S: b OK done\nc LOGOUT\n",
+            "a IDLE\nS: + idling\nS: * 2 EXISTS\nDONE\nS: a OK done\nb LOGOUT\n",
+            "a APPEND x {3}\nS: + go on\nx\n\nS: a OK done\nb LOGOUT\n",
+            "a APPEND x {3}\nS: a NO too large\nb LOGOUT\n",
+            "a SELECT nowhere\nS: a NO no such folder\nb LOGOUT\n",
+            "a NOOP\nb CHECK\nS: b OK done\nS: a OK done\nc LOGOUT\n",
+        ] {
+            for deletes in [Deletes::Allowed, Deletes::Refused] {
+                let whole = play(conversation, deletes, 0);
+                assert!(whole.1 && !whole.0.to_uppercase().contains("LOGOUT"), "{conversation}: {whole:?}");
+                for cut in 0..=conversation.len() {
+                    assert_eq!(play(conversation, deletes, cut), whole, "{conversation} at {cut}, {deletes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_out_of_step_is_not_parked() {
+        for conversation in [
+            "a NOOP\nb LOGOUT\n",
+            "a NOOP\na NOOP\nS: a OK done\nb LOGOUT\n",
+            "a NOOP\nS: * BYE going down\nS: a OK done\nb LOGOUT\n",
+            "a NOOP\nS: c OK whose?\nS: a OK done\nb LOGOUT\n",
+            "a ENABLE CONDSTORE\nS: a OK done\nb LOGOUT\n",
+            "a SELECT INBOX (CONDSTORE)\nS: a OK done\nb LOGOUT\n",
+            "a UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1)\nS: a OK done\nb LOGOUT\n",
+            "a NOTIFY NONE\nS: a OK done\nb LOGOUT\n",
+            "a X-UNKNOWN\nS: a BAD what?\nb LOGOUT\n",
+            "a IDLE\nS: + idling\nb LOGOUT\n",
+            "a NOOP\nS: a OK done\nb LOGOUT now\n",
+            "\nb LOGOUT\n",
+            "a APPEND x {30}\nS: + go on\nb LOGOUT\n",
+        ] {
+            for deletes in [Deletes::Allowed, Deletes::Refused] {
+                let (_, parked) = play(conversation, deletes, 0);
+                assert!(!parked, "{conversation} {deletes:?}");
+            }
+        }
+    }
+}

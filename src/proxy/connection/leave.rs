@@ -62,6 +62,18 @@ impl<N: Network> Connection<'_, '_, N> {
         }
     }
 
+    /// Decides whether the connection survives a failure while a message is at the server. A device that is gone does
+    /// not change what becomes of the message, and the server's answer is still worth a line.
+    pub(super) fn survive_unanswered(&mut self, failure: Failure) -> Result<(), Ending> {
+        if failure.kind != Kind::DeviceLost {
+            return Err(unanswered(&failure));
+        }
+        self.device_is_gone = true;
+        self.driver.abandon(Side::Downstream);
+        self.driver.stop();
+        Ok(())
+    }
+
     /// Returns how a connection ends whose server has closed.
     pub(super) fn server_closed(&self) -> Ending {
         if self.driver.session().activity().has_logged_out {

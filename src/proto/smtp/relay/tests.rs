@@ -234,6 +234,7 @@ impl Play {
                 self.fails(failure.kind);
             }
             Action::StartTls => unreachable!("the server begins with TLS"),
+            Action::Park(_) => unreachable!("IMAP alone parks"),
         }
     }
 

@@ -33,8 +33,10 @@ async fn octets_of_either_side_begin_the_idle_timeout_anew() {
 /// The answer to a login that packetboat refuses waits behind a literal of the server that never ends.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_something_waits_for_has_the_upstream_login_timeout() {
-    let terms =
-        Terms::translated(Protocol::Imap, AccessSettings { probe: false, delete: true, submission: Arc::default() });
+    let terms = Terms::translated(
+        Protocol::Imap,
+        AccessSettings { probe: false, delete: true, parks: false, submission: Arc::default() },
+    );
     let outcome = Fixture::new().serve_with(Some(terms), async |mut peers| {
         peers.log_in().await;
         send(&mut peers.server, "* 1 FETCH (BODY[] {100}\r\n").await;
@@ -53,8 +55,10 @@ async fn a_response_that_something_waits_for_has_the_upstream_login_timeout() {
 /// The device holds the response up, so the server is not to blame.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_the_device_does_not_read_has_the_idle_timeout() {
-    let terms =
-        Terms::translated(Protocol::Imap, AccessSettings { probe: false, delete: true, submission: Arc::default() });
+    let terms = Terms::translated(
+        Protocol::Imap,
+        AccessSettings { probe: false, delete: true, parks: false, submission: Arc::default() },
+    );
     let outcome = Fixture::with(Protocol::Imap, 256).serve_with(Some(terms), async |mut peers| {
         peers.log_in().await;
         send(&mut peers.server, "* 1 FETCH (BODY[] {1000}\r\n").await;
