@@ -29,6 +29,8 @@ pub(super) struct Half {
     pub(super) dirty: bool,
     /// Whether its end was reported.
     pub(super) end_reported: bool,
+    /// The stream was asked, and had nothing. It wakes the task when that changes, and is not asked again before.
+    pub(super) has_nothing: bool,
 }
 
 /// The outcome of a read.
@@ -74,6 +76,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Filled> {
         let flow = &mut self.half.flow;
         let Some(stream) = &mut self.stream else { return Ok(Filled::Nothing) };
+        if self.half.has_nothing {
+            return Ok(Filled::Nothing);
+        }
         if flow.has_ended() {
             return Ok(Filled::Ended);
         }
@@ -82,7 +87,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
         }
         Ok(match flow.poll_fill(cx, stream)? {
             Poll::Ready(count) => Filled::Count(count),
-            Poll::Pending => Filled::Nothing,
+            Poll::Pending => {
+                self.half.has_nothing = true;
+                Filled::Nothing
+            }
         })
     }
 

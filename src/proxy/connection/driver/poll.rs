@@ -19,6 +19,7 @@ where
 {
     /// Works until there is an event, or until nothing can be done before a stream is ready.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Failure>> {
+        (self.downstream.half.has_nothing, self.upstream.half.has_nothing) = (false, false);
         for _ in 0..STEPS {
             let written = self.write(cx)?;
             // It is about time alone, which passes while a peer does not read as well.
