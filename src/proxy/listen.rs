@@ -3,4 +3,6 @@
 pub(super) mod accept;
 pub(super) mod bind;
 pub(super) mod inherited;
+#[cfg(test)]
+mod tests;
 pub(super) mod worker;

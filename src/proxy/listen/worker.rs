@@ -9,15 +9,16 @@
 use std::io;
 use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::accept::{Frontend, accept};
@@ -44,11 +45,20 @@ struct WorkerHandle {
 
 /// A request to a worker.
 enum Job {
-    Accept(StdListener, Frontend),
+    Accept(StdListener, Frontend, Spread),
     Serve(StdStream, Accepted, LoadGuard),
     /// Answers, to show that the worker is not stuck.
     Beat(oneshot::Sender<()>),
     Stop,
+}
+
+/// The spread of an address's connections over the workers.
+#[derive(Clone, Copy)]
+enum Spread {
+    /// The kernel spreads them over sockets of all workers.
+    Kernel,
+    /// One worker accepts them all.
+    Worker,
 }
 
 /// A worker, for the tasks that run on it.
@@ -56,6 +66,16 @@ enum Job {
 pub(in crate::proxy) struct Worker {
     handles: Arc<[WorkerHandle]>,
     own: usize,
+}
+
+/// A timer of one second on a worker's event loop, for as long as connections come.
+///
+/// A timer that is due before all others makes tokio wake the event loop by an eventfd, from its own thread as well, and
+/// each session has such timers. None of them is due before this one.
+#[derive(Default)]
+struct Pace {
+    came: AtomicBool,
+    wake: Notify,
 }
 
 /// Counts one connection of a worker. Dropping it takes the connection off the count.
@@ -92,9 +112,10 @@ impl Workers {
 
     /// Accepts connections at these sockets of one address. Each socket goes to another worker.
     pub(in crate::proxy) fn accept(&self, sockets: Vec<StdListener>, frontend: &Frontend) {
+        let spread = if sockets.len() < self.handles.len() { Spread::Worker } else { Spread::Kernel };
         for (socket, worker) in sockets.into_iter().zip(self.handles.iter().cycle()) {
             // A worker that has ended was stopped.
-            let _ = worker.jobs.send(Job::Accept(socket, frontend.clone()));
+            let _ = worker.jobs.send(Job::Accept(socket, frontend.clone(), spread));
         }
     }
 
@@ -144,16 +165,22 @@ impl Drop for Workers {
 }
 
 impl Worker {
-    /// Serves a connection on this worker, or on one with clearly fewer connections.
-    pub(in crate::proxy) fn serve(&self, stream: TcpStream, accepted: Accepted) {
+    /// Serves a connection on this worker, or on one with clearly fewer connections. The kernel's spread may be a few
+    /// connections off, because handing one over wakes another thread.
+    fn serve(&self, stream: TcpStream, accepted: Accepted, spread: Spread) {
         let open = |worker: &WorkerHandle| worker.open.load(Ordering::Relaxed);
         let Some(own) = self.handles.get(self.own) else { return };
         let Some(least) = self.handles.iter().min_by_key(|worker| open(worker)) else { return };
         let fewest = open(least);
-        if open(own) <= fewest + fewest / 8 {
+        let slack = match spread {
+            Spread::Kernel => SLACK,
+            Spread::Worker => 0,
+        };
+        if open(own) <= fewest + fewest / 8 + slack {
             return spawn(LoadGuard::at(own), stream, accepted);
         }
         match stream.into_std() {
+            // A worker that has ended was stopped.
             Ok(stream) => drop(least.jobs.send(Job::Serve(stream, accepted, LoadGuard::at(least)))),
             Err(error) => log_lost(accepted.peer, &error),
         }
@@ -173,13 +200,26 @@ impl Drop for LoadGuard {
     }
 }
 
-async fn work(worker: Worker, mut jobs: UnboundedReceiver<Job>) {
+async fn work(worker: Worker, jobs: UnboundedReceiver<Job>) {
+    let pace = Arc::new(Pace::default());
+    tokio::select! {
+        biased;
+        () = do_jobs(worker, jobs, &pace) => {}
+        () = pace.keep() => {}
+    }
+}
+
+async fn do_jobs(worker: Worker, mut jobs: UnboundedReceiver<Job>, pace: &Arc<Pace>) {
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Accept(socket, frontend) => match TcpListener::from_std(socket) {
+            Job::Accept(socket, frontend, spread) => match TcpListener::from_std(socket) {
                 Ok(socket) => {
-                    let worker = worker.clone();
-                    tokio::spawn(accept(socket, frontend, move |stream, accepted| worker.serve(stream, accepted)));
+                    let (worker, pace) = (worker.clone(), Arc::clone(pace));
+                    let serve = move |stream, accepted| {
+                        pace.connection_came();
+                        worker.serve(stream, accepted, spread);
+                    };
+                    tokio::spawn(accept(socket, frontend, serve));
                 }
                 Err(error) => {
                     let listener = &frontend.current.load().listener.name;
@@ -187,12 +227,32 @@ async fn work(worker: Worker, mut jobs: UnboundedReceiver<Job>) {
                 }
             },
             Job::Serve(stream, accepted, load) => match TcpStream::from_std(stream) {
-                Ok(stream) => spawn(load, stream, accepted),
+                Ok(stream) => {
+                    pace.connection_came();
+                    spawn(load, stream, accepted);
+                }
                 Err(error) => log_lost(accepted.peer, &error),
             },
             // The asking task may have given up.
             Job::Beat(answer) => drop(answer.send(())),
             Job::Stop => return,
+        }
+    }
+}
+
+impl Pace {
+    fn connection_came(&self) {
+        if !self.came.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    async fn keep(&self) {
+        loop {
+            self.wake.notified().await;
+            while self.came.swap(false, Ordering::Relaxed) {
+                sleep(PACE).await;
+            }
         }
     }
 }
@@ -209,6 +269,9 @@ fn log_lost(Peer { id, source }: Peer, error: &io::Error) {
     debug!(connection = id.number(), %source, %error, "lost before it was served");
 }
 
+const PACE: Duration = Duration::from_secs(1);
+/// The number of connections by which a worker may have more than another one, beside an eighth.
+const SLACK: usize = 4;
 /// The time for workers to drop their connections.
 const PATIENCE: Duration = Duration::from_secs(5);
 
