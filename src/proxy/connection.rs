@@ -233,7 +233,7 @@ impl<N: Network> Connection<'_, '_, N> {
             }
             Event::StartTls(side) => Box::pin(self.start_tls(side)).await,
             Event::Stopped if self.device_is_gone && self.revoked.is_none() => Err(Ending::DeviceClosed),
-            Event::Stopped => Err(Ending::Failed(self.deadline().failure)),
+            Event::Stopped => Err(Ending::Failed(self.deadline().failure())),
             Event::Park(state) => self.park(state),
             Event::Close => Err(self.logged_out()),
             Event::Ended(side) => Box::pin(self.ended(side)).await,
@@ -350,7 +350,7 @@ impl<N: Network> Connection<'_, '_, N> {
             let deadline = self.deadline();
             if deadline.at <= Instant::now() {
                 match deadline.then {
-                    Then::Fail => return Err(deadline.failure),
+                    Then::Fail => return Err(deadline.failure()),
                     Then::LeaveServer => Box::pin(self.leave_server()).await,
                     Then::Keep => Box::pin(self.answer_is_late()).await,
                 }

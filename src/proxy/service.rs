@@ -93,5 +93,10 @@ const LONGEST_LINE: usize = 350;
 
 /// A limit as the configuration file writes it.
 pub(super) fn setting(key: &str, value: Duration) -> String {
-    format!("limits.{key} = {}", humantime::format_duration(value))
+    setting_in("limits", key, value)
+}
+
+/// A duration of this section as the configuration file writes it.
+pub(super) fn setting_in(section: &str, key: &str, value: Duration) -> String {
+    format!("{section}.{key} = {}", humantime::format_duration(value))
 }

@@ -8,15 +8,30 @@ use super::Connection;
 use super::network::Network;
 use crate::failure::{Failure, Kind, Refuser};
 use crate::proto::{Awaited, Phase, Responses};
-use crate::proxy::service::setting;
+use crate::proxy::service::{setting, setting_in};
 
-/// The time at which a phase has to be over.
-pub(super) struct Deadline {
+/// The time at which a phase has to be over. It is computed at each event, so its failure is put into words only where
+/// it has passed.
+pub(super) struct Deadline<'a> {
     pub(super) at: Instant,
-    /// The failure when it has passed.
-    pub(super) failure: Failure,
+    /// The reason for which it matters.
+    reason: Reason<'a>,
     /// The consequence.
     pub(super) then: Then,
+}
+
+/// The reasons for a deadline, each with its failure.
+enum Reason<'a> {
+    /// A permission was withdrawn.
+    Revoked(&'a Failure),
+    /// A setting of this section bounds the phase.
+    Limit(Kind, &'static str, &'static str, Duration),
+    /// A literal is shorter than it was announced.
+    ShortLiteral,
+    /// The device has closed its half during the login.
+    Left(Failure),
+    /// A message has taken too long so far. Its server takes it slowly, or the device sends it slowly.
+    TooSlow { octets: u64, rate: u64, limit: Duration, is_sending: bool },
 }
 
 /// The consequences of a deadline that passes.
@@ -30,19 +45,44 @@ pub(super) enum Then {
     Keep,
 }
 
-impl Deadline {
-    fn new(at: Instant, failure: Failure) -> Self {
-        Self { at, failure, then: Then::Fail }
+impl<'a> Deadline<'a> {
+    fn new(at: Instant, reason: Reason<'a>) -> Self {
+        Self { at, reason, then: Then::Fail }
+    }
+
+    /// Returns the failure when it has passed.
+    pub(super) fn failure(self) -> Failure {
+        match self.reason {
+            Reason::Revoked(failure) => failure.clone(),
+            Reason::Limit(kind, section, key, limit) => Failure::new(kind, setting_in(section, key, limit)),
+            // What waits for its end would do so for ever.
+            Reason::ShortLiteral => {
+                let why = "it has announced more than it sends, and an answer waits for the rest";
+                Failure::new(Kind::UpstreamProtocol, why)
+            }
+            Reason::Left(failure) => failure,
+            Reason::TooSlow { octets, rate, limit, is_sending } => {
+                let limit = setting_in("submission", "message_timeout", limit);
+                let bounds = format!("{limit}, submission.message_rate = {rate}");
+                if is_sending {
+                    let detail = format!("it takes a message too slowly: {octets} octets so far ({bounds})");
+                    return Failure::new(Kind::UpstreamTimeout, detail);
+                }
+                let detail = format!("it has sent {octets} octets ({bounds})");
+                let message_refused_by = Some(Refuser::Rules);
+                Failure { message_refused_by, ..Failure::new(Kind::MessageTooSlow, detail) }
+            }
+        }
     }
 }
 
 impl<N: Network> Connection<'_, '_, N> {
     /// Returns the deadline of the present phase. After the login its failure is never [`Kind::DeviceLost`]: that comes
     /// from a stream alone, and may be survived.
-    pub(super) fn deadline(&self) -> Deadline {
+    pub(super) fn deadline(&self) -> Deadline<'_> {
         let limits = &self.service.limits;
         if let Some((since, failure)) = &self.revoked {
-            return Deadline::new(*since + limits.close_timeout, failure.clone());
+            return Deadline::new(*since + limits.close_timeout, Reason::Revoked(failure));
         }
         let session = self.driver.session();
         let last_move = self.driver.last_move();
@@ -57,29 +97,27 @@ impl<N: Network> Connection<'_, '_, N> {
         } else if let Some(since) =
             self.driver.waits_since().filter(|_| session.phase() == Phase::Relaying(Responses::Awaited))
         {
-            // A literal shorter than it was announced: what waits for its end would do so for ever.
-            let why = "it has announced more than it sends, and an answer waits for the rest";
-            let failure = Failure::new(Kind::UpstreamProtocol, why);
-            return Deadline::new(since + limits.upstream_login_timeout, failure);
+            return Deadline::new(since + limits.upstream_login_timeout, Reason::ShortLiteral);
         } else if session.phase().is_relaying() {
             (last_move, Kind::IdleTimeout, "idle_timeout", limits.idle_timeout)
         } else if session.phase() == Phase::LoggingIn {
             return self.login_answer_deadline();
         } else {
-            return Deadline::new(self.login_ends(), self.login_timeout());
+            let reason = Reason::Limit(Kind::LoginTimeout, "limits", "login_timeout", limits.login_timeout);
+            return Deadline::new(self.login_ends(), reason);
         };
-        Deadline::new(since + limit, Failure::new(kind, setting(key, limit)))
+        Deadline::new(since + limit, Reason::Limit(kind, "limits", key, limit))
     }
 
     /// Returns the deadline of the server's answer to a login, which is sooner for a device that has closed its half.
-    fn login_answer_deadline(&self) -> Deadline {
+    fn login_answer_deadline(&self) -> Deadline<'_> {
         let limits = &self.service.limits;
-        let at = self.connected + limits.upstream_login_timeout;
+        let limit = limits.upstream_login_timeout;
+        let at = self.connected + limit;
         if let Some(sooner) = self.half_closed.map(|since| since + limits.close_timeout).filter(|sooner| *sooner < at) {
-            return Deadline::new(sooner, self.left_during_login());
+            return Deadline::new(sooner, Reason::Left(self.left_during_login()));
         }
-        let setting = setting("upstream_login_timeout", limits.upstream_login_timeout);
-        Deadline::new(at, Failure::new(Kind::UpstreamTimeout, setting))
+        Deadline::new(at, Reason::Limit(Kind::UpstreamTimeout, "limits", "upstream_login_timeout", limit))
     }
 
     /// Returns the time until which the device may log in. Failed logins give back the time that they took, up to as
@@ -101,7 +139,7 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Returns the deadline of what submission waits for (RFC 5321 §4.5.3.2). A command has its time from the one before,
     /// content from the last octet, and a reply from its command; other octets of the device do not prolong it.
-    fn submission_deadline(&self, awaited: Awaited) -> Deadline {
+    fn submission_deadline(&self, awaited: Awaited) -> Deadline<'_> {
         let deadline = self.step_deadline(awaited);
         match self.message_deadline() {
             Some(of_message) if of_message.at < deadline.at => of_message,
@@ -111,30 +149,17 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Returns the deadline of the whole message that the device is sending, if it is waited for. RFC 5321 has none, and
     /// an octet now and then would hold one of the mailbox's connections for ever.
-    fn message_deadline(&self) -> Option<Deadline> {
+    fn message_deadline(&self) -> Option<Deadline<'_>> {
         let limits = &self.service.limits.submission;
         let (progress, received) = self.driver.progress();
         let octets = progress.octets_of_message(received);
         let rate = u64::from(limits.message_rate.max(1));
         let at = progress.will_have_taken(limits.message_timeout + Duration::from_secs(octets / rate))?;
-        let bounds = format!(
-            "submission.message_timeout = {}, submission.message_rate = {rate}",
-            humantime::format_duration(limits.message_timeout)
-        );
-        let failure = if self.driver.is_sending() {
-            Failure::new(
-                Kind::UpstreamTimeout,
-                format!("it takes a message too slowly: {octets} octets so far ({bounds})"),
-            )
-        } else {
-            let message_refused_by = Some(Refuser::Rules);
-            let detail = format!("it has sent {octets} octets ({bounds})");
-            Failure { message_refused_by, ..Failure::new(Kind::MessageTooSlow, detail) }
-        };
-        Some(Deadline::new(at, failure))
+        let is_sending = self.driver.is_sending();
+        Some(Deadline::new(at, Reason::TooSlow { octets, rate, limit: limits.message_timeout, is_sending }))
     }
 
-    fn step_deadline(&self, awaited: Awaited) -> Deadline {
+    fn step_deadline(&self, awaited: Awaited) -> Deadline<'_> {
         let limits = &self.service.limits.submission;
         let (last_move, asked) = (self.driver.last_move(), self.driver.last_sent());
         let (progress, _) = self.driver.progress();
@@ -146,8 +171,7 @@ impl<N: Network> Connection<'_, '_, N> {
             Awaited::Reply => (asked, Kind::UpstreamTimeout, "reply_timeout", limits.reply_timeout),
             Awaited::Answer => (asked, Kind::UpstreamTimeout, "answer_timeout", limits.answer_timeout),
         };
-        let detail = format!("submission.{key} = {}", humantime::format_duration(limit));
-        let deadline = Deadline::new(since + limit, Failure::new(kind, detail));
+        let deadline = Deadline::new(since + limit, Reason::Limit(kind, "submission", key, limit));
         let leave = progress.idle_since() + limits.idle_server_timeout;
         if awaited == Awaited::Mail && leave < deadline.at {
             return Deadline { at: leave, then: Then::LeaveServer, ..deadline };
