@@ -124,7 +124,12 @@ impl Acceptor {
         let ssl = Ssl::new(context).map_err(HandshakeError::other)?;
         let mut tls = Tls::over(ssl, socket).map_err(HandshakeError::other)?;
         match Pin::new(&mut tls.0).accept().await {
-            Ok(()) => Ok(tls),
+            Ok(()) => {
+                // From here on a password may come: what was decrypted is wiped once it has been read. Messages of the
+                // handshake have no secret in clear, and each wipe is of a whole buffer of 16 KiB.
+                library::set_options(tls.0.ssl(), CLEANSE_PLAINTEXT);
+                Ok(tls)
+            }
             Err(error) => {
                 // The alert that says why; a device that is gone does without.
                 let _ = tls.flush().await;
@@ -244,8 +249,6 @@ fn options(context: &mut SslContextBuilder, policy: &TlsPolicy) {
             // Old devices close without close_notify; what that could cut off is watched in the mail protocols.
             | SslOptions::IGNORE_UNEXPECTED_EOF,
     );
-    // A password that was read here does not stay there.
-    context.set_options(CLEANSE_PLAINTEXT);
     if policy.empty_fragments {
         context.clear_options(SslOptions::DONT_INSERT_EMPTY_FRAGMENTS);
     } else {
@@ -348,10 +351,8 @@ mod tests {
         assert!(said.contains("alert bad record mac"), "{said}");
     }
 
-    /// The connection goes on, and other connections wipe as before.
-    #[tokio::test]
-    async fn wiping_ends_for_one_connection_alone() {
-        let (acceptor, socket, device) = met().await;
+    /// Both ends of a connection, behind their handshake.
+    async fn shaken(acceptor: &Acceptor, socket: Socket, device: Socket) -> (Tls, Tls) {
         let mut device = Tls::over(old_client(), device).unwrap();
         let (served, shaken) = tokio::join!(
             async {
@@ -361,8 +362,15 @@ mod tests {
             },
             Pin::new(&mut device.0).connect()
         );
-        let mut served = served;
         shaken.unwrap();
+        (served, device)
+    }
+
+    /// The connection goes on, and other connections wipe as before.
+    #[tokio::test]
+    async fn wiping_ends_for_one_connection_alone() {
+        let (acceptor, socket, device) = met().await;
+        let (mut served, mut device) = shaken(&acceptor, socket, device).await;
         let wipes =
             |ssl: &openssl::ssl::SslRef| library::clear_options(ssl, SslOptions::empty()).contains(CLEANSE_PLAINTEXT);
         let mut room = [0; 20];
@@ -376,7 +384,9 @@ mod tests {
         }
         let left = library::clear_options(served.0.ssl(), SslOptions::empty());
         assert!(left.contains(SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET), "{left:?}");
-        assert!(wipes(&Ssl::new(&acceptor.known).unwrap()));
+        let (_, socket, device) = met().await;
+        let (other, _device) = shaken(&acceptor, socket, device).await;
+        assert!(wipes(other.0.ssl()));
     }
 
     /// OpenSSL silently drops names it does not know: every suite of ours must be one of its own, by the same number.

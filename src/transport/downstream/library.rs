@@ -23,6 +23,21 @@ pub(super) fn start() {
     });
 }
 
+/// Sets options for one connection alone, from here on.
+pub(super) fn set_options(ssl: &SslRef, options: SslOptions) {
+    #[allow(unsafe_code)]
+    unsafe extern "C" {
+        // openssl/ssl.h; not in openssl-sys.
+        fn SSL_set_options(ssl: *mut openssl_sys::SSL, options: u64) -> u64;
+    }
+    let ssl = std::ptr::from_ref(ssl).cast_mut().cast();
+    // SAFETY: as for `clear_options`.
+    #[allow(unsafe_code)]
+    unsafe {
+        SSL_set_options(ssl, options.bits())
+    };
+}
+
 /// Takes options back for one connection alone, from here on. Returns those that are left.
 pub(super) fn clear_options(ssl: &SslRef, options: SslOptions) -> SslOptions {
     #[allow(unsafe_code)]
