@@ -213,9 +213,15 @@ impl<'a> Opening<'a> {
         bound
     }
 
-    fn acceptor(&mut self, listener: &Listener, certificate: &Loaded) -> Option<Acceptor> {
+    /// The TLS acceptor of a listener. An unchanged one goes on, so that devices can resume their TLS sessions behind a
+    /// reload.
+    fn acceptor(&mut self, listener: &Listener, certificate: &Loaded) -> Option<Arc<Acceptor>> {
+        let running = self.before.and_then(|before| before.acceptors.get(&listener.name));
+        if let Some(same) = running.filter(|running| running.is_of(&listener.tls, certificate)) {
+            return Some(Arc::clone(same));
+        }
         match Acceptor::new(&listener.tls, certificate) {
-            Ok(acceptor) => Some(acceptor),
+            Ok(acceptor) => Some(Arc::new(acceptor)),
             Err(message) => {
                 self.report(Diagnostic::new(format!("listener.{}.certificate", listener.name), message));
                 None

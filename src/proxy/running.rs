@@ -28,6 +28,7 @@ use crate::protocol::Protocol;
 use crate::spool;
 use crate::token::{CachedToken, TokenStatus};
 use crate::transport::adopt;
+use crate::transport::downstream::Acceptor;
 use crate::transport::upstream::{MailServer, Server};
 
 /// The proxy that serves devices. Dropping it ends every connection at once.
@@ -264,6 +265,7 @@ impl RunningProxy {
             },
             directory: self.directory.clone(),
             servers: self.servers.clone(),
+            acceptors: self.running.iter().filter_map(ActiveAddress::acceptor).collect(),
         }
     }
 }
@@ -273,6 +275,12 @@ impl ActiveAddress {
         let (trigger, open) = lifecycle::begin();
         let current = Arc::new(CurrentService::new(service, open));
         Self { key: bound.key.clone(), address: bound.address, current, _open: trigger }
+    }
+
+    /// The listener's name, with its TLS acceptor where it has one.
+    fn acceptor(&self) -> Option<(String, Arc<Acceptor>)> {
+        let service = self.current.load();
+        Some((service.listener.name.clone(), Arc::clone(service.acceptor.as_ref()?)))
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Service {
     pub(super) listener: Listener,
     pub(super) limits: Limits,
     /// The TLS acceptor; `None` if the entry is "plaintext".
-    pub(super) acceptor: Option<Acceptor>,
+    pub(super) acceptor: Option<Arc<Acceptor>>,
     pub(super) logins: Arc<Backend>,
     /// The limits of all listeners together.
     pub(super) connections: Arc<Connections>,

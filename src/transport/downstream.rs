@@ -39,6 +39,8 @@ pub struct Acceptor {
     known: SslContext,
     strangers: SslContext,
     has_ecdsa: bool,
+    policy: TlsPolicy,
+    fingerprint: [u8; 32],
 }
 
 /// The cache that a TLS session is kept in: strangers never push out sessions of known devices.
@@ -104,7 +106,19 @@ impl Acceptor {
             build(policy, certificate)
                 .map_err(|source| AcceptorError::Certificate { profile: policy.profile.name(), source })
         };
-        Ok(Self { known: context()?, strangers: context()?, has_ecdsa: certificate.has_ecdsa() })
+        Ok(Self {
+            known: context()?,
+            strangers: context()?,
+            has_ecdsa: certificate.has_ecdsa(),
+            policy: policy.clone(),
+            fingerprint: certificate.fingerprint(),
+        })
+    }
+
+    /// Returns whether the acceptor was built from this policy and this certificate. It can serve on behind a reload
+    /// then, with the TLS sessions of its devices.
+    pub fn is_of(&self, policy: &TlsPolicy, certificate: &Loaded) -> bool {
+        self.policy == *policy && self.fingerprint == certificate.fingerprint()
     }
 
     /// Returns whether there is an ECDSA certificate.
@@ -387,6 +401,24 @@ mod tests {
         let (_, socket, device) = met().await;
         let (other, _device) = shaken(&acceptor, socket, device).await;
         assert!(wipes(other.0.ssl()));
+    }
+
+    /// An acceptor goes on behind a reload for the same policy and the same certificate alone.
+    #[tokio::test]
+    async fn an_acceptor_is_of_its_policy_and_its_certificate() {
+        let loaded = |years| {
+            let source = CertificateSource::Made { names: vec!["x".to_owned()], digest: Digest::Sha256, years };
+            let directory = tempfile::tempdir().unwrap();
+            load(&Certificate { source, ecdsa: None }, directory.path(), "x", Mode::DryRun)
+                .unwrap_or_else(|error| panic!("{error}"))
+        };
+        let (one, other) = (loaded(Some(1)), loaded(Some(1)));
+        let acceptor = Acceptor::new(&Profile::Legacy.policy(), &one).unwrap();
+        assert!(acceptor.is_of(&Profile::Legacy.policy(), &one));
+        assert!(!acceptor.is_of(&Profile::Legacy.policy(), &other));
+        assert!(!acceptor.is_of(&Profile::Modern.policy(), &one));
+        let policy = TlsPolicy { empty_fragments: true, ..Profile::Legacy.policy() };
+        assert!(!acceptor.is_of(&policy, &one) && policy != Profile::Legacy.policy());
     }
 
     /// OpenSSL silently drops names it does not know: every suite of ours must be one of its own, by the same number.

@@ -277,6 +277,15 @@ impl Loaded {
         self.ecdsa.is_some()
     }
 
+    /// Returns the SHA-256 of the certificates with their chains, which name the keys as well.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = openssl::sha::Sha256::new();
+        for certificate in self.ecdsa.iter().chain([&self.rsa]).flat_map(|pair| &pair.chain) {
+            hash.update(&certificate.to_der().unwrap_or_default());
+        }
+        hash.finish()
+    }
+
     /// Puts chain and key into a context.
     pub(super) fn install(&self, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
         for pair in self.ecdsa.iter().chain([&self.rsa]) {

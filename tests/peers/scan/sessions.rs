@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use openssl::ssl::{SslSession, SslSessionCacheMode, SslVersion};
 
 use super::profiles;
+use support::certificates::Certificates;
 use support::device::Device;
 use support::imap::Imap;
 use support::proxy::{Proxy, listener};
@@ -81,6 +82,47 @@ fn a_session_is_resumed_where_it_was_made_and_as_it_was_made() {
         guessed.session[31] ^= 1;
         assert!(!is_resumed(proxy.address(profile), &guessed));
     }
+}
+
+/// A reload keeps the TLS sessions of a listener whose TLS it does not change: otherwise all devices of a house would
+/// shake hands in full at once. Sessions end with the certificate and with the policy under which they were made.
+#[test]
+fn sessions_outlive_a_reload_that_leaves_their_tls_alone() {
+    let certificates = |days| Certificates::for_name("localhost", days);
+    let own = tempfile::tempdir().unwrap();
+    certificates(30).write(own.path());
+    let text = |minutes: u32, policy: &str| {
+        let directory = own.path().display();
+        format!(
+            "[certificate.own]\nchain = \"{directory}/server.pem\"\nkey = \"{directory}/server.key\"\n\
+             [limits]\nidle_timeout = \"{minutes}m\"\n"
+        ) + &listener("legacy", "imap", "implicit", &format!("profile = \"legacy\"\ncertificate = \"own\"\n{policy}"))
+            + &listener("other", "imap", "implicit", "profile = \"legacy\"\ncertificate = \"own\"")
+    };
+    let proxy = Proxy::start(&text(35, ""));
+    let reload = |configuration: &str| {
+        proxy.configure(configuration);
+        let (code, said) = proxy.reload();
+        assert!(code == 0 && said.starts_with("configuration reloaded"), "{said}");
+    };
+    let sessions = || ["legacy", "other"].map(|name| (name, session(proxy.address(name), TLS1_0, RSA_SHA)));
+    let resumed =
+        |sessions: &[(&str, Hello); 2]| sessions.each_ref().map(|(name, hello)| is_resumed(proxy.address(name), hello));
+    let before = sessions();
+    // Another setting, and the same file once more.
+    for minutes in [36, 36, 37] {
+        reload(&text(minutes, ""));
+        assert_eq!(resumed(&before), [true, true], "{minutes}");
+    }
+    // The policy of one of two listeners.
+    reload(&text(37, "maximum_version = \"tls1.1\""));
+    assert_eq!(resumed(&before), [false, true]);
+    let between = sessions();
+    assert_eq!(resumed(&between), [true, true]);
+    // The certificate of both, in the same file.
+    certificates(60).write(own.path());
+    reload(&text(37, "maximum_version = \"tls1.1\""));
+    assert_eq!(resumed(&between), [false, false]);
 }
 
 /// A forgery ends its session for good (RFC 5246 §7.2.2).
