@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fd::OwnedFd;
+use rustix::net::{getpeername, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use socket2::SockRef;
 
 use super::accept::Frontend;
 use super::worker::Workers;
@@ -18,13 +19,13 @@ use crate::proxy::current_service::CurrentService;
 use crate::proxy::{PreparedService, ProcessState};
 
 /// The socket of this process whose peer is this device.
-fn accepted(device: &TcpStream) -> Option<socket2::Socket> {
+fn accepted(device: &TcpStream) -> Option<OwnedFd> {
     let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let device = device.local_addr().unwrap();
     std::fs::read_dir("/proc/self/fd").unwrap().find_map(|entry| {
         let number = entry.unwrap().file_name().to_str()?.parse().ok()?;
-        let socket = socket2::Socket::from(pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok()?);
-        let peer = socket.peer_addr().ok()?.as_socket()?;
+        let socket = pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok()?;
+        let peer = SocketAddr::try_from(getpeername(&socket).ok()??).ok()?;
         (SocketAddr::new(peer.ip().to_canonical(), peer.port()) == device).then_some(socket)
     })
 }
@@ -60,13 +61,13 @@ fn options_behind(header: &str, more: &str, handed_over: Option<TcpListener>) ->
     device.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"* OK");
     let socket = accepted(&device).expect("the device is greeted at a socket of this process");
-    let socket = SockRef::from(&socket);
     let times = [
-        socket.tcp_keepalive_time().unwrap(),
-        socket.tcp_keepalive_interval().unwrap(),
-        socket.tcp_user_timeout().unwrap().unwrap(),
+        sockopt::tcp_keepidle(&socket).unwrap(),
+        sockopt::tcp_keepintvl(&socket).unwrap(),
+        Duration::from_millis(sockopt::tcp_user_timeout(&socket).unwrap().into()),
     ];
-    (socket.tcp_keepalive_retries().unwrap(), times, socket.keepalive().unwrap(), socket.tcp_nodelay().unwrap())
+    let is_kept_alive = sockopt::socket_keepalive(&socket).unwrap();
+    (sockopt::tcp_keepcnt(&socket).unwrap(), times, is_kept_alive, sockopt::tcp_nodelay(&socket).unwrap())
 }
 
 /// An eighth of the keep-alive's idle time is between its four probes.
