@@ -9,6 +9,7 @@
 // A cell of the table has more than five coordinates.
 #![allow(clippy::too_many_arguments)]
 
+mod between;
 mod device;
 mod expect;
 mod fault;

@@ -1,88 +1,53 @@
 //! These tests prove that neither side can attack STARTTLS or STLS. Octets in clear count for nothing after the
 //! handshake, and no password crosses the wire before it.
 
-use std::net::{Ipv4Addr, TcpListener};
-
-use openssl::ssl::SslContext;
-
-use crate::peer::{Peer, accept, client_hello, lossy};
-use crate::setup;
-use support::certificates::Certificates;
+use crate::between::{Between, Marks, PLAINTEXT};
+use crate::peer::{Peer, lossy};
 use support::process::PATIENCE;
-use support::proxy::{Proxy, listener, upstream};
+use support::proxy::{listener, upstream};
 
-const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// A secret that must appear neither in clear nor in the log.
 const MARK: &str = "topsecret-mark";
+/// The next command has a blank behind its tag; two octets alone stand in the randomness of a ClientHello at times.
+const MARKS: Marks = Marks { heard: &[MARK, "user0", "P2 "], logged: &[MARK] };
 
-/// A proxy between devices and a server that the test plays.
-struct Between {
-    proxy: Proxy,
-    server: TcpListener,
-    context: SslContext,
-    _directory: tempfile::TempDir,
-}
-
-impl Between {
-    fn new(security: &str) -> Self {
-        let (certificates, directory) = Certificates::ecdsa_for_name("localhost", 30).in_directory();
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = server.local_addr().unwrap().port();
-        let plaintext = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
-        let proxy = Proxy::start(&format!(
-            "{}{}{}{}{}{}",
-            upstream("x", [port; 2], directory.path(), &format!("security = \"{security}\"")),
+fn between(security: &str) -> Between {
+    Between::new(MARKS, |port, directory| {
+        [
+            upstream("x", [port; 2], directory, &format!("security = \"{security}\"")),
             listener("imap", "imap", "implicit", ""),
             listener("pop3", "pop3", "implicit", ""),
             listener("imap-clear", "imap", "starttls", ""),
             listener("pop3-clear", "pop3", "starttls", ""),
-            listener("pop3-both", "pop3", "starttls", plaintext),
-        ));
-        Self { proxy, server, context: setup::server(&certificates), _directory: directory }
-    }
+            listener("pop3-both", "pop3", "starttls", PLAINTEXT),
+        ]
+        .concat()
+    })
+}
 
-    /// A device that has sent its login, and the proxy's connection to the server for it.
-    fn dialled(&self, protocol: &str) -> (Peer, Peer) {
-        let mut device = Peer::connect(HERE, self.proxy.address(protocol));
-        device.shake_as_device().unwrap();
-        device.line().unwrap();
-        if protocol == "imap" {
-            device.send(&format!("x LOGIN user0 {MARK}\r\n"));
-        } else {
-            device.send("USER user0\r\n");
-            device.line_with("+OK").unwrap();
-            device.send(&format!("PASS {MARK}\r\n"));
-        }
-        (device, Peer::over(accept(&self.server).unwrap()))
+/// A device that has sent its login, and the proxy's connection to the server for it.
+fn dialled(between: &Between, protocol: &str) -> (Peer, Peer) {
+    let mut device = between.device(protocol);
+    device.shake_as_device().unwrap();
+    device.line().unwrap();
+    if protocol == "imap" {
+        device.send(&format!("x LOGIN user0 {MARK}\r\n"));
+    } else {
+        device.send("USER user0\r\n");
+        device.line_with("+OK").unwrap();
+        device.send(&format!("PASS {MARK}\r\n"));
     }
-
-    /// Reads at the server until the proxy has closed, and finds nothing of the login. The device gets its refusal, and
-    /// the log has the reason.
-    fn came_to_nothing(&self, what: &str, device: &mut Peer, server: &mut Peer, refusal: &str, reason: &str) {
-        server.hear_to_the_end().unwrap();
-        let heard = lossy(&server.heard);
-        // The next command has a blank behind its tag; two octets alone stand in the randomness of a ClientHello at times.
-        assert!(!heard.contains(MARK) && !heard.contains("user0") && !heard.contains("P2 "), "{what}: {heard:?}");
-        device.line_with(refusal).unwrap_or_else(|other| panic!("{what}: {other}"));
-        let from = device.tcp().unwrap().local_addr().unwrap();
-        let line = self.proxy.log.wait_for(&format!("{reason} for {what:?}"), |line| {
-            // An earlier device may have used the same port.
-            line.contains("login failed")
-                && line.contains(&format!("\"{from}\""))
-                && line.contains(&format!("\"{reason}\""))
-        });
-        assert!(!line.contains(MARK), "{what}: {line}");
-    }
+    (device, between.accepted())
 }
 
 /// PREAUTH says that the client is logged in already, where STARTTLS is not allowed (RFC 9051 §7.1.4).
 #[test]
 fn preauth_is_no_way_around_starttls_nor_the_login() {
     for security in ["implicit", "starttls"] {
-        let between = Between::new(security);
+        let between = between(security);
         for greeting in ["* PREAUTH welcome\r\n", "* preauth [CAPABILITY IMAP4rev1] hi\r\nP1 OK begin\r\nP2 OK in\r\n"]
         {
-            let (mut device, mut server) = between.dialled("imap");
+            let (mut device, mut server) = dialled(&between, "imap");
             if security == "implicit" {
                 server.shake_as_server(&between.context).unwrap();
             }
@@ -95,7 +60,7 @@ fn preauth_is_no_way_around_starttls_nor_the_login() {
 
 #[test]
 fn a_server_without_starttls_gets_no_password() {
-    let between = Between::new("starttls");
+    let between = between("starttls");
     for (protocol, greeting, asked, answer, refusal, reason) in [
         (
             "imap",
@@ -112,7 +77,7 @@ fn a_server_without_starttls_gets_no_password() {
         ("pop3", "+OK hi\r\n", "STLS", "-ERR what\r\n", "-ERR [SYS/PERM]", "upstream_starttls"),
         ("pop3", "+OK hi\r\n", "STLS", "+ go on in clear\r\n", "-ERR [SYS/TEMP]", "upstream_protocol"),
     ] {
-        let (mut device, mut server) = between.dialled(protocol);
+        let (mut device, mut server) = dialled(&between, protocol);
         server.send(greeting);
         server.line_with(asked).unwrap();
         server.send(answer);
@@ -124,7 +89,7 @@ fn a_server_without_starttls_gets_no_password() {
 /// An attacker has injected the octets, whether they come with the answer to STARTTLS or before its command.
 #[test]
 fn answers_in_clear_behind_starttls_are_an_attack_whatever_they_are() {
-    let between = Between::new("starttls");
+    let between = between("starttls");
     for (protocol, greeting, asked, begin, refusal) in [
         ("imap", "* OK hi\r\n", "P1 STARTTLS", "P1 OK begin\r\n", "x NO [UNAVAILABLE]"),
         ("pop3", "+OK hi\r\n", "STLS", "+OK begin\r\n", "-ERR [SYS/TEMP]"),
@@ -141,18 +106,18 @@ fn answers_in_clear_behind_starttls_are_an_attack_whatever_they_are() {
             "\0",
             "\u{16}\u{3}\u{3}\0\u{2}",
         ] {
-            let (mut device, mut server) = between.dialled(protocol);
+            let (mut device, mut server) = dialled(&between, protocol);
             server.send(greeting);
             server.line_with(asked).unwrap();
             server.send(&format!("{begin}{injected}"));
             between.came_to_nothing(injected, &mut device, &mut server, refusal, "injection");
             assert!(server.heard.is_empty(), "{injected:?}: {:?}", lossy(&server.heard));
         }
-        let (mut device, mut server) = between.dialled(protocol);
+        let (mut device, mut server) = dialled(&between, protocol);
         server.send(&format!("{greeting}{begin}P2 OK in\r\n+OK in\r\n"));
         between.came_to_nothing("all at once", &mut device, &mut server, refusal, "injection");
         // Octets after the ClientHello are not TLS.
-        let (mut device, mut server) = between.dialled(protocol);
+        let (mut device, mut server) = dialled(&between, protocol);
         server.send(greeting);
         server.line_with(asked).unwrap();
         server.send(begin);
@@ -166,12 +131,12 @@ fn answers_in_clear_behind_starttls_are_an_attack_whatever_they_are() {
 /// The proxy forgets capabilities announced in clear, whether they are too few or too many (RFC 3501 §6.2.1).
 #[test]
 fn capabilities_in_clear_are_not_believed() {
-    let between = Between::new("starttls");
+    let between = between("starttls");
     for (code, told) in [
         ("", "x OK logged in\r\n"),
         ("[CAPABILITY IMAP4rev1 IDLE STARTTLS] ", "x OK [CAPABILITY IMAP4rev1 IDLE] logged in\r\n"),
     ] {
-        let (mut device, mut server) = between.dialled("imap");
+        let (mut device, mut server) = dialled(&between, "imap");
         server.send("* OK [CAPABILITY IMAP4rev1 LOGINDISABLED AUTH=EVIL XEVIL] hi\r\n");
         server.line_with("P1 STARTTLS").unwrap();
         server.send(
@@ -187,7 +152,7 @@ fn capabilities_in_clear_are_not_believed() {
 
 #[test]
 fn alerts_of_the_server_in_the_middle_of_the_handshake_end_it() {
-    let between = Between::new("starttls");
+    let between = between("starttls");
     for (what, octets) in [
         ("handshake_failure", [21, 3, 3, 0, 2, 2, 40].to_vec()),
         ("protocol_version", [21, 3, 3, 0, 2, 2, 70].to_vec()),
@@ -200,7 +165,7 @@ fn alerts_of_the_server_in_the_middle_of_the_handshake_end_it() {
         ("application data", [23, 3, 3, 0, 1, 1].to_vec()),
         ("HelloRequest", [22, 3, 3, 0, 4, 0, 0, 0, 0].repeat(10_000)),
     ] {
-        let (mut device, mut server) = between.dialled("imap");
+        let (mut device, mut server) = dialled(&between, "imap");
         server.send("* OK hi\r\n");
         server.line_with("P1 STARTTLS").unwrap();
         server.send("P1 OK begin\r\n");
@@ -213,57 +178,23 @@ fn alerts_of_the_server_in_the_middle_of_the_handshake_end_it() {
 /// The proxy never obeys octets in the same segment as STARTTLS; it takes them for a ClientHello or refuses them.
 #[test]
 fn commands_in_clear_behind_starttls_are_never_obeyed() {
-    let between = Between::new("implicit");
+    let between = between("implicit");
     let imap = format!("b LOGIN user0 {MARK}\r\n");
     let pop3 = format!("USER user0\r\nPASS {MARK}\r\n");
     for (listener, start, login) in
         [("imap-clear", "a NOOP\r\ns STARTTLS\r\n", &imap), ("pop3-clear", "NOOP\r\nSTLS\r\n", &pop3)]
     {
-        let eight_bit = [&[0x80], login.as_bytes()].concat();
-        let words = [
-            login.as_bytes(),
-            b"b",
-            b"\r\n",
-            b"\n",
-            b" ",
-            b"\0",
-            b"\x15\x03\x01\0\x02\x02\x28",
-            b"\xef\xbb\xbfb",
-            &eight_bit,
-        ];
-        let tls = [
-            [&[22], login.as_bytes()].concat(),
-            [&[0x80, 46, 1, 3, 1], login.as_bytes(), &[0; 64]].concat(),
-            [&[22, 3, 1, 0, 64], login.as_bytes(), &[0; 64]].concat(),
-            [&client_hello(), login.as_bytes()].concat(),
-        ];
-        let injections = words.iter().map(|words| (words.to_vec(), "injection"));
-        for (injected, reason) in injections.chain(tls.into_iter().map(|tls| (tls, "handshake"))) {
-            let mut device = Peer::connect(HERE, between.proxy.address(listener));
-            device.line().unwrap();
-            device.try_send(&[start.as_bytes(), &injected].concat()).unwrap();
-            device.line().unwrap();
-            assert!(device.line().unwrap().contains("OK begin TLS negotiation"));
-            device.hear_to_the_end().unwrap();
-            // The device gets no answer to the command: only a goodbye before TLS, or records.
-            let heard = lossy(&device.heard);
-            assert!(!heard.contains("OK"), "{injected:?}: {heard:?}");
-            let from = device.tcp().unwrap().local_addr().unwrap();
-            let line = between.proxy.session_of("source", &from.to_string()).to_string();
-            assert!(line.contains(&format!("\"reason\":\"{reason}\"")), "{injected:?}: {line}");
-            assert!(line.contains("\"login\":\"-\""), "{injected:?}: {line}");
-        }
+        let answers = ["OK begin TLS negotiation", "OK", "OK ", "OK "];
+        between.never_obeys(listener, start, answers, login, &[b"b", b"\xef\xbb\xbfb"]);
     }
-    assert_eq!(between.proxy.log.count(|line| line.contains(MARK) || line.contains("user0")), 0);
-    between.server.set_nonblocking(true).unwrap();
-    assert!(between.server.accept().is_err(), "the server was dialled");
+    between.had_no_login(&[MARK, "user0"]);
 }
 
 /// The handshake discards earlier state, even where logins in clear are allowed (RFC 2595 §4).
 #[test]
 fn a_user_given_in_clear_is_forgotten_behind_stls() {
-    let between = Between::new("implicit");
-    let mut device = Peer::connect(HERE, between.proxy.address("pop3-both"));
+    let between = between("implicit");
+    let mut device = between.device("pop3-both");
     device.line_with("+OK").unwrap();
     device.send("USER attacker\r\n");
     device.line_with("+OK").unwrap();
