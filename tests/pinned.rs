@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use support::process::executable;
 
 #[test]
 fn every_fetch_names_what_it_takes() {
@@ -95,8 +96,7 @@ fn base_images_are_taken_by_digest_and_recorded() {
          *inspect*debian:*) echo debian@sha256:{digest}2 ;;\nesac\n",
         at("asked")
     );
-    fs::write(&docker, fake).unwrap();
-    fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&docker, &fake);
     let run = || {
         let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
         Command::new(at("images.sh")).env("PATH", path).output().unwrap()
@@ -113,7 +113,7 @@ fn base_images_are_taken_by_digest_and_recorded() {
     assert_eq!(fs::read_to_string(at("asked")).unwrap(), asked);
     // The script refuses an image without a recorded digest.
     fs::write(at("images.lock"), "").unwrap();
-    fs::write(&docker, "#!/bin/sh\n").unwrap();
+    executable(&docker, "#!/bin/sh\n");
     assert!(!run().status.success());
     for line in
         fs::read_to_string(root().join("docker/images.lock")).unwrap().lines().filter(|line| !line.starts_with('#'))
@@ -214,12 +214,10 @@ fn a_target_installs_what_it_needs_and_no_more() {
 fn a_build_for_another_machine_says_what_is_missing() {
     let fake = tempfile::tempdir().unwrap();
     let rustc = fake.path().join("rustc");
-    fs::write(
+    executable(
         &rustc,
         "#!/bin/sh\ncase $1 in -vV) echo 'host: x86_64-unknown-linux-gnu\nrelease: 9.9.9' ;; *) echo /none ;; esac\n",
-    )
-    .unwrap();
-    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
+    );
     let path = format!("{}:{}", fake.path().display(), std::env::var("PATH").unwrap());
     let fails = |script: &str, compiler: &str| {
         let mut command = Command::new(root().join(script));

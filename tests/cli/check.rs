@@ -1,4 +1,5 @@
-//! What `packetboat check` lists of a good configuration, and how it exits where several things are wrong.
+//! These tests prove what `packetboat check` lists of a good configuration, and how it exits where several things are
+//! wrong.
 
 use super::*;
 
@@ -65,7 +66,7 @@ fn each_listener_is_listed_with_its_networks_and_devices() {
 fn ports_of_the_running_proxy_are_no_mistake() {
     use std::io::{BufRead, BufReader};
     let bench = Bench::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let [port] = free_ports();
     let text =
         serving("imap", "imap", "logins = \"pass-through\"").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
     let file = bench.configure(&text);

@@ -20,7 +20,7 @@ mod terminal;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -31,6 +31,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509Name};
+use support::free_ports;
 use tempfile::TempDir;
 
 struct Bench {
@@ -288,7 +289,8 @@ fn a_ca_without_its_key_is_not_replaced() {
 #[test]
 fn check_works_beside_the_running_proxy() {
     let bench = Bench::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [port] = free_ports();
+    let port = SocketAddr::from(([127, 0, 0, 1], port));
     let text = listener("").replace("127.0.0.1:0", &port.to_string());
     let file = bench.configure(&text);
     let mut running = Command::new(env!("CARGO_BIN_EXE_packetboat"))

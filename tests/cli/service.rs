@@ -1,13 +1,13 @@
 //! Root's `check` runs as the service's user: what that user can read, the ports that it gets, and the credentials
 //! that systemd hands over. The tests run as root, as in CI. /etc, /run and the network are each test's own.
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
+use support::process::copy_program;
 
 use super::*;
 
@@ -79,26 +79,13 @@ impl Host {
     fn program(&self) -> PathBuf {
         let copy = self.bench.path("packetboat");
         if !copy.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_packetboat"), &copy).unwrap();
+            copy_program(&copy);
         }
         copy
     }
 
-    /// Starts the copy. A program that another thread has started meanwhile may have the copy open for a moment.
-    fn spawn(&self, command: &mut Command) -> Child {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            match command.spawn() {
-                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
-                    std::thread::yield_now();
-                }
-                spawned => return spawned.unwrap(),
-            }
-        }
-    }
-
     fn output(&self, command: &mut Command) -> Output {
-        self.spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).wait_with_output().unwrap()
+        command.output().unwrap()
     }
 
     /// Starts the service as its own user.
@@ -106,7 +93,7 @@ impl Host {
         let mut command = Command::new(self.program());
         command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0").args(["run", "--config"]).arg(file);
         command.uid(USER).gid(GROUP).stderr(Stdio::piped());
-        let mut service = self.spawn(&mut command);
+        let mut service = command.spawn().unwrap();
         let mut lines = BufReader::new(service.stderr.take().unwrap()).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains("INFO ready")));
         // The service needs a reader of its log.

@@ -3,6 +3,8 @@
 
 use std::process::Stdio;
 
+use support::process::executable;
+
 use super::service::{Host, shell};
 use super::*;
 
@@ -14,8 +16,7 @@ const SYSTEMCTL: &str = "#!/bin/sh\nenabled=/etc/packetboat-imaps.enabled\ncase 
 fn a_socket_that_is_not_enabled_is_told_with_the_command() {
     let Some(host) = Host::new() else { return };
     let path = |name: &str| host.bench.path(name);
-    fs::write(path("systemctl"), SYSTEMCTL).unwrap();
-    fs::set_permissions(path("systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&path("systemctl"), SYSTEMCTL);
     shell("mkdir -p /etc/systemd/system");
     fs::write("/etc/systemd/system/packetboat-imaps.socket", "[Socket]\nListenStream=0.0.0.0:993\n").unwrap();
     fs::write(path("devices.csv"), "scanner3,scans@contoso.example,imap\n").unwrap();

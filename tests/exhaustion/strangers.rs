@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openssl::ssl::{Ssl, SslContext};
 use rustix::process::{Resource, getrlimit};
@@ -62,27 +62,27 @@ impl Plant {
         Self { proxy, tls, _exchange: exchange, _directory: directory }
     }
 
-    /// Logs a device in over TLS 1.0, and out; returns the duration.
+    /// Logs a device in over TLS 1.0, and out; returns the duration, beside what other programs take.
     fn visit(&self, number: u8) -> Duration {
-        let begun = Instant::now();
-        let tcp = tcp_from_address(Ipv4Addr::new(127, 0, 1, number + 1), self.proxy.address("imap"));
-        let stream = Ssl::new(&self.tls).unwrap().connect(tcp).expect("handshake of a known device");
-        let mut imap = Imap::greeted(Device::over(stream));
-        let answer = status(&imap.command(&format!("LOGIN mfp{number} {PASSWORD}")));
-        assert!(answer.starts_with("OK "), "a known device hears {answer}");
-        imap.ok("LOGOUT");
-        begun.elapsed()
+        self.proxy.time_of(|| {
+            let tcp = tcp_from_address(Ipv4Addr::new(127, 0, 1, number + 1), self.proxy.address("imap"));
+            let stream = Ssl::new(&self.tls).unwrap().connect(tcp).expect("handshake of a known device");
+            let mut imap = Imap::greeted(Device::over(stream));
+            let answer = status(&imap.command(&format!("LOGIN mfp{number} {PASSWORD}")));
+            assert!(answer.starts_with("OK "), "a known device hears {answer}");
+            imap.ok("LOGOUT");
+        })
     }
 
     /// The same visit with a login that is passed through.
     fn passed_visit(&self) -> Duration {
-        let begun = Instant::now();
-        let tcp = tcp_from_address(Ipv4Addr::new(127, 0, 1, 99), self.proxy.address("passed"));
-        let mut imap = Imap::greeted(Device::over(tcp));
-        let answer = status(&imap.command(&format!("LOGIN scanner {PASSWORD}")));
-        assert!(answer.starts_with("OK "), "a known device hears {answer}");
-        imap.ok("LOGOUT");
-        begun.elapsed()
+        self.proxy.time_of(|| {
+            let tcp = tcp_from_address(Ipv4Addr::new(127, 0, 1, 99), self.proxy.address("passed"));
+            let mut imap = Imap::greeted(Device::over(tcp));
+            let answer = status(&imap.command(&format!("LOGIN scanner {PASSWORD}")));
+            assert!(answer.starts_with("OK "), "a known device hears {answer}");
+            imap.ok("LOGOUT");
+        })
     }
 
     /// The longest visit of all devices, one after the other.

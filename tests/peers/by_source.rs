@@ -28,7 +28,8 @@ fn without_login(login: &str, address: [u8; 4], more: &str) -> String {
 
 /// packetboat with listeners `smtp` (TLS or not, as the device likes), `tls` (STARTTLS before MAIL) and `smtps`.
 fn configuration(exchange: &Exchange, devices: &str) -> String {
-    let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
+    // Each device on this listener waits for a greeting in clear.
+    let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\ndetect_delay = \"50ms\"";
     exchange.submission_frame().replace(
         &translating_listener("smtp", "smtp", "auto", ""),
         &(translating_listener("smtp", "smtp", "auto", clear)

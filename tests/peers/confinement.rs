@@ -13,7 +13,7 @@ use support::dovecot::{Dovecot, PASSWORD};
 use support::imap::{Imap, status};
 use support::issuer::Issuer;
 use support::pop3::Pop3;
-use support::process::{Lines, Process};
+use support::process::{Lines, Process, copy_program};
 use support::proxy::{Proxy, listener, upstreams};
 use support::stacks::{Stack, Start, Version};
 use support::translated::{self, account, device};
@@ -107,7 +107,7 @@ fn other_processes_read_no_memory_and_no_core_is_dumped() {
     let file = observing(directory.path(), "");
     let state = directory.path().join("state");
     let program = directory.path().join("packetboat");
-    fs::copy(env!("CARGO_BIN_EXE_packetboat"), &program).unwrap();
+    copy_program(&program);
     if rustix::process::geteuid().is_root() {
         for path in [directory.path(), &state] {
             std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();

@@ -18,7 +18,8 @@ use serde_json::json;
 use support::connection::Socket;
 use support::device::tcp_from;
 use support::exchange::*;
-use support::process::Process;
+use support::free_ports;
+use support::process::{Process, copy_program};
 use support::proxy::Proxy;
 use support::strain::{directory_of, until};
 
@@ -206,7 +207,7 @@ fn the_admin_token_goes_to_nobody_who_has_the_port() {
     fs::write(&token, "a-token-of-enough-length\n").unwrap();
     mode(&token, 0o600);
     for signal in ["TERM", "KILL"] {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = SocketAddr::from(([127, 0, 0, 1], free_ports::<1>()[0]));
         let mut proxy = Proxy::start(&format!("[admin]\nlisten = [\"{port}\"]\ntoken_file = {token:?}\n{OBSERVE}"));
         let ran = run(&proxy.configuration(), &["devices"]);
         assert_eq!((ran.code, ran.output.as_str()), (0, "no device has connected yet\n"), "{}", ran.errors);
@@ -244,7 +245,7 @@ fn another_user_in_the_state_directory() {
     let second = exchange.run(&["run"], &exchange.configuration(BY_SECRET));
     assert!(second.code == 69 && second.errors.contains(&advice), "{}", second.errors);
 
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = SocketAddr::from(([127, 0, 0, 1], free_ports::<1>()[0]));
     let heard = impostor(port);
     fs::remove_file(state.join("control")).unwrap();
     let socket = UnixListener::bind(state.join("control")).unwrap();
@@ -303,10 +304,10 @@ fn a_user_without_rights_is_told_so() {
     let (state, user) = (directory.path().join("state"), 64_903);
     directory_of(user, &state);
     let binary = directory.path().join("packetboat");
-    fs::copy(env!("CARGO_BIN_EXE_packetboat"), &binary).unwrap();
+    copy_program(&binary);
     let file = directory.path().join("packetboat.toml");
     // Nobody serves a page there.
-    let vacant = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let vacant = SocketAddr::from(([127, 0, 0, 1], free_ports::<1>()[0]));
     let as_user = |user: u32, name: &str| {
         let (mut command, user) = (Command::new("setpriv"), user.to_string());
         command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(&binary);
@@ -352,7 +353,7 @@ fn without_a_state_directory_the_page_is_asked() {
     let (token, file) = (directory.path().join("token"), directory.path().join("packetboat.toml"));
     fs::write(&token, "a-token-of-enough-length\n").unwrap();
     mode(&token, 0o600);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = SocketAddr::from(([127, 0, 0, 1], free_ports::<1>()[0]));
     let plain =
         OBSERVE.to_owned() + "entry = \"plaintext\"\nallow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\n";
     let text =

@@ -9,11 +9,11 @@ use support::dovecot::{Dovecot, PASSWORD};
 use support::imap::Imap;
 use support::message;
 use support::pop3::Pop3;
-use support::proxy::{Proxy, listener, upstreams};
+use support::proxy::{AUTO_FAST, AUTO_SLOW, Proxy, detect_delay, entry, listener, upstreams};
 use support::stacks::{Stack, Start, Version};
 
 /// Entries of a listener, and whether the device uses STARTTLS.
-const ENTRIES: &[(&str, bool)] = &[("implicit", false), ("starttls", true), ("auto", false), ("auto", true)];
+const ENTRIES: &[(&str, bool)] = &[("implicit", false), ("starttls", true), (AUTO_SLOW, false), (AUTO_FAST, true)];
 
 fn big() -> &'static [u8] {
     static BIG: OnceLock<Vec<u8>> = OnceLock::new();
@@ -25,10 +25,10 @@ fn every_entry(stack: Stack, profile: &str, tls_version: &str) {
     let dovecot = Dovecot::start();
     let mut configuration = upstreams(&dovecot);
     for protocol in ["imap", "pop3"] {
-        for (entry, upstream) in [("implicit", "implicit"), ("starttls", "starttls"), ("auto", "implicit")] {
-            let delay = if entry == "auto" { "detect_delay = \"1500ms\"" } else { "" };
-            let more = format!("profile = \"{profile}\"\nupstream = \"{upstream}\"\n{delay}");
-            configuration += &listener(&format!("{protocol}-{entry}"), protocol, entry, &more);
+        for &(name, _) in ENTRIES {
+            let upstream = if name == "starttls" { "starttls" } else { "implicit" };
+            let more = format!("profile = \"{profile}\"\nupstream = \"{upstream}\"\n{}", detect_delay(name));
+            configuration += &listener(&format!("{protocol}-{name}"), protocol, entry(name), &more);
         }
     }
     let proxy = Proxy::start(&configuration);

@@ -32,7 +32,7 @@ fn exchange() -> Exchange {
 
 /// The configuration of two devices, each with a mailbox, and of a listener in clear beside the usual two.
 fn configuration(exchange: &Exchange) -> String {
-    let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]";
+    let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.0/8\"]\ndetect_delay = \"50ms\"";
     let accounts = account("scans", SCAN, "") + &account("fax", FAX, "");
     fixed(exchange.configured(BY_SECRET, &accounts) + &translating_listener("clear", "imap", "auto", clear))
 }

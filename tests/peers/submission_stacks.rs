@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use support::exim::{Delivered, Exim, PASSWORD};
 use support::message;
-use support::proxy::{Proxy, listener};
+use support::proxy::{AUTO_FAST, AUTO_SLOW, Proxy, detect_delay, entry, listener};
 use support::smtp::{Login, Smtp};
 use support::stacks::{Stack, Start, Version};
 
@@ -19,8 +19,9 @@ fn proxy(exim: &Exim, profile: &str) -> Proxy {
         "[upstream.exim]\nroots = {roots:?}\n[upstream.exim.smtp]\nhost = \"127.0.0.1\"\n\
          server_name = \"localhost\"\nport = {port}\nsecurity = \"starttls\"\n"
     );
-    for entry in ["implicit", "starttls", "auto"] {
-        text += &listener(entry, "smtp", entry, &format!("upstream = \"exim\"\nprofile = \"{profile}\""));
+    for name in ["implicit", "starttls", AUTO_SLOW, AUTO_FAST] {
+        let more = format!("upstream = \"exim\"\nprofile = \"{profile}\"\n{}", detect_delay(name));
+        text += &listener(name, "smtp", entry(name), &more);
     }
     Proxy::start(&text)
 }
@@ -43,7 +44,7 @@ fn every_entry(stack: Stack, profile: &str, tls_version: &str) {
     .concat();
     let mut count = 0;
     for login in Login::ALL {
-        for (entry, is_starttls) in [("implicit", false), ("starttls", true), ("auto", false), ("auto", true)] {
+        for (entry, is_starttls) in [("implicit", false), ("starttls", true), (AUTO_SLOW, false), (AUTO_FAST, true)] {
             let start = if is_starttls { Start::StartTls("smtp") } else { Start::Implicit };
             let mut device = Smtp::over(stack.connect(proxy.address(entry), start));
             if !is_starttls {
@@ -61,7 +62,7 @@ fn every_entry(stack: Stack, profile: &str, tls_version: &str) {
     }
     let all = exim.delivered(count);
     assert!(all.len() == count && all.iter().all(|one| *one == delivered(&content)), "{stack:?}");
-    let line = proxy.session_of("listener", "auto").to_string();
+    let line = proxy.session_of("listener", AUTO_SLOW).to_string();
     assert!(line.contains(tls_version) && line.contains("the device logged out"), "{line}");
     assert!(!proxy.log.all().contains(PASSWORD));
 }
@@ -105,7 +106,7 @@ fn mbedtls_at_tls_1_0() {
 fn java_with_a_client_hello_in_sslv2_format() {
     let exim = Exim::start();
     let proxy = proxy(&exim, "legacy");
-    for (entry, start) in [("auto", Start::Implicit), ("starttls", Start::StartTls("smtp"))] {
+    for (entry, start) in [(AUTO_SLOW, Start::Implicit), ("starttls", Start::StartTls("smtp"))] {
         let mut device = Smtp::over(Stack::JavaSslv2Hello.connect(proxy.address(entry), start));
         if start == Start::Implicit {
             assert!(device.reply().starts_with("220 "));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::exchange::{Ran, mode};
-use support::process::Process;
+use support::process::{Process, copy_program};
 use support::proxy::listener;
 
 use super::mounted::Disk;
@@ -24,7 +24,7 @@ impl Place {
         assert!(rustix::process::geteuid().is_root(), "run this as root");
         let place = Self(tempfile::tempdir().unwrap());
         mode(place.0.path(), 0o755);
-        fs::copy(env!("CARGO_BIN_EXE_packetboat"), place.path("packetboat")).unwrap();
+        copy_program(&place.path("packetboat"));
         let head = format!("state_directory = {:?}\n[admin]\nlisten = []\n", place.path("state"));
         fs::write(place.path("packetboat.toml"), head + &listener("imap", "imap", "implicit", "")).unwrap();
         place

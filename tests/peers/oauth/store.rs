@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::exchange::*;
+use support::process::copy_program;
 
 /// Every secret file is readable for its owner alone.
 #[test]
@@ -83,7 +84,7 @@ fn files_of_another_owner_are_not_used() {
     }
     // The build directory may be closed to other users.
     let program = state.with_file_name("packetboat");
-    fs::copy(env!("CARGO_BIN_EXE_packetboat"), &program).unwrap();
+    copy_program(&program);
     mode(state.parent().unwrap(), 0o755);
     mode(exchange.simulator.authority().parent().unwrap(), 0o755);
     let check = |user: u32| {

@@ -15,7 +15,7 @@ use crate::certificates::Certificates;
 use crate::delivered::{Delivered, delivered, take};
 use crate::dovecot::Dovecot;
 use crate::ports::free_ports;
-use crate::process::Process;
+use crate::process::{Process, executable};
 
 pub struct Postfix {
     process: Process,
@@ -115,8 +115,7 @@ fn lay_out(path: &Path) {
         "#!/bin/sh\nset -eu\nfile=$(mktemp -p {mail}/tmp)\n{{ echo \"Return-path: <$1>\"; shift; \
          echo \"Envelope-to: $*\"; cat; }} >\"$file\"\nmv \"$file\" {mail}/new/\n"
     );
-    fs::write(path.join("store"), script).unwrap();
-    fs::set_permissions(path.join("store"), fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&path.join("store"), &script);
 }
 
 fn user(name: &str) -> u32 {

@@ -1,9 +1,10 @@
 //! This file runs a child process that ends with its guard, and waits for its lines.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,24 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The binary under test, which cargo builds beside the tests and the benches.
 pub fn program() -> PathBuf {
     output_directory().join("packetboat")
+}
+
+/// Copies the binary under test to where another user can start it.
+pub fn copy_program(to: &Path) {
+    assert!(installed(program().as_os_str(), to).wait().unwrap().success());
+}
+
+/// Writes a script that can be started.
+pub fn executable(path: &Path, script: &str) {
+    let mut install = installed("/dev/stdin".as_ref(), path);
+    install.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
+}
+
+/// Runs install(1). A file that this process itself has open for writing is open as well, for a moment, in each child
+/// that another thread starts, and cannot be executed meanwhile (ETXTBSY, execve(2)).
+fn installed(from: &OsStr, to: &Path) -> Child {
+    Command::new("install").args(["-m", "755"]).arg(from).arg(to).stdin(Stdio::piped()).spawn().unwrap()
 }
 
 /// A directory for files that tests make once and use again, as the one that cargo names `CARGO_TARGET_TMPDIR`.
@@ -70,10 +89,20 @@ impl Process {
 
     /// CPU time of the process (proc_pid_stat(5)).
     pub fn processor(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+        processor_of(&self.0.id().to_string())
+    }
+
+    /// CPU time, divided by the processors, that all programs but this one and the test have taken so far (proc_stat(5)).
+    /// What takes long on a busy computer takes no longer than on an idle one, if this is subtracted.
+    pub fn taken_by_others(&self) -> Duration {
+        let stat = fs::read_to_string("/proc/stat").unwrap();
+        let fields = stat.lines().next().unwrap().split_whitespace().skip(1);
+        let fields: Vec<u64> = fields.map(|field| field.parse().unwrap()).collect();
+        // All but idle and iowait; the last two stand in the first two as well.
+        let ticks = fields[..8].iter().sum::<u64>() - fields[3] - fields[4];
+        let busy = Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second());
+        let processors = stat.lines().filter(|line| line.starts_with("cpu")).count() - 1;
+        busy.saturating_sub(self.processor() + processor_of("self")) / u32::try_from(processors).unwrap()
     }
 
     /// Waits until somebody listens at these addresses; what the program has said tells why nobody does.
@@ -96,6 +125,13 @@ impl Process {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn processor_of(process: &str) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
 impl Drop for Process {

@@ -161,6 +161,13 @@ impl Proxy {
         usize::try_from(self.metric("packetboat_connections_open", "")).unwrap()
     }
 
+    /// Does this, and returns the time that it took without what other programs have taken of the computer meanwhile.
+    pub fn time_of(&self, work: impl FnOnce()) -> Duration {
+        let (begun, before) = (Instant::now(), self.process.taken_by_others());
+        work();
+        begun.elapsed().saturating_sub(self.process.taken_by_others().saturating_sub(before))
+    }
+
     /// Waits until this many connections are open.
     pub fn until_open(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
@@ -278,6 +285,25 @@ pub fn translating_listener(name: &str, protocol: &str, entry: &str, more: &str)
     format!(
         "[[listener]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlisten = [\"127.0.0.1:0\"]\nentry = \"{entry}\"\n{more}\n"
     )
+}
+
+/// Listeners that detect TLS: one for devices that begin with it, however late they do on a busy computer, and one for
+/// devices that wait for a greeting in clear.
+pub const AUTO_SLOW: &str = "auto-slow";
+pub const AUTO_FAST: &str = "auto-fast";
+
+/// The entry of a listener of this name.
+pub fn entry(name: &str) -> &str {
+    if [AUTO_SLOW, AUTO_FAST].contains(&name) { "auto" } else { name }
+}
+
+/// The line that makes a listener of this name slow or fast.
+pub fn detect_delay(name: &str) -> &'static str {
+    match name {
+        AUTO_SLOW => "detect_delay = \"1m\"",
+        AUTO_FAST => "detect_delay = \"10ms\"",
+        _ => "",
+    }
 }
 
 /// A distribution's OpenSSL policy, which packetboat must ignore: it forbids TLS 1.0, and stops every program that

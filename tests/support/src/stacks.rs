@@ -96,21 +96,31 @@ impl Stack {
 
 /// Java with nothing switched off.
 pub fn java(address: SocketAddr, start: Start, protocols: &str, ciphers: &str) -> Device {
-    let directory = scratch();
-    let security = directory.join(format!("java-{}.security", std::process::id()));
-    std::fs::write(
-        &security,
-        "jdk.tls.disabledAlgorithms=\njdk.certpath.disabledAlgorithms=\njdk.tls.legacyAlgorithms=\n",
-    )
-    .unwrap();
+    static CLASSES: OnceLock<PathBuf> = OnceLock::new();
+    let classes = CLASSES.get_or_init(java_classes);
     let mut command = Command::new("java");
-    command.arg(format!("-Djava.security.properties={}", security.display()));
-    command.arg(devices().join("Device.java"));
+    command.arg(format!("-Djava.security.properties={}", classes.join("java.security").display()));
+    command.arg("-XX:TieredStopAtLevel=1").arg("-cp").arg(classes).arg("Device");
     command.args([address.ip().to_string(), address.port().to_string(), protocols.to_owned(), ciphers.to_owned()]);
     if let Start::StartTls(protocol) = start {
         command.arg(protocol);
     }
     Device::over(Program::start(&mut command))
+}
+
+/// A directory with `Device.java`, compiled, and a policy that switches nothing off. Both are made once, because another
+/// device may be reading them.
+fn java_classes() -> PathBuf {
+    let directory = scratch().join(format!("java-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(
+        directory.join("java.security"),
+        "jdk.tls.disabledAlgorithms=\njdk.certpath.disabledAlgorithms=\njdk.tls.legacyAlgorithms=\n",
+    )
+    .unwrap();
+    let status = Command::new("javac").arg("-d").arg(&directory).arg(devices().join("Device.java")).status().unwrap();
+    assert!(status.success(), "Device.java does not compile");
+    directory
 }
 
 /// Connects with the linked OpenSSL as a client that the test configures.
