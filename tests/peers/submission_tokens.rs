@@ -1,7 +1,7 @@
 //! These tests prove that devices with TLS 1.0 and a password submit to Postfix and Exim, which take a token over
 //! TLS 1.2. Dovecot judges the tokens for Postfix, the issuer itself for Exim.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::delivered::Delivered;
@@ -22,15 +22,35 @@ const DEVICE: &str = "scanner@example.test";
 const OLD: &str = "AES128-SHA:@SECLEVEL=0";
 
 /// A mail server, by each kind of security.
-pub struct Server<'a> {
-    pub roots: &'a std::path::Path,
-    pub submission: u16,
-    pub submissions: u16,
+pub struct Server {
+    roots: PathBuf,
+    submission: u16,
+    submissions: u16,
 }
 
-impl Server<'_> {
+impl From<&Postfix> for Server {
+    fn from(postfix: &Postfix) -> Self {
+        Self { roots: postfix.roots(), submission: postfix.submission, submissions: postfix.submissions }
+    }
+}
+
+impl From<&Exim> for Server {
+    fn from(exim: &Exim) -> Self {
+        Self { roots: exim.roots(), submission: exim.submission, submissions: exim.submissions }
+    }
+}
+
+/// Postfix, whose logins Dovecot judges by tokens of the issuer.
+pub fn postfix() -> (Issuer, Dovecot, Postfix) {
+    let issuer = Issuer::start();
+    let judge = Dovecot::start_as_judge(&issuer);
+    let postfix = Postfix::start(&judge);
+    (issuer, judge, postfix)
+}
+
+impl Server {
     fn upstreams(&self) -> String {
-        let roots = self.roots;
+        let roots = &self.roots;
         [("starttls", self.submission), ("implicit", self.submissions)]
             .map(|(name, port)| {
                 format!(
@@ -73,7 +93,7 @@ pub fn changed(content: &[u8]) -> Delivered {
 }
 
 /// Sends by each kind of security; the device is refused where the issuer's key is another one.
-fn send_and_be_refused(issuer: &Issuer, server: &Server<'_>, taken: &dyn Fn() -> Delivered, accepted: &str) {
+fn send_and_be_refused(issuer: &Issuer, server: &Server, taken: &dyn Fn() -> Delivered, accepted: &str) {
     let proxy = server.proxy(issuer);
     let content = message(1024);
     for login in ["starttls", "implicit"] {
@@ -100,12 +120,8 @@ fn send_and_be_refused(issuer: &Issuer, server: &Server<'_>, taken: &dyn Fn() ->
 /// Dovecot says in a challenge why it refuses a token, as Google does.
 #[test]
 fn postfix_takes_tokens() {
-    let issuer = Issuer::start();
-    let judge = Dovecot::start_as_judge(&issuer);
-    let postfix = Postfix::start(&judge);
-    let (roots, submission, submissions) = (&postfix.roots(), postfix.submission, postfix.submissions);
-    let server = Server { roots, submission, submissions };
-    send_and_be_refused(&issuer, &server, &|| postfix.take(), "250 2.0.0 Ok: queued as ");
+    let (issuer, _judge, postfix) = postfix();
+    send_and_be_refused(&issuer, &Server::from(&postfix), &|| postfix.take(), "250 2.0.0 Ok: queued as ");
     let log = postfix.log();
     assert!(log.contains(&format!("sasl_method=XOAUTH2, sasl_username={MAILBOX}")), "{log}");
 }
@@ -114,9 +130,7 @@ fn postfix_takes_tokens() {
 fn exim_takes_tokens() {
     let issuer = Issuer::start();
     let exim = Exim::start_with_tokens_of(&issuer);
-    let (roots, submission, submissions) = (&exim.roots(), exim.submission, exim.submissions);
-    let server = Server { roots, submission, submissions };
-    send_and_be_refused(&issuer, &server, &|| exim.take(), "250 OK id=");
+    send_and_be_refused(&issuer, &Server::from(&exim), &|| exim.take(), "250 OK id=");
     let log = exim.log();
     assert!(log.contains(&format!("A=xoauth2:{MAILBOX}")), "{log}");
 }
@@ -124,11 +138,8 @@ fn exim_takes_tokens() {
 /// Where packetboat only passes a login through, Postfix takes the device's own password, by PLAIN or LOGIN.
 #[test]
 fn postfix_takes_passwords() {
-    let issuer = Issuer::start();
-    let judge = Dovecot::start_as_judge(&issuer);
-    let postfix = Postfix::start(&judge);
-    let (roots, submission, submissions) = (&postfix.roots(), postfix.submission, postfix.submissions);
-    let mut text = Server { roots, submission, submissions }.upstreams();
+    let (_issuer, _judge, postfix) = postfix();
+    let mut text = Server::from(&postfix).upstreams();
     for upstream in ["starttls", "implicit"] {
         text += &listener(upstream, "smtp", "implicit", &format!("upstream = \"{upstream}\""));
     }
@@ -164,15 +175,12 @@ fn programs(port: u16, file: &Path) -> Vec<Command> {
     vec![curl, swaks, msmtp]
 }
 
-/// What mail programs send through a token arrives as they sent it, but for the sender.
+/// Mail that programs send through a token arrives as they sent it, but for the sender.
 #[test]
 fn mail_programs_send_by_token() {
-    let issuer = Issuer::start();
-    let judge = Dovecot::start_as_judge(&issuer);
-    let postfix = Postfix::start(&judge);
-    let (roots, submission, submissions) = (&postfix.roots(), postfix.submission, postfix.submissions);
+    let (issuer, _judge, postfix) = postfix();
     let listeners = translating_listener("smtp", "smtp", "starttls", "");
-    let proxy = Server { roots, submission, submissions }.proxy_with(&issuer, &listeners);
+    let proxy = Server::from(&postfix).proxy_with(&issuer, &listeners);
     let content = b"From: scanner@example.test\r\nTo: office@example.test\r\nSubject: page\r\n\
         Date: Sat, 21 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@example.test>\r\n\r\n.\r\n..\r\nhello\r\n.last\r\n";
     let directory = tempfile::tempdir().unwrap();

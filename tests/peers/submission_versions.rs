@@ -1,24 +1,21 @@
 //! This test proves that mail of 1 KB arrives octet for octet by each entry, form of login and TLS version, and mail of
 //! 35 MB by each entry and version, but for the documented changes.
 
-use support::dovecot::Dovecot;
-use support::issuer::Issuer;
 use support::message;
-use support::postfix::Postfix;
-use support::proxy::{Proxy, translating_listener};
+use support::proxy::{AUTO_FAST, AUTO_SLOW, Proxy, detect_delay, entry, translating_listener};
 use support::smtp::{Login, Smtp};
 use support::stacks::{Stack, Start, Version};
 use support::translated::DEVICE_PASSWORD;
 
-use crate::submission_tokens::{RECIPIENT, Server, changed};
+use crate::submission_tokens::{RECIPIENT, Server, changed, postfix};
 
 /// The ways in: a listener's entry, and the device's beginning there; none is plaintext.
 const WAYS: [(&str, Option<Start>); 6] = [
     ("implicit", Some(Start::Implicit)),
     ("starttls", Some(Start::StartTls("smtp"))),
-    ("auto", Some(Start::Implicit)),
-    ("auto", Some(Start::StartTls("smtp"))),
-    ("auto", None),
+    (AUTO_SLOW, Some(Start::Implicit)),
+    (AUTO_FAST, Some(Start::StartTls("smtp"))),
+    (AUTO_FAST, None),
     ("plaintext", None),
 ];
 
@@ -33,17 +30,14 @@ const VERSIONS: [(Version, &str, &str); 4] = [
 /// A listener for each entry and profile.
 fn listeners() -> String {
     let clear = "allow_plaintext = true\nallowed_networks = [\"127.0.0.1\"]\n";
-    let one = |profile: &str, entry: &str| {
-        let more = match entry {
-            "auto" => format!("{clear}detect_delay = \"300ms\"\n"),
-            "plaintext" => clear.to_owned(),
-            _ => String::new(),
-        } + &format!("profile = \"{profile}\"");
-        translating_listener(&format!("{profile}-{entry}"), "smtp", entry, &more)
+    let one = |profile: &str, name: &str| {
+        let clear = if ["implicit", "starttls"].contains(&name) { "" } else { clear };
+        let more = format!("{clear}profile = \"{profile}\"\n{}", detect_delay(name));
+        translating_listener(&format!("{profile}-{name}"), "smtp", entry(name), &more)
     };
     let profiles = ["legacy", "ancient"].into_iter();
     profiles
-        .flat_map(|profile| ["implicit", "starttls", "auto", "plaintext"].map(|entry| one(profile, entry)))
+        .flat_map(|profile| ["implicit", "starttls", AUTO_SLOW, AUTO_FAST, "plaintext"].map(|name| one(profile, name)))
         .collect()
 }
 
@@ -63,18 +57,15 @@ fn greeted(proxy: &Proxy, (entry, start): (&str, Option<Start>), version: Versio
 
 #[test]
 fn mail_arrives_by_each_entry_login_and_version() {
-    let issuer = Issuer::start();
-    let judge = Dovecot::start_as_judge(&issuer);
-    let postfix = Postfix::start(&judge);
-    let (roots, submission, submissions) = (&postfix.roots(), postfix.submission, postfix.submissions);
-    let proxy = Server { roots, submission, submissions }.proxy_with(&issuer, &listeners());
+    let (issuer, _judge, postfix) = postfix();
+    let proxy = Server::from(&postfix).proxy_with(&issuer, &listeners());
     let (small, big) = (message(1024), message(35 * 1024 * 1024));
     let (small_changed, big_changed) = (changed(&small), changed(&big));
     for (version, profile, name) in VERSIONS {
         for way in WAYS.into_iter().filter(|(_, start)| start.is_some() || version == Version::Tls1_0) {
             // Each form of login with 1 KB, and one with 35 MB where the entry has not had it.
             let each = Login::ALL.map(|login| (login, &small, &small_changed)).into_iter();
-            let is_second = way.0 == "auto" && way.1 != Some(Start::Implicit);
+            let is_second = way.0 == AUTO_FAST;
             let one = (!is_second).then_some((Login::Plain, &big, &big_changed));
             for (login, content, expected) in each.chain(one) {
                 let mut device = greeted(&proxy, way, version, profile);

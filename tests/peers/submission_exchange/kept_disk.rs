@@ -29,12 +29,9 @@ fn a_full_disk_and_a_read_only_one_only_stream() {
     only_streams(&disk, (&|| disk.make_read_only(true), &|| disk.make_read_only(false), "Read-only file system"));
 }
 
-/// The device hears the server's own words, or 4yz where there is no server. What was kept before stays, and is sent once.
+/// The device hears the server's own words, or 4yz where there is no server. A message kept before stays, and is sent once.
 fn only_streams(disk: &Disk, (begin, end, words): Fault<'_>) {
-    let exchange = Exchange::new();
-    disk.put_in_place_of(&exchange.state());
-    let proxy = keeping(&exchange, "");
-    let mut scanner = Scanner::log_in(&proxy);
+    let (exchange, proxy, mut scanner) = on(disk);
     fault(&exchange, SmtpMoment::EndOfData, Some(BUSY), None);
     assert_eq!(scanner.submit(&stuffed(MESSAGE)), KEPT);
     begin();
@@ -66,10 +63,8 @@ fn only_streams(disk: &Disk, (begin, end, words): Fault<'_>) {
 /// A message that is larger than what the disk has left. The file of its first half goes away.
 #[test]
 fn a_disk_that_fills_while_a_message_streams() {
-    let (disk, exchange) = (Disk::new(2048), Exchange::new());
-    disk.put_in_place_of(&exchange.state());
-    let proxy = keeping(&exchange, "");
-    let mut scanner = Scanner::log_in(&proxy);
+    let disk = Disk::new(2048);
+    let (exchange, proxy, mut scanner) = on(&disk);
     let message = [MESSAGE, &b"page\r\n".repeat(100_000)].concat();
     let data = stuffed(&message);
     for (reply, expected) in [(Some(BUSY), BUSY), (None, "250 2.")] {
@@ -97,10 +92,8 @@ fn a_disk_that_fills_while_a_message_streams() {
 
 #[test]
 fn a_disk_that_becomes_read_only_while_a_message_streams() {
-    let (disk, exchange) = (Disk::new(2048), Exchange::new());
-    disk.put_in_place_of(&exchange.state());
-    let proxy = keeping(&exchange, "");
-    let mut scanner = Scanner::log_in(&proxy);
+    let disk = Disk::new(2048);
+    let (exchange, proxy, mut scanner) = on(&disk);
     fault(&exchange, SmtpMoment::EndOfData, Some(BUSY), None);
     let data = stuffed(&[MESSAGE, &b"page\r\n".repeat(100_000)].concat());
     begin_data(&mut scanner);
@@ -192,6 +185,15 @@ fn commands_say_that_the_state_directory_is_read_only() {
     disk.make_read_only(false);
     drop(proxy);
     assert_eq!(said(&keeping(&exchange, ""), &["list"]), "no message is in the spool\n");
+}
+
+/// A proxy with its state on this disk, and a device that has logged in.
+fn on(disk: &Disk) -> (Exchange, Proxy, Scanner) {
+    let exchange = Exchange::new();
+    disk.put_in_place_of(&exchange.state());
+    let proxy = keeping(&exchange, "");
+    let scanner = Scanner::log_in(&proxy);
+    (exchange, proxy, scanner)
 }
 
 /// Has everything that is kept tried at once. Then the mailbox has so many messages.
