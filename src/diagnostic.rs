@@ -9,7 +9,7 @@ pub struct Diagnostic {
     pub key: String,
     /// The mistake, and the correction.
     pub message: String,
-    /// What has to change.
+    /// The thing that has to change.
     pub fault: Fault,
 }
 

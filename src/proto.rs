@@ -88,7 +88,7 @@ pub fn logout(protocol: Protocol) -> &'static [u8] {
 ///
 /// 1. Cutting the input anywhere gives the same output.
 /// 2. Counts never exceed the length of the input.
-/// 3. Whatever a peer sends, `recv` returns and never panics.
+/// 3. `recv` returns and never panics, for all octets that a peer can send.
 pub trait Session: Send {
     /// Writes the greeting for the device.
     fn greet(&mut self, out: &mut Outbox);

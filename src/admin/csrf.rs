@@ -3,7 +3,7 @@
 //!
 //! A request that changes anything is a `POST` with the form token in `X-Form-Token`. The page reads the token from
 //! `status.json`; a page of another site cannot read it, and cannot send the header without a permission that packetboat
-//! gives nobody. What the browser says of the request's origin must fit as well. The guard says nothing about who asks:
+//! gives nobody. The origin that the browser gives must fit as well. The guard says nothing about who asks:
 //! the bearer token and the role do.
 
 use super::role::Client;

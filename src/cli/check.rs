@@ -89,7 +89,7 @@ pub(super) fn check(config: &ConfigFile, proven: &Proven, arguments: &Arguments)
     }
 }
 
-/// Opens everything, and describes it. What is to be tried online is described there.
+/// Opens everything, and describes it. The online check describes its own part.
 fn offline(file: &Path, proven: &Proven, is_online: bool) -> Result<String, CommandError> {
     let config = &proven.config;
     let mut found = Vec::new();

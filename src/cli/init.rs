@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "2h", requires = "finish", value_parser = humantime::parse_duration)]
     wait: std::time::Duration,
     /// With --finish: try again for this long, while the token endpoint refuses what it may soon take, such as a new
-    /// client id. What waiting cannot change, such as a tenant that does not exist, ends the command at once
+    /// client id. A refusal that waiting cannot change, such as a tenant that does not exist, ends the command at once
     #[arg(long, value_name = "TIME", default_value = "5m", requires = "finish", value_parser = humantime::parse_duration)]
     wait_refused: std::time::Duration,
 }

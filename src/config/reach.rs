@@ -47,7 +47,7 @@ impl Networks {
 }
 
 impl TlsPolicy {
-    /// What the policy accepts that only ancient devices need: SSLv3, 3DES, RC4.
+    /// The parts of the policy that only ancient devices need: SSLv3, 3DES, RC4.
     pub fn ancient_parts(&self) -> Vec<&'static str> {
         let has = |word: &str| self.suites.iter().any(|suite| suite.name.contains(word));
         let parts = [("SSLv3", self.minimum == Version::Ssl3), ("3DES", has("DES-CBC3")), ("RC4", has("RC4"))];

@@ -23,6 +23,6 @@ pub enum KeepReason {
     ServerLost,
     /// There is no server, because of this.
     NoServer(String),
-    /// The server was lost after it had the whole message. Nobody knows whether it sends it.
+    /// The server was lost after it had the whole message. The message may be sent or lost.
     Unknown,
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::config::{Config, Device, Entry, Listener, Logins};
 use crate::protocol::Protocol;
 
-/// What to type into one device.
+/// The settings that somebody types into one device.
 pub struct Sheet {
     login: String,
     description: Option<String>,

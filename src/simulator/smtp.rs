@@ -145,7 +145,7 @@ impl SmtpService<'_> {
         self.world.quirk(|quirks| quirks.smtp.left_out.iter().any(|name| name.eq_ignore_ascii_case(word)))
     }
 
-    /// Executes STARTTLS (RFC 3207). What the client has sent behind it in clear is dropped.
+    /// Executes STARTTLS (RFC 3207). Octets that the client has sent behind it in clear are dropped.
     async fn starttls(&mut self, argument: &str) -> Result<(), End> {
         if self.play_fault(SmtpMoment::StartTls).await? {
             return Ok(());

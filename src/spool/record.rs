@@ -1,6 +1,6 @@
 //! The record of a message's attempts: when, with which answer, and why it was given up.
 //!
-//! The record is for people and for the schedule. What a crash must not lose stands in the name of the message's file,
+//! The record is for people and for the schedule. The facts that a crash must not lose stand in the name of the message's file,
 //! so that a disk without room for records costs words alone.
 
 use serde::{Deserialize, Serialize};

@@ -141,8 +141,8 @@ fn enhanced(reply: &str) -> Option<String> {
     (parts.len() == 3 && parts.iter().all(is_number) && ["4", "5"].contains(parts.first()?)).then(|| code.to_owned())
 }
 
-/// The lines of the message's header, with single dots. What is not ASCII is replaced, because the report says that it
-/// has none.
+/// The lines of the message's header, with single dots. Other octets than ASCII are replaced, because the report
+/// says that it has none.
 fn own_lines(header: &[u8]) -> Vec<String> {
     let lines = header.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut lines: Vec<String> = lines

@@ -1,7 +1,7 @@
 //! Text that a terminal shows and never obeys: nothing in it moves the cursor, sets the clipboard, hides or turns round
 //! other text.
 //!
-//! Files, peers, endpoints and other programs may put any character into what they say. Whatever is printed or logged
+//! Files, peers, endpoints and other programs may put any character into what they say. All printed or logged text
 //! has the type [`Printable`] on its last step, and nothing makes one without taking out what a terminal would obey: C0
 //! and C1 controls (ECMA-48: CSI, OSC, DCS), DEL, marks of direction, characters of no width.
 

@@ -16,7 +16,7 @@ pub struct Program {
     pub id: u32,
 }
 
-/// What another user, who sees more, has found out about the ports of this host.
+/// The findings of another user, who sees more, about the ports of this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortReport {
     /// The programs that listen, by port.

@@ -1,5 +1,5 @@
 //! Runs packetboat.ps1 without PowerShell: an interpreter of the part of the language that the script uses, over the
-//! grammar's tree. What it does not know it refuses, so that nothing passes by chance.
+//! grammar's tree. It refuses what it does not know, so that nothing passes by chance.
 //!
 //! It has PowerShell's rules for what the script relies on: dynamic scopes, pipelines that unroll arrays, comparisons
 //! without case, members of missing objects, `return` that adds to the output, and errors that `catch` takes.

@@ -32,7 +32,7 @@ impl Script {
         Self { text: text.to_owned(), tree: parser.parse(text, None).unwrap() }
     }
 
-    /// What the grammar does not accept, by line.
+    /// The parts that the grammar does not accept, by line.
     pub(super) fn mistakes(&self) -> Vec<String> {
         let bad = self.nodes().into_iter().filter(|node| node.is_error() || node.is_missing());
         bad.map(|node| format!("line {}: {:?}", node.start_position().row + 1, self.text_of(node))).collect()

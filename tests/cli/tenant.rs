@@ -67,7 +67,7 @@ pub(super) struct Tenant {
     pub(super) sign_ins: Vec<String>,
     pub(super) slept: usize,
     ids: u32,
-    /// What this process is signed in to.
+    /// The services that this process is signed in to.
     has_graph: bool,
     has_exchange: bool,
 }

@@ -1,4 +1,4 @@
-//! Who gets in: networks as people write them, and the warnings about listeners and devices.
+//! These tests prove which networks get in, as people write them, and the warnings about listeners and devices.
 
 use packetboat::config::Networks;
 

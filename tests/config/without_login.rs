@@ -83,7 +83,7 @@ fn the_keys_of_a_device_without_a_login_belong_together() {
     assert!(device.sends_without_login && device.passwords.len() == 1);
 }
 
-/// Nobody could tell which of the two sends. A device with a login may be there, too.
+/// packetboat could not tell which of the two sends. A device with a login may be there, too.
 #[test]
 fn two_devices_without_a_login_have_no_address_in_common() {
     for (one, other) in [

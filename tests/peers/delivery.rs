@@ -217,7 +217,7 @@ fn a_silent_device_is_an_alarm_once() {
     assert_eq!(proxy.log.count(|line| line.contains("device is silent")), 1, "{}", proxy.log.all());
 }
 
-/// Nobody gets mail, though devices are served: told apart everywhere, and the error once for all accounts.
+/// A proxy that serves devices, and gets mail for none, is told apart everywhere; the error comes once for all accounts.
 #[test]
 fn ready_without_a_token_is_not_simply_ready() {
     let exchange = Exchange::new();

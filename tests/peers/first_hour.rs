@@ -84,8 +84,8 @@ impl Office {
         self.run(&arguments)
     }
 
-    /// What packetboat.ps1 does at Microsoft: the certificate that stands in it is registered, and the app may open the
-    /// mailboxes that it names.
+    /// Does at the pretend Microsoft what packetboat.ps1 does: registers the certificate that stands in it, and lets the
+    /// app open the mailboxes that it names.
     pub(crate) fn run_script(&self) {
         let script = fs::read_to_string(self.path("out/packetboat.ps1")).unwrap();
         let certificate = X509::from_pem(&fs::read(self.path("app.pem")).unwrap()).unwrap();
@@ -208,8 +208,8 @@ fn twelve_devices_get_their_mail_after_four_commands() {
     }
 }
 
-/// A wrong tenant ends the setup at once, a wrong client id after the time that a new one may need. What both print is
-/// followed here.
+/// A wrong tenant ends the setup at once, a wrong client id after the time that a new one may need. This test follows the
+/// advice of both.
 #[test]
 fn a_refusal_that_waiting_cannot_change_ends_the_setup() {
     let office = Office::new();
@@ -296,7 +296,7 @@ fn nothing_is_written_where_something_is_missing_or_wrong() {
     assert_eq!(there.len(), 2, "{there:?}");
 }
 
-/// What can fail comes before the configuration: no device is left with a password that nobody has seen.
+/// The steps that can fail come before the configuration: no device is left with a password that nobody has seen.
 #[test]
 fn sheets_that_cannot_be_written_cost_nothing() {
     let office = Office::new();

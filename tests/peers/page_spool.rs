@@ -208,7 +208,7 @@ fn a_removal_asks_first() {
     assert_eq!(exchange.simulator.messages(SCAN), 0, "neither the message nor a report");
 }
 
-/// A technician sees numbers alone. Nobody changes anything without `admin.edit`, or from another site.
+/// A technician sees numbers alone. The page changes nothing without `admin.edit`, or for another site.
 #[test]
 fn only_an_administrator_with_edit_changes_messages() {
     let exchange = Exchange::new();

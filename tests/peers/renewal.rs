@@ -55,7 +55,7 @@ impl Office {
         Ran::of(self.renew(more).output().unwrap())
     }
 
-    /// What the printed steps do at Microsoft: the new certificate stands beside the old one.
+    /// Does the printed steps at the pretend Microsoft: the new certificate stands beside the old one.
     fn upload(&self, name: &str) {
         let certificate = read(&self.file(name));
         let script = fs::read_to_string(self.file("packetboat.ps1")).unwrap();
@@ -263,7 +263,7 @@ fn a_proxy_that_does_not_answer_keeps_the_change() {
     office.serves();
 }
 
-/// What another identity still uses is not named as deletable.
+/// The message names no file as deletable that another identity still uses.
 #[test]
 fn files_of_another_identity_are_kept() {
     let office = Office::new();

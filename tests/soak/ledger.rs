@@ -26,7 +26,7 @@ struct Entry {
     confirmed: bool,
 }
 
-/// What is in the ledger.
+/// The content of the ledger, added up.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sums {
     pub delivered: usize,

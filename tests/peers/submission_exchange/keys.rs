@@ -20,8 +20,8 @@ fn message_of(octets: usize) -> Vec<u8> {
     message
 }
 
-/// A device that names the size is refused at MAIL; one that does not, in the middle. What the server has of the message
-/// never becomes a whole one.
+/// A device that names the size is refused at MAIL; one that does not, in the middle. The part that the server has
+/// never becomes a whole message.
 #[test]
 fn a_message_that_is_too_big_is_refused_and_never_whole() {
     let exchange = Exchange::new();

@@ -71,8 +71,8 @@ impl Part {
     }
 }
 
-/// Encodes a text in words of at most 75 octets (RFC 2047 §2). What is not UTF-8 is taken for the character set of
-/// Western Windows, which leaves no octet undefined in practice.
+/// Encodes a text in words of at most 75 octets (RFC 2047 §2). A text that is not UTF-8 counts as one in the character set
+/// of Western Windows, which leaves no octet undefined in practice.
 fn encode(text: &[u8]) -> Vec<String> {
     let word = |charset: &str, octets: &[u8]| format!("=?{charset}?B?{}?=", STANDARD.encode(octets));
     let Ok(text) = std::str::from_utf8(text) else {

@@ -1,6 +1,6 @@
 //! The From field: whether the sender policy lets it be, and what stands in its place otherwise (RFC 5322 §3.6.2).
 //!
-//! Groups, lists and comments are not interpreted: such a field is replaced whole. What is written comes from the
+//! Groups, lists and comments are not interpreted: such a field is replaced whole. The new address comes from the
 //! configuration, is a proven address, or is a display name that is quoted or encoded anew.
 
 use super::Refusal;
