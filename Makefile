@@ -12,9 +12,12 @@ help: ## Print this list
 demo: build ## Show an old device, packetboat and a pretend Exchange Online on this computer
 	target/release/packetboat demo --state-directory state/demo
 
-test: ## Install what the tests need (Debian packages), then run every test
+# Two for each processor: most tests wait, for a server to start or for a timeout, and leave the processors idle.
+TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+
+test: ## Install what the tests need (Debian packages), then run every test, TEST_THREADS at a time
 	@tests/install.sh $@
-	cargo test --locked --all-targets
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --all-targets
 
 # Installs Docker's engine and debootstrap.
 test-system: ## Test the packages under systemd and the image under compose (root, five minutes)
