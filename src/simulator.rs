@@ -39,7 +39,7 @@ use crate::transport::socket::Socket;
 use connection::{AcceptError, Connection, Kind};
 use world::World;
 
-pub use counts::{Counts, LoginCounts, SubmissionCounts};
+pub use counts::{COUNTED_COMMANDS, Counts, LoginCounts, MailboxCounts, SubmissionCounts};
 pub use quirks::Quirks;
 pub use submission::{Defect, RepeatedError, SmtpCommand, Submission};
 pub use tenant::{ClientCertificate, Tenant, User};

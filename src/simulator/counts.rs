@@ -31,6 +31,8 @@ pub struct Counts {
     pub sessions: BTreeMap<String, usize>,
     /// The most sessions that one mailbox has had at a time.
     pub most_sessions: usize,
+    /// Logins, sessions and commands of IMAP and POP3, by mailbox in lower case.
+    pub mailboxes: BTreeMap<String, MailboxCounts>,
     /// Messages that were sent whole.
     pub fetched: u64,
     /// Messages that were deleted.
@@ -57,6 +59,36 @@ pub struct SubmissionCounts {
     /// The most sessions that one mailbox has had at a time.
     pub most_sessions: usize,
 }
+
+/// Counts of one mailbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailboxCounts {
+    /// Logins by protocol, by the name of the mailbox that the client gave.
+    pub logins: ByProtocol<LoginCounts>,
+    /// The most sessions that it has had at a time.
+    pub most_sessions: usize,
+    /// Commands of IMAP after the login, by name in upper case: those of [`COUNTED_COMMANDS`].
+    pub commands: BTreeMap<&'static str, u64>,
+}
+
+/// Commands of IMAP that are counted by mailbox.
+pub const COUNTED_COMMANDS: [&str; 15] = [
+    "APPEND",
+    "CAPABILITY",
+    "CLOSE",
+    "ENABLE",
+    "EXAMINE",
+    "EXPUNGE",
+    "FETCH",
+    "IDLE",
+    "LIST",
+    "LOGOUT",
+    "NOOP",
+    "SELECT",
+    "STATUS",
+    "UID",
+    "UNSELECT",
+];
 
 /// Logins of one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +117,16 @@ impl Counts {
         *self.logins.of(Protocol::Smtp)
     }
 
+    /// The counts of a mailbox; all are zero as long as no login has named it.
+    pub fn mailbox(&self, address: &str) -> MailboxCounts {
+        self.mailboxes.get(&address.to_lowercase()).cloned().unwrap_or_default()
+    }
+
+    /// Sessions of a mailbox that are logged in now.
+    pub fn sessions_of(&self, address: &str) -> usize {
+        self.sessions.get(&address.to_lowercase()).copied().unwrap_or_default()
+    }
+
     /// Token requests with this `grant_type`; `device_code` stands for its long name.
     pub fn grant(&self, name: &str) -> u64 {
         let long = format!("urn:ietf:params:oauth:grant-type:{name}");
@@ -94,5 +136,33 @@ impl Counts {
     /// Sessions that are logged in now.
     pub fn open_sessions(&self) -> usize {
         self.sessions.values().sum()
+    }
+
+    /// Counts a login in the sum, and for its mailbox if there is such a mailbox.
+    pub(super) fn count_login(&mut self, protocol: Protocol, mailbox: Option<&str>, count: impl Fn(&mut LoginCounts)) {
+        count(self.logins.of_mut(protocol));
+        if let Some(mailbox) = mailbox {
+            count(self.mailboxes.entry(mailbox.to_lowercase()).or_default().logins.of_mut(protocol));
+        }
+    }
+
+    /// Counts a command of IMAP in a mailbox's session.
+    pub(super) fn count_command(&mut self, mailbox: &str, name: &str) {
+        let Some(name) = COUNTED_COMMANDS.iter().find(|one| **one == name) else { return };
+        if let Some(counts) = self.mailboxes.get_mut(mailbox) {
+            *counts.commands.entry(name).or_default() += 1;
+        }
+    }
+}
+
+impl MailboxCounts {
+    /// Logins by IMAP.
+    pub fn imap(&self) -> LoginCounts {
+        *self.logins.of(Protocol::Imap)
+    }
+
+    /// The number of commands of this name.
+    pub fn command(&self, name: &str) -> u64 {
+        self.commands.get(name).copied().unwrap_or_default()
     }
 }

@@ -104,6 +104,9 @@ impl ImapService<'_> {
 
     async fn execute(&mut self, command: Command) -> Result<(), End> {
         let Command { tag, name, .. } = &command;
+        if let Some(session) = &self.session {
+            self.world.count(|counts| counts.count_command(&session.name, name));
+        }
         if self.session.is_some() && name != "LOGOUT" && self.inject_fault(tag, Moment::Command).await? {
             return Ok(());
         }
@@ -218,14 +221,15 @@ impl ImapService<'_> {
         Ok(false)
     }
 
-    fn capabilities(&self) -> &'static str {
-        let (is_disabled, has_rev2) = self.world.quirk(|quirks| (quirks.mail.login_disabled, quirks.mail.rev2));
-        match (self.session.is_some(), is_disabled, has_rev2) {
+    fn capabilities(&self) -> String {
+        let mail = self.world.quirk(|quirks| quirks.mail.clone());
+        let words = match (self.session.is_some(), mail.login_disabled, mail.rev2) {
             (false, false, _) => BEFORE_LOGIN,
             (false, true, _) => BEFORE_LOGIN_2026,
             (true, _, false) => AFTER_LOGIN,
             (true, _, true) => AFTER_LOGIN_REV2,
-        }
+        };
+        if mail.unselect { words.to_owned() } else { words.replace(" UNSELECT", "") }
     }
 
     async fn send(&mut self, line: impl AsRef<str>) -> Result<(), End> {

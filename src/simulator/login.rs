@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::counts::Counts;
+use super::counts::{Counts, LoginCounts};
 use super::mailbox::Mailbox;
 use super::tenant::Principal;
 use super::world::World;
@@ -29,7 +29,8 @@ pub(super) struct OpenSession {
     /// The time at which the token expires.
     pub(super) token_ends: Instant,
     world: Arc<World>,
-    name: String,
+    /// The mailbox's address in lower case.
+    pub(super) name: String,
 }
 
 impl Drop for OpenSession {
@@ -45,7 +46,10 @@ impl Drop for OpenSession {
 /// Logs in by the XOAUTH2 response without its base64: `user=` U `^A auth=Bearer ` T `^A^A`.
 pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: Option<Facts>, response: &[u8]) -> LoginResult {
     let refused = |user: &str, why: &str| {
-        refuse(world, protocol, &format!("login by XOAUTH2 as {user} refused: {why}"));
+        // The tenant bounds the number of mailboxes that are counted, and not the clients.
+        let mailbox = world.mailbox(user).map(|_| user);
+        world.count(|counts| counts.count_login(protocol, mailbox, |logins| logins.refused += 1));
+        world.log_event(format!("{}: login by XOAUTH2 as {user} refused: {why}", protocol.name()));
         LoginResult::Refused { user: user.to_owned() }
     };
     let Some((user, token)) = split(response) else { return refused("nobody", "not XOAUTH2") };
@@ -74,10 +78,8 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: Option<Facts
     let name = protocol.name();
     let (version, cipher) = facts.map_or(("no TLS", ""), |facts| (facts.version, facts.cipher));
     world.log_event(format!("{name}: login by XOAUTH2 as {shown}, {version} {cipher}, token of {whose}{but}"));
-    world.count(|counts| {
-        let logins = counts.logins.of_mut(protocol);
-        if is_open { logins.accepted += 1 } else { logins.not_connected += 1 }
-    });
+    let count = |logins: &mut LoginCounts| if is_open { logins.accepted += 1 } else { logins.not_connected += 1 };
+    world.count(|counts| counts.count_login(protocol, Some(user), count));
     session.mailbox = is_open.then_some(mailbox);
     LoginResult::Accepted(session)
 }
@@ -94,7 +96,10 @@ fn count_session(counts: &mut Counts, mailbox: &str, most: usize) -> bool {
         return false;
     }
     *open += 1;
-    counts.most_sessions = counts.most_sessions.max(*open);
+    let open = *open;
+    counts.most_sessions = counts.most_sessions.max(open);
+    let one = counts.mailboxes.entry(mailbox.to_owned()).or_default();
+    one.most_sessions = one.most_sessions.max(open);
     true
 }
 

@@ -33,6 +33,8 @@ pub struct Mail {
     pub login_disabled: bool,
     /// `ENABLE IMAP4rev2` after login, as some tenants have it since September 2026.
     pub rev2: bool,
+    /// UNSELECT (RFC 3691) is announced and served.
+    pub unselect: bool,
     /// The continuation request is `+ ` rather than `+`.
     pub continuation_space: bool,
     /// A refused XOAUTH2 first gets the reason in a challenge of JSON, as Google does it.
@@ -99,6 +101,7 @@ impl Default for Mail {
             greeting_delay: Duration::ZERO,
             login_disabled: false,
             rev2: false,
+            unselect: true,
             continuation_space: false,
             json_challenge: false,
             long_diagnostics: false,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use packetboat::simulator::MailboxCounts;
 use packetboat::simulator::quirks::{Greeting, Moment};
 
 use super::scene::*;
@@ -62,6 +63,59 @@ fn idle_hears_of_new_mail() {
     assert_eq!(imap.line(), "* 1 EXISTS");
     imap.send("DONE");
     assert_eq!(imap.line(), "a OK IDLE completed.");
+}
+
+/// UNSELECT ends the selection without EXPUNGE, and so keeps what is marked as deleted (RFC 3691 §2).
+#[test]
+fn unselect_keeps_what_close_removes() {
+    let scene = Scene::new();
+    scene.simulator.deliver(SCAN, MESSAGE.to_vec());
+    let mut imap = scene.imap_session();
+    assert!(imap.ask("CAPABILITY")[0].contains(" UNSELECT "));
+    assert_eq!(imap.ask("UNSELECT"), ["a BAD Command received in Invalid state."], "nothing is selected");
+    for (command, left) in [("UNSELECT", 1), ("CLOSE", 0)] {
+        imap.ask("SELECT INBOX");
+        imap.ask(r"STORE 1 +FLAGS.SILENT (\Deleted)");
+        assert_eq!(imap.ask(command), [format!("a OK {command} completed.")]);
+        assert_eq!(scene.simulator.messages(SCAN), left, "{command}");
+        assert_eq!(imap.ask("FETCH 1 FLAGS"), ["a BAD Command received in Invalid state."], "{command}");
+    }
+    scene.quirk(|quirks| quirks.mail.unselect = false);
+    imap.ask("SELECT INBOX");
+    assert_eq!(imap.ask("UNSELECT"), ["a BAD Command Error. 12"]);
+    assert_eq!(imap.ask("FETCH 1:* FLAGS"), ["a OK FETCH completed."], "the folder stays selected");
+    for mut imap in [scene.imap(), scene.imap_session()] {
+        let capabilities = imap.ask("CAPABILITY").remove(0);
+        assert!(capabilities.contains(" ID CHILDREN ") || capabilities.contains(" ID CLIENTACCESSRULES "));
+    }
+}
+
+#[test]
+fn logins_sessions_and_commands_are_counted_by_mailbox() {
+    let scene = Scene::new();
+    let token = scene.user_answer()["access_token"].as_str().unwrap().to_owned();
+    let mut first = scene.imap();
+    assert!(first.authenticate("Scan@Contoso.Example", &token).starts_with("a OK"));
+    let _second = scene.imap_session();
+    let _other = scene.pop3_session();
+    assert_eq!(scene.imap().authenticate(SCAN, "bad"), "a NO AUTHENTICATE failed.");
+    assert_eq!(scene.imap().authenticate("nobody@contoso.example", &token), "a NO AUTHENTICATE failed.");
+    assert!(scene.imap().authenticate(SHARED, &token).starts_with("a OK"));
+    for command in ["SELECT INBOX", "NOOP", "NOOP", "UNSELECT", "X-OTHER", "LOGOUT"] {
+        first.ask(command);
+    }
+    let counts = scene.until("two sessions", |counts| counts.sessions_of(SCAN) == 2 && counts.sessions_of(SHARED) == 0);
+    let scan = counts.mailbox(SCAN);
+    assert_eq!((scan.imap().accepted, scan.imap().refused, scan.logins.pop3.accepted), (2, 1, 1));
+    assert_eq!(scan.most_sessions, 3);
+    let commands = ["SELECT", "NOOP", "UNSELECT", "LOGOUT", "IDLE"].map(|name| scan.command(name));
+    assert_eq!(commands, [1, 2, 1, 1, 0]);
+    assert_eq!(scan.commands.len(), 4);
+    let shared = counts.mailbox(SHARED);
+    assert_eq!((shared.imap().accepted, shared.most_sessions, shared.commands.len()), (1, 1, 0));
+    assert_eq!((counts.imap().accepted, counts.imap().refused), (3, 2));
+    assert_eq!(counts.mailbox(OTHER), MailboxCounts::default());
+    assert_eq!(counts.mailboxes.len(), 2, "a name that is no mailbox counts under none: {:?}", counts.mailboxes);
 }
 
 #[test]

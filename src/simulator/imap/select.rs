@@ -70,6 +70,9 @@ impl ImapService<'_> {
             command.name = command.words.remove(0).text().to_ascii_uppercase();
         }
         match command.name.as_str() {
+            "UNSELECT" if !self.world.quirk(|quirks| quirks.mail.unselect) => {
+                self.answer(&[], &command.tag, "BAD Command Error. 12").await?;
+            }
             "CLOSE" | "UNSELECT" => {
                 if command.name == "CLOSE" {
                     self.expunge(&mut selected, |_| true);
