@@ -16,6 +16,7 @@ mod smtp;
 mod submission;
 mod tenant;
 mod tokens;
+mod view;
 mod world;
 
 use std::error::Error;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::quirks::Quirks;
+use super::quirks::{Expiry, Quirks};
 use super::world::World;
 use crate::transport::Facts;
 use crate::transport::downstream::{self, Acceptor, HandshakeError, Sessions, Tls};
@@ -23,6 +23,8 @@ pub(super) struct Connection {
     unread: Vec<u8>,
     quirks: watch::Receiver<Quirks>,
     begun: Instant,
+    /// The time of the client's last input.
+    last_input: Instant,
     login: Option<SessionStart>,
     kind: Kind,
 }
@@ -110,7 +112,8 @@ impl Connection {
         let one = tcp.into_std()?;
         let (socket, tcp) = (TcpStream::from_std(one.try_clone()?)?, TcpStream::from_std(one)?);
         let (quirks, stream) = (world.quirks.subscribe(), Stream::Clear(Socket::new(tcp)));
-        Ok(Self { stream, socket, unread: Vec::new(), quirks, begun: Instant::now(), login: None, kind })
+        let begun = Instant::now();
+        Ok(Self { stream, socket, unread: Vec::new(), quirks, begun, last_input: begun, login: None, kind })
     }
 
     /// Makes the TLS handshake on a connection in clear.
@@ -210,7 +213,10 @@ impl Connection {
             tokio::select! {
                 read = self.stream.read(&mut self.unread) => return match read {
                     Ok(0) | Err(_) => Err(End::Gone),
-                    Ok(_) => Ok(()),
+                    Ok(_) => {
+                        self.last_input = Instant::now();
+                        Ok(())
+                    }
                 },
                 () = sleep_until(at) => return Err(end),
                 // The end may have come nearer.
@@ -261,13 +267,30 @@ impl Connection {
             return (after(self.begun, quirks.smtp.session_life), End::Closed);
         }
         let Some(login) = &self.login else { return (after(self.begun, mail.login_timeout), End::Closed) };
-        let mut end = (login.token_ends, End::Expired);
-        for (patience, other) in [(mail.session_life, End::Expired), (mail.close_13, End::Closed)] {
-            if let Some(at) = patience.map(|patience| after(login.at, patience)).filter(|at| *at < end.0) {
-                end = (at, other);
+        let mut end = (after(self.last_input, mail.idle_timeout), End::Closed);
+        let closed = mail.close_13.map(|patience| (after(login.at, patience), End::Closed));
+        let expired = (mail.expiry == Expiry::AtOnce).then(|| (login.expires(mail.session_life), End::Expired));
+        for other in [closed, expired].into_iter().flatten() {
+            if other.0 < end.0 {
+                end = other;
             }
         }
         end
+    }
+
+    /// Ends the session at a command, where its token has expired and the client has not heard of that.
+    pub(super) fn check_expiry(&self) -> Result<(), End> {
+        let mail = &self.quirks.borrow().mail;
+        let is_over = |login: &SessionStart| login.expires(mail.session_life) <= Instant::now();
+        if self.login.as_ref().is_some_and(is_over) { Err(End::Expired) } else { Ok(()) }
+    }
+}
+
+impl SessionStart {
+    /// The end of the token, or of a shorter life since the login.
+    fn expires(&self, life: Option<Duration>) -> Instant {
+        let shorter = life.and_then(|life| self.at.checked_add(life));
+        shorter.map_or(self.token_ends, |shorter| shorter.min(self.token_ends))
     }
 }
 

@@ -99,6 +99,8 @@ pub struct LoginCounts {
     pub not_connected: u64,
     /// Logins that were refused, for token, mailbox or password.
     pub refused: u64,
+    /// Logins that were one too many, by their rate or by the mailbox's sessions.
+    pub excessive: u64,
 }
 
 impl Counts {

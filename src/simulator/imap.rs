@@ -1,6 +1,7 @@
 //! The simulator's IMAP service behaves like Exchange's (RFC 3501) behind implicit TLS: only XOAUTH2 opens a mailbox.
 
 mod command;
+mod fault;
 mod item;
 mod select;
 
@@ -10,10 +11,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::connection::{Connection, End};
 use super::login::{LoginResult, OpenSession, log_in, refuse};
-use super::quirks::{Greeting, Moment};
+use super::quirks::imap::EXPIRED;
+use super::quirks::{Excess, Greeting, Moment};
 use super::world::World;
 use crate::protocol::Protocol;
 use command::{Word, split};
+use fault::next_fault;
 use select::Selected;
 
 /// Serves IMAP until the connection has to end; returns why, and the last line.
@@ -24,12 +27,12 @@ pub(super) async fn serve(world: Arc<World>, connection: &mut Connection) -> (En
         Err(end) => end,
     };
     let farewell = match end {
-        End::Gone | End::Finished | End::Reset => "",
-        End::Expired => "* BYE Session invalidated - AccessTokenExpired\r\n",
-        End::Closed => "* BYE Connection is closed. 13\r\n",
-        End::TooLong => "* BAD Command Error. 10\r\n* BYE Connection closed. 14\r\n",
+        End::Gone | End::Finished | End::Reset => String::new(),
+        End::Expired => format!("{EXPIRED}\r\n"),
+        End::Closed => "* BYE Connection is closed. 13\r\n".to_owned(),
+        End::TooLong => "* BAD Command Error. 10\r\n* BYE Connection closed. 14\r\n".to_owned(),
     };
-    (end, farewell.to_owned())
+    (end, farewell)
 }
 
 struct ImapService<'a> {
@@ -102,11 +105,25 @@ impl ImapService<'_> {
         Ok(Some(Command { tag, name: name.to_ascii_uppercase(), words: words.collect() }))
     }
 
+    /// Executes a command, with the fault that the quirks want in its place or behind it.
     async fn execute(&mut self, command: Command) -> Result<(), End> {
-        let Command { tag, name, .. } = &command;
         if let Some(session) = &self.session {
-            self.world.count(|counts| counts.count_command(&session.name, name));
+            self.world.count(|counts| counts.count_command(&session.name, &command.name));
+            self.connection.check_expiry()?;
         }
+        match next_fault(&self.world, &command.name, self.session.is_some()) {
+            None => self.execute_well(command).await,
+            Some(fault) if fault.is_served => {
+                let tag = command.tag.clone();
+                self.execute_well(command).await?;
+                self.play_fault(&fault, &tag).await
+            }
+            Some(fault) => self.play_fault(&fault, &command.tag).await,
+        }
+    }
+
+    async fn execute_well(&mut self, command: Command) -> Result<(), End> {
+        let Command { tag, name, .. } = &command;
         if self.session.is_some() && name != "LOGOUT" && self.inject_fault(tag, Moment::Command).await? {
             return Ok(());
         }
@@ -128,6 +145,7 @@ impl ImapService<'_> {
             _ if self.session.is_some() => self.execute_in_session(command).await,
             "AUTHENTICATE" => self.authenticate(&command).await,
             "LOGIN" => {
+                tokio::time::sleep(self.world.quirk(|quirks| quirks.mail.login_delay)).await;
                 let text = format!("LOGIN with a password as {} refused", command.text(0));
                 refuse(&self.world, Protocol::Imap, &text);
                 self.answer(&[], tag, "NO LOGIN failed.").await
@@ -139,8 +157,8 @@ impl ImapService<'_> {
 
     async fn execute_in_session(&mut self, command: Command) -> Result<(), End> {
         let tag = &command.tag;
-        let mailbox = self.session.as_ref().and_then(|session| session.mailbox.clone());
-        let Some(mailbox) = mailbox else {
+        let folders = self.session.as_ref().and_then(|session| session.folders.clone());
+        let Some(folders) = folders else {
             self.answer(&[], tag, "BAD User is authenticated but not connected.").await?;
             self.send("* BYE Connection closed. 14").await?;
             return Err(End::Finished);
@@ -154,7 +172,7 @@ impl ImapService<'_> {
                 self.has_rev2 = command.text(0).eq_ignore_ascii_case("IMAP4rev2");
                 self.answer(&["* ENABLED IMAP4rev2"], tag, "OK ENABLE completed.").await
             }
-            _ => self.execute_on_mailbox(mailbox, command).await,
+            _ => self.execute_on_mailbox(folders, command).await,
         }
     }
 
@@ -184,7 +202,7 @@ impl ImapService<'_> {
             return Ok(());
         }
         match log_in(&self.world, Protocol::Imap, self.connection.facts(), &response) {
-            LoginResult::TooManySessions => Err(End::Reset),
+            LoginResult::Excessive(excess) => self.refuse_excess(tag, excess).await,
             LoginResult::Accepted(session) => {
                 self.connection.logged_in(session.token_ends);
                 self.session = Some(session);
@@ -210,15 +228,25 @@ impl ImapService<'_> {
     async fn inject_fault(&mut self, tag: &str, moment: Moment) -> Result<bool, End> {
         let (throttle, unavailable) = self.world.quirk(|quirks| (quirks.mail.throttle, quirks.mail.unavailable));
         if let Some((_, milliseconds)) = throttle.filter(|(when, _)| *when == moment) {
-            let status = format!("BAD Request is throttled. Suggested Backoff Time: {milliseconds} milliseconds");
-            self.answer(&[], tag, &status).await?;
+            self.refuse_excess(tag, Excess::Throttled(milliseconds)).await?;
             return Ok(true);
         }
         if unavailable == Some(moment) {
-            self.answer(&[], tag, "NO Server Unavailable. 15").await?;
+            self.refuse_excess(tag, Excess::Unavailable).await?;
             return Ok(true);
         }
         Ok(false)
+    }
+
+    async fn refuse_excess(&mut self, tag: &str, excess: Excess) -> Result<(), End> {
+        match excess {
+            Excess::Throttled(milliseconds) => {
+                let status = format!("BAD Request is throttled. Suggested Backoff Time: {milliseconds} milliseconds");
+                self.answer(&[], tag, &status).await
+            }
+            Excess::Unavailable => self.answer(&[], tag, "NO Server Unavailable. 15").await,
+            Excess::Reset | Excess::NotConnected => Err(End::Reset),
+        }
     }
 
     fn capabilities(&self) -> String {

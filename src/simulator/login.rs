@@ -1,12 +1,14 @@
 //! A login by XOAUTH2 is the same for every protocol: a token, a mailbox, and whether the one opens the other.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::counts::{Counts, LoginCounts};
-use super::mailbox::Mailbox;
+use super::quirks::{Excess, LoginRate};
 use super::tenant::Principal;
+use super::view::View;
 use super::world::World;
 use crate::protocol::Protocol;
 use crate::transport::Facts;
@@ -18,19 +20,26 @@ pub(super) enum LoginResult {
         /// The user name as the client sent it, for long diagnostics.
         user: String,
     },
-    /// The mailbox has its maximum of sessions.
-    TooManySessions,
+    /// The mailbox has its maximum of sessions, or of logins within a time.
+    Excessive(Excess),
 }
 
 /// A session that is logged in; it is counted until it is dropped.
 pub(super) struct OpenSession {
     /// The mailbox; none where the token is valid and may not open it.
-    pub(super) mailbox: Option<Arc<Mailbox>>,
+    pub(super) folders: Option<Folders>,
     /// The time at which the token expires.
     pub(super) token_ends: Instant,
     world: Arc<World>,
     /// The mailbox's address in lower case.
     pub(super) name: String,
+}
+
+/// The folders of a mailbox in one session.
+#[derive(Clone)]
+pub(super) struct Folders {
+    pub(super) inbox: View,
+    pub(super) sent: Option<View>,
 }
 
 impl Drop for OpenSession {
@@ -63,24 +72,30 @@ pub(super) fn log_in(world: &Arc<World>, protocol: Protocol, facts: Option<Facts
     }
     let Some(mailbox) = world.mailbox(user) else { return refused(&shown, "no such mailbox") };
     let name = user.to_lowercase();
-    let most = world.quirk(|quirks| quirks.mail.max_sessions).unwrap_or(usize::MAX);
-    if !world.counts.send_if_modified(|counts| count_session(counts, &name, most)) {
-        world.log_event(format!("{}: reset, because {shown} has too many sessions", protocol.name()));
-        return LoginResult::TooManySessions;
+    let excess = excess(world, &name);
+    if let Some((excess, what)) = excess {
+        world.count(|counts| counts.count_login(protocol, Some(user), |logins| logins.excessive += 1));
+        world.log_event(format!("{}: {excess:?}, because {shown} has too many {what}", protocol.name()));
+        if excess != Excess::NotConnected {
+            return LoginResult::Excessive(excess);
+        }
     }
-    let mut session = OpenSession { mailbox: None, token_ends: access.ends, world: Arc::clone(world), name };
+    world.count(|counts| count_session(counts, &name));
+    let mut session = OpenSession { folders: None, token_ends: access.ends, world: Arc::clone(world), name };
     let whose = match &access.principal {
         Principal::App => format!("app {}", world.tenant.client_id),
         Principal::User(user) => user.clone(),
     };
-    let is_open = world.may_open(&access.principal, user) && !world.quirk(|quirks| quirks.mail.not_connected);
+    let is_connected = excess.is_none() && !world.quirk(|quirks| quirks.mail.not_connected);
+    let is_open = world.may_open(&access.principal, user) && is_connected;
     let but = if is_open { "" } else { ", which may not open the mailbox" };
     let name = protocol.name();
     let (version, cipher) = facts.map_or(("no TLS", ""), |facts| (facts.version, facts.cipher));
     world.log_event(format!("{name}: login by XOAUTH2 as {shown}, {version} {cipher}, token of {whose}{but}"));
     let count = |logins: &mut LoginCounts| if is_open { logins.accepted += 1 } else { logins.not_connected += 1 };
     world.count(|counts| counts.count_login(protocol, Some(user), count));
-    session.mailbox = is_open.then_some(mailbox);
+    session.folders = is_open
+        .then(|| Folders { sent: mailbox.sent().map(|sent| View::new(world, sent)), inbox: View::new(world, mailbox) });
     LoginResult::Accepted(session)
 }
 
@@ -90,17 +105,37 @@ pub(super) fn refuse(world: &World, protocol: Protocol, what: &str) {
     world.log_event(format!("{}: {what}", protocol.name()));
 }
 
-fn count_session(counts: &mut Counts, mailbox: &str, most: usize) -> bool {
-    let open = counts.sessions.entry(mailbox.to_owned()).or_default();
-    if *open >= most {
+/// The answer to a login that is one too many, and the reason; `None` for a login that is not.
+fn excess(world: &World, mailbox: &str) -> Option<(Excess, &'static str)> {
+    let (most, excess, rate) =
+        world.quirk(|quirks| (quirks.mail.max_sessions, quirks.mail.excess, quirks.mail.login_rate));
+    let open = world.counts.borrow().sessions_of(mailbox);
+    if most.is_some_and(|most| open >= most) {
+        return Some((excess, "sessions"));
+    }
+    let rate = rate.filter(|rate| !world.logins(mailbox, |logins| is_within(rate, logins)))?;
+    Some((rate.excess, "logins"))
+}
+
+/// Notes a login, and returns whether the rate allows it.
+fn is_within(rate: &LoginRate, logins: &mut VecDeque<Instant>) -> bool {
+    while logins.front().is_some_and(|login| login.elapsed() >= rate.within) {
+        logins.pop_front();
+    }
+    if logins.len() >= rate.logins {
         return false;
     }
+    logins.push_back(Instant::now());
+    true
+}
+
+fn count_session(counts: &mut Counts, mailbox: &str) {
+    let open = counts.sessions.entry(mailbox.to_owned()).or_default();
     *open += 1;
     let open = *open;
     counts.most_sessions = counts.most_sessions.max(open);
     let one = counts.mailboxes.entry(mailbox.to_owned()).or_default();
     one.most_sessions = one.most_sessions.max(open);
-    true
 }
 
 /// The user and the token of an XOAUTH2 response without its base64.

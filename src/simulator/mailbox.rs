@@ -49,6 +49,11 @@ impl Mailbox {
         self.contents.borrow().messages.iter().map(|message| message.octets.to_vec()).collect()
     }
 
+    /// The identifier of the next message.
+    pub(super) fn next_uid(&self) -> u32 {
+        self.contents.borrow().next_uid()
+    }
+
     pub(super) fn subscribe(&self) -> watch::Receiver<Contents> {
         self.contents.subscribe()
     }
@@ -97,6 +102,13 @@ impl Contents {
 
     pub(super) fn next_uid(&self) -> u32 {
         self.last_uid + 1
+    }
+
+    /// The contents without this message and all later ones, as if none of them had come.
+    pub(super) fn before(mut self, uid: u32) -> Self {
+        self.messages.retain(|message| message.uid < uid);
+        self.last_uid = self.last_uid.min(uid.saturating_sub(1));
+        self
     }
 }
 

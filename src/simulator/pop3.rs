@@ -10,7 +10,7 @@ use super::connection::{Connection, End};
 use super::imap::{CHALLENGE, diagnostics, server_name};
 use super::login::{LoginResult, OpenSession, log_in, refuse, token_length};
 use super::mailbox::Message;
-use super::quirks::{Greeting, Moment};
+use super::quirks::{Excess, Greeting, Moment};
 use super::world::World;
 use crate::protocol::Protocol;
 
@@ -64,6 +64,7 @@ impl Pop3Service<'_> {
     }
 
     async fn execute(&mut self, name: &str, argument: &str) -> Result<(), End> {
+        self.connection.check_expiry()?;
         match name {
             "CAPA" => self.send("+OK\r\nTOP\r\nUIDL\r\nSASL PLAIN XOAUTH2\r\nUSER\r\n.").await,
             "QUIT" => self.quit().await,
@@ -114,10 +115,15 @@ impl Pop3Service<'_> {
             return Ok(());
         }
         match log_in(&self.world, Protocol::Pop3, self.connection.facts(), &response) {
-            LoginResult::TooManySessions => Err(End::Reset),
+            LoginResult::Excessive(Excess::Throttled(milliseconds)) => {
+                let text = format!("-ERR Request is throttled. Suggested Backoff Time: {milliseconds} milliseconds");
+                self.send(text).await
+            }
+            LoginResult::Excessive(Excess::Unavailable) => self.send("-ERR Server Unavailable. 15").await,
+            LoginResult::Excessive(Excess::Reset | Excess::NotConnected) => Err(End::Reset),
             LoginResult::Accepted(session) => {
                 self.connection.logged_in(session.token_ends);
-                let contents = session.mailbox.as_ref().map(|mailbox| mailbox.contents()).unwrap_or_default();
+                let contents = session.folders.as_ref().map(|one| one.inbox.contents()).unwrap_or_default();
                 self.maildrop = contents.messages.into_iter().map(|message| (message, false)).collect();
                 self.session = Some(session);
                 self.send("+OK User successfully authenticated.").await
@@ -135,7 +141,7 @@ impl Pop3Service<'_> {
     }
 
     async fn execute_in_session(&mut self, name: &str, argument: &str) -> Result<(), End> {
-        if self.session.as_ref().is_none_or(|session| session.mailbox.is_none()) {
+        if self.session.as_ref().is_none_or(|session| session.folders.is_none()) {
             self.send("-ERR User is authenticated but not connected. Connection is closed. 14").await?;
             return Err(End::Finished);
         }
@@ -181,8 +187,8 @@ impl Pop3Service<'_> {
     async fn quit(&mut self) -> Result<(), End> {
         let doomed: Vec<u32> =
             self.maildrop.iter().filter(|(_, is_deleted)| *is_deleted).map(|(message, _)| message.uid).collect();
-        if let Some(mailbox) = self.session.as_ref().and_then(|session| session.mailbox.as_ref()) {
-            let removed = mailbox.remove(|message| doomed.contains(&message.uid));
+        if let Some(folders) = self.session.as_ref().and_then(|session| session.folders.as_ref()) {
+            let removed = folders.inbox.mailbox.remove(|message| doomed.contains(&message.uid));
             if removed > 0 {
                 self.world.count(|counts| counts.deleted += removed as u64);
                 self.world.log_event(format!("POP3: {removed} messages deleted"));

@@ -1,5 +1,6 @@
 //! Quirks are differences from Exchange Online on a good day: each has been observed, or is announced.
 
+pub mod imap;
 pub mod smtp;
 
 use std::collections::VecDeque;
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub struct Quirks {
     /// Quirks of the mail protocols.
     pub mail: Mail,
+    /// Quirks of IMAP sessions.
+    pub imap: imap::Imap,
     /// Quirks of submission.
     pub smtp: smtp::Smtp,
     /// Quirks of the token endpoint.
@@ -43,8 +46,10 @@ pub struct Mail {
     pub long_diagnostics: bool,
     /// Every login is refused, as in an outage of the front end.
     pub refuse_logins: bool,
-    /// The delay of a login, in which the front end finds the mailbox server.
+    /// The delay of a login, in which the front end finds the mailbox server. Users report 5 to 30 seconds.
     pub login_delay: Duration,
+    /// Logins of a mailbox within a time, and the answer to more of them.
+    pub login_rate: Option<LoginRate>,
     /// Every login succeeds, and the first mailbox command fails.
     pub not_connected: bool,
     /// The time after login at which the token expires. Zero ends running sessions.
@@ -57,12 +62,18 @@ pub struct Mail {
     pub throttle: Option<(Moment, u64)>,
     /// `Server Unavailable. 15`: when.
     pub unavailable: Option<Moment>,
-    /// The most sessions of a mailbox; one more is reset without a response.
+    /// The most sessions of a mailbox. Users report 16 or 20.
     pub max_sessions: Option<usize>,
+    /// The answer to one session more than that.
+    pub excess: Excess,
     /// The longest token in characters that POP3 accepts.
     pub pop3_token_limit: Option<usize>,
     /// The time limit from connection to login.
     pub login_timeout: Duration,
+    /// The time limit from one input of the client to the next after the login; the number 13 ends the session.
+    pub idle_timeout: Duration,
+    /// The time at which a client hears of the end of its token.
+    pub expiry: Expiry,
     /// `EXISTS` comes before the continuation of IDLE.
     pub exists_before_idle: bool,
     /// Response codes come without `OK` before them.
@@ -94,6 +105,41 @@ pub enum Moment {
     Command,
 }
 
+/// Logins within a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginRate {
+    /// Logins of one mailbox that are let in.
+    pub logins: usize,
+    /// The time within which they count.
+    pub within: Duration,
+    /// The answer to one more.
+    pub excess: Excess,
+}
+
+/// The answer to a login that is one too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Excess {
+    /// The connection is reset without a response.
+    #[default]
+    Reset,
+    /// `BAD Request is throttled. Suggested Backoff Time:` these milliseconds.
+    Throttled(u64),
+    /// `NO Server Unavailable. 15`
+    Unavailable,
+    /// The login succeeds, and the first mailbox command fails: `User is authenticated but not connected`.
+    NotConnected,
+}
+
+/// The time at which a client hears of the end of its token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// At once.
+    #[default]
+    AtOnce,
+    /// In answer to the next command, whatever it is.
+    InAnswer,
+}
+
 impl Default for Mail {
     fn default() -> Self {
         Self {
@@ -107,6 +153,7 @@ impl Default for Mail {
             long_diagnostics: false,
             refuse_logins: false,
             login_delay: Duration::ZERO,
+            login_rate: None,
             not_connected: false,
             session_life: None,
             close_13: None,
@@ -114,9 +161,12 @@ impl Default for Mail {
             throttle: None,
             unavailable: None,
             max_sessions: None,
+            excess: Excess::Reset,
             // Since July 2025.
             pop3_token_limit: Some(4096),
             login_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(1800),
+            expiry: Expiry::AtOnce,
             exists_before_idle: false,
             bare_codes: false,
             odd_folder: false,

@@ -1,6 +1,6 @@
 //! The world is the state that all parts of the simulator share: tenant, tokens, mailboxes, quirks, counts and events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 use super::counts::Counts;
 use super::mailbox::Mailbox;
@@ -30,6 +31,8 @@ pub(super) struct World {
     log: Mutex<Vec<String>>,
     tokens: Mutex<Tokens>,
     mailboxes: BTreeMap<String, Arc<Mailbox>>,
+    /// The times of logins by mailbox, where a quirk bounds their rate.
+    logins: Mutex<BTreeMap<String, VecDeque<Instant>>>,
     /// Everything that came by SMTP.
     pub(super) submissions: SubmissionLog,
     seed: [u8; 32],
@@ -60,6 +63,7 @@ impl World {
             log: Mutex::default(),
             tokens: Mutex::default(),
             mailboxes,
+            logins: Mutex::default(),
             submissions: SubmissionLog::default(),
             seed,
             random_count: AtomicU64::new(0),
@@ -68,6 +72,11 @@ impl World {
 
     pub(super) fn mailbox(&self, name: &str) -> Option<Arc<Mailbox>> {
         self.mailboxes.get(&name.to_lowercase()).cloned()
+    }
+
+    /// Judges the times of a mailbox's logins, the oldest first.
+    pub(super) fn logins<T>(&self, mailbox: &str, judge: impl FnOnce(&mut VecDeque<Instant>) -> T) -> T {
+        judge(self.logins.lock().entry(mailbox.to_owned()).or_default())
     }
 
     pub(super) fn quirk<T>(&self, of: impl FnOnce(&Quirks) -> T) -> T {

@@ -5,5 +5,6 @@
 mod endpoint;
 mod mail;
 mod scene;
+mod sessions;
 mod smuggling;
 mod submission;

@@ -1,16 +1,16 @@
 //! IMAP commands on a mailbox, from LIST to IDLE (RFC 3501 §6.3 and §6.4), know the inbox and the sent messages.
 
-use std::sync::Arc;
-
 use super::command::{Set, Word};
 use super::item::Item;
 use super::{Command, ImapService};
 use crate::simulator::connection::{End, Input};
-use crate::simulator::mailbox::{Mailbox, Message, UID_VALIDITY};
+use crate::simulator::login::Folders;
+use crate::simulator::mailbox::{Message, UID_VALIDITY};
+use crate::simulator::view::View;
 
 /// A folder as one session has seen it.
 pub(super) struct Selected {
-    mailbox: Arc<Mailbox>,
+    view: View,
     /// Unique identifiers, in the order of message numbers.
     uids: Vec<u32>,
     is_read_only: bool,
@@ -22,7 +22,7 @@ impl Selected {
         let count = u32::try_from(self.uids.len()).unwrap_or(u32::MAX);
         let last = if is_by_uid { self.uids.last().copied().unwrap_or(0) } else { count };
         let set = Set::parse(set, last)?;
-        let contents = self.mailbox.contents();
+        let contents = self.view.contents();
         let numbered = (1..=count).zip(&self.uids);
         let chosen = numbered.filter(|&(number, &uid)| set.has(if is_by_uid { uid } else { number }));
         Some(chosen.filter_map(|(number, &uid)| Some((number as usize, contents.by_uid(uid)?.clone()))).collect())
@@ -30,7 +30,7 @@ impl Selected {
 
     /// Responses for the changes since the last call: EXPUNGE, from the end, and EXISTS.
     fn catch_up(&mut self) -> Vec<String> {
-        let contents = self.mailbox.contents();
+        let contents = self.view.contents();
         let gone = |uid: &u32| contents.by_uid(*uid).is_none();
         let mut lines: Vec<String> = Vec::new();
         for (at, _) in self.uids.iter().enumerate().rev().filter(|(_, uid)| gone(uid)) {
@@ -46,14 +46,14 @@ impl Selected {
 }
 
 impl ImapService<'_> {
-    pub(super) async fn execute_on_mailbox(&mut self, mailbox: Arc<Mailbox>, command: Command) -> Result<(), End> {
+    pub(super) async fn execute_on_mailbox(&mut self, folders: Folders, command: Command) -> Result<(), End> {
         let tag = &command.tag;
         match command.name.as_str() {
             "NOOP" | "CHECK" => self.complete(&command, Vec::new()).await,
-            "LIST" | "LSUB" => self.list(&mailbox, &command).await,
-            "SELECT" | "EXAMINE" => self.select(mailbox, &command).await,
-            "STATUS" => self.status(mailbox, &command).await,
-            "APPEND" => self.append(&mailbox, command).await,
+            "LIST" | "LSUB" => self.list(&folders, &command).await,
+            "SELECT" | "EXAMINE" => self.select(folders, &command).await,
+            "STATUS" => self.status(folders, &command).await,
+            "APPEND" => self.append(&folders, command).await,
             "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" => {
                 self.answer(&[], tag, &format!("NO {} failed.", command.name)).await
             }
@@ -107,7 +107,7 @@ impl ImapService<'_> {
         self.answer(&lines, &command.tag, &format!("OK {} completed.", command.name)).await
     }
 
-    async fn list(&mut self, mailbox: &Mailbox, command: &Command) -> Result<(), End> {
+    async fn list(&mut self, folders: &Folders, command: &Command) -> Result<(), End> {
         let line = |attribute: &str, name: &str| format!(r#"* {} (\{attribute}) "/" {name}"#, command.name);
         let pattern = command.text(1).to_ascii_uppercase();
         let mut lines = Vec::new();
@@ -121,20 +121,20 @@ impl ImapService<'_> {
             }
         }
         // The first message that is sent makes the folder.
-        let has_sent = mailbox.sent().is_some_and(|folder| folder.contents().next_uid() > 1);
+        let has_sent = folders.sent.as_ref().is_some_and(|folder| folder.contents().next_uid() > 1);
         if has_sent && ["*", "%", "SENT ITEMS"].contains(&pattern.as_str()) {
             lines.push(line("HasNoChildren", "\"Sent Items\""));
         }
         self.complete(command, lines).await
     }
 
-    async fn select(&mut self, mailbox: Arc<Mailbox>, command: &Command) -> Result<(), End> {
+    async fn select(&mut self, folders: Folders, command: &Command) -> Result<(), End> {
         self.selected = None;
-        let Some(mailbox) = folder(mailbox, &command.text(0)) else {
+        let Some(view) = folder(folders, &command.text(0)) else {
             let status = format!("NO {} doesn't exist.", command.text(0));
             return self.answer(&[], &command.tag, &status).await;
         };
-        let contents = mailbox.contents();
+        let contents = view.contents();
         let is_read_only = command.name == "EXAMINE";
         let unseen = contents.messages.iter().position(|message| !message.has(SEEN));
         let unseen = unseen.map(|at| format!("* OK [UNSEEN {}] Is the first unseen message\r\n", at + 1));
@@ -148,16 +148,16 @@ impl ImapService<'_> {
         let is_bare = self.world.quirk(|quirks| quirks.mail.bare_codes);
         let lines = if is_bare { lines.replace("* OK [", "* [") } else { lines };
         let uids = contents.messages.iter().map(|message| message.uid).collect();
-        self.selected = Some(Selected { mailbox, uids, is_read_only });
+        self.selected = Some(Selected { view, uids, is_read_only });
         let code = if is_read_only { "READ-ONLY" } else { "READ-WRITE" };
         self.answer(&[&lines], &command.tag, &format!("OK [{code}] {} completed.", command.name)).await
     }
 
-    async fn status(&mut self, mailbox: Arc<Mailbox>, command: &Command) -> Result<(), End> {
-        let Some(mailbox) = folder(mailbox, &command.text(0)) else {
+    async fn status(&mut self, folders: Folders, command: &Command) -> Result<(), End> {
+        let Some(view) = folder(folders, &command.text(0)) else {
             return self.answer(&[], &command.tag, "NO STATUS failed: there is no such folder.").await;
         };
-        let contents = mailbox.contents();
+        let contents = view.contents();
         let unseen = contents.messages.iter().filter(|message| !message.has(SEEN)).count();
         let value = |name: &str| match name {
             "MESSAGES" => Some(contents.messages.len().to_string()),
@@ -173,12 +173,12 @@ impl ImapService<'_> {
         self.complete(command, vec![format!("* STATUS {name} ({})", items.join(" "))]).await
     }
 
-    async fn append(&mut self, mailbox: &Mailbox, mut command: Command) -> Result<(), End> {
+    async fn append(&mut self, folders: &Folders, mut command: Command) -> Result<(), End> {
         let Some(Word::Text(octets)) = command.words.pop() else {
             return self.answer(&[], &command.tag, "BAD Command Argument Error. 11").await;
         };
         let flags = command.words.iter().map(Word::text).filter(|word| word.starts_with('\\')).collect();
-        let uid = mailbox.deliver(octets, flags);
+        let uid = folders.inbox.mailbox.deliver(octets, flags);
         let lines = self.selected.as_mut().map(Selected::catch_up).unwrap_or_default();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let status = format!("OK [APPENDUID {UID_VALIDITY} {uid}] APPEND completed.");
@@ -187,7 +187,7 @@ impl ImapService<'_> {
 
     fn expunge(&mut self, selected: &mut Selected, among: impl Fn(u32) -> bool) -> Vec<String> {
         let is_allowed = !selected.is_read_only;
-        let removed = selected.mailbox.remove(|message| is_allowed && message.has(DELETED) && among(message.uid));
+        let removed = selected.view.mailbox.remove(|message| is_allowed && message.has(DELETED) && among(message.uid));
         if removed > 0 {
             self.world.count(|counts| counts.deleted += removed as u64);
             self.world.log_event(format!("IMAP: {removed} messages expunged"));
@@ -221,7 +221,7 @@ impl ImapService<'_> {
         let marks = items.iter().any(|item| matches!(item, Item::Section(section) if section.marks));
         let mut items = items.to_vec();
         if marks && !selected.is_read_only && !message.has(SEEN) {
-            message.flags = selected.mailbox.flag(message.uid, |flags| flags.push(SEEN.to_owned()));
+            message.flags = selected.view.mailbox.flag(message.uid, |flags| flags.push(SEEN.to_owned()));
             if !items.contains(&Item::Flags) {
                 items.push(Item::Flags);
             }
@@ -261,7 +261,7 @@ impl ImapService<'_> {
         let mut lines = Vec::new();
         let is_given = |flag: &String| given.iter().any(|given| given.eq_ignore_ascii_case(flag));
         for (number, message) in chosen {
-            let flags = selected.mailbox.flag(message.uid, |flags| {
+            let flags = selected.view.mailbox.flag(message.uid, |flags| {
                 if how == "FLAGS" {
                     flags.clear();
                 }
@@ -318,7 +318,7 @@ impl ImapService<'_> {
             self.send(format!("* {} EXISTS", selected.uids.len())).await?;
         }
         self.send("+ IDLE accepted, awaiting DONE command.").await?;
-        let mut news = selected.mailbox.subscribe();
+        let mut news = selected.view.mailbox.subscribe();
         loop {
             for line in selected.catch_up() {
                 self.send(line).await?;
@@ -329,15 +329,16 @@ impl ImapService<'_> {
                 Input::Other(_) => {}
             }
         }
+        self.connection.check_expiry()?;
         self.answer(&[], &command.tag, "OK IDLE completed.").await
     }
 }
 
 /// The folder of this name.
-fn folder(mailbox: Arc<Mailbox>, name: &str) -> Option<Arc<Mailbox>> {
+fn folder(folders: Folders, name: &str) -> Option<View> {
     match name.to_ascii_uppercase().as_str() {
-        "INBOX" => Some(mailbox),
-        "SENT ITEMS" => mailbox.sent(),
+        "INBOX" => Some(folders.inbox),
+        "SENT ITEMS" => folders.sent,
         _ => None,
     }
 }
