@@ -13,6 +13,7 @@
 //! | `listen` | addresses, sockets, worker threads |
 //! | `prepare`, `snapshot`, `running` | opens a configuration, runs it, and goes on with another |
 //! | `login_check` | a login without a device, for `packetboat check --online` and the page |
+//! | `login_times`, `kept_connection` | the times of logins, and of a connection that is kept after one |
 //! | `spool_sender`, `transaction` | sends messages of the spool by their account |
 //! | `parking` | connections that wait, logged in, for the next login of their mailbox |
 //! | `account_check` | the steps of an account's check, in words |
@@ -22,9 +23,11 @@ mod backend;
 mod connection;
 mod current_service;
 mod hints;
+mod kept_connection;
 mod limits;
 mod listen;
 mod login_check;
+mod login_times;
 mod parking;
 mod prepare;
 mod probe_message;
@@ -48,6 +51,7 @@ pub use listen::bind::{is_beside_own, why_not_bound};
 use listen::worker;
 pub use listen::worker::Heartbeat;
 pub use login_check::LoginChecks;
+pub use login_times::{LoginTimes, NewMail, Parking, Steps};
 pub use prepare::{Prepared, PreparedService, open};
 pub use process::ProcessState;
 pub use remarks::remarks;

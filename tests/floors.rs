@@ -62,6 +62,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "simulator",
             "cli::run::log",
             "cli::init",
+            "cli::online",
             "cli::spool",
         ],
     ),

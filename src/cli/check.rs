@@ -5,9 +5,11 @@ mod paused;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use super::as_service::{WithoutRights, adopt_port_report};
 use super::error::{CommandError, Exit};
+use super::online::Extent;
 use super::output::{diagnostics_error, print, print_error};
 use super::run::why_not_editable;
 use super::{ConfigFile, online, runtime};
@@ -39,6 +41,16 @@ pub(super) struct Arguments {
     /// copy in Sent Items.
     #[arg(long, value_name = "TO", requires = "accounts", conflicts_with = "identity")]
     send: Option<String>,
+    /// With --online: also measure the logins by IMAP, and advise whether to set park
+    ///
+    /// Logs in twice to each mailbox. Between the two logins, keeps the first connection for PAUSE, and then compares
+    /// them: the times, and whether mail that came meanwhile shows on both. Opens the inbox for reading only.
+    #[arg(long, value_name = "PAUSE", num_args = 0..=1, require_equals = true, default_missing_value = "5s",
+          requires = "online", conflicts_with_all = ["identity", "send"], value_parser = humantime::parse_duration)]
+    measure: Option<Duration>,
+    /// With --online: print the results as JSON, for programs
+    #[arg(long, requires = "online", conflicts_with_all = ["identity", "send"])]
+    json: bool,
     /// With --online: only fetch the tokens of this identity, and log in to no mailbox
     #[arg(long, value_name = "NAME", requires = "online", conflicts_with = "accounts")]
     identity: Option<String>,
@@ -73,11 +85,18 @@ pub(super) fn check(config: &ConfigFile, proven: &Proven, arguments: &Arguments)
         let _inside = runtime.enter();
         offline(file, proven, arguments.online)?
     };
-    print(text)?;
+    if !arguments.json {
+        print(text)?;
+    }
     let checked = match &arguments.identity {
         _ if !arguments.online => Ok(None),
         Some(identity) => online::check_identity(file, proven, identity),
-        None => online::check(file, proven, &arguments.accounts, arguments.send.as_deref()),
+        None => online::check(
+            file,
+            proven,
+            &arguments.accounts,
+            &Extent { to: arguments.send.as_deref(), measure: arguments.measure, is_json: arguments.json },
+        ),
     };
     if arguments.online && !arguments.tell_refusal {
         paused::print_pauses(config, &proven.config, &arguments.accounts, arguments.identity.as_deref());

@@ -1,11 +1,15 @@
 //! `packetboat check --online` gets a token for each identity and logs in to each mailbox. It prints what fails, with
 //! advice, and how many accounts are ready.
 
+mod measures;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::error::{CommandError, Exit};
@@ -14,10 +18,11 @@ use crate::config::{Account, Config, Proven};
 use crate::confinement;
 use crate::failure::{Failure, Kind};
 use crate::protocol::Protocol;
-use crate::proxy::{LoginChecks, describe, readiness};
+use crate::proxy::{LoginChecks, LoginTimes, TriedStep, describe, readiness};
 use crate::submission;
 use crate::token::AccessToken;
 use crate::transport::upstream::unresolved_localhost;
+use measures::Measures;
 
 /// The accounts that are printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,16 @@ enum Detail {
     Failures,
     /// All of them.
     Everything,
+}
+
+/// The parts of a check beside the logins, and its form.
+pub(super) struct Extent<'a> {
+    /// Send a message to this address.
+    pub(super) to: Option<&'a str>,
+    /// Measure the logins, with this pause.
+    pub(super) measure: Option<Duration>,
+    /// Print JSON in place of text.
+    pub(super) is_json: bool,
 }
 
 /// The accounts that are opened with one token, and that token.
@@ -86,48 +101,65 @@ pub(super) fn can_send(config: &Config, accounts: &[String], to: &str) -> Result
     Ok(())
 }
 
-/// Tries these accounts, or all where none is named. Then sends a message to `to`. Returns the exit code where something
-/// failed, which has been printed.
+/// Tries these accounts, or all where none is named, to this extent. Returns the exit code where something failed, which
+/// has been printed.
 pub(super) fn check(
     file: &Path,
     proven: &Proven,
     accounts: &[String],
-    to: Option<&str>,
+    extent: &Extent<'_>,
 ) -> Result<Option<Exit>, CommandError> {
     let config = &proven.config;
     confine(file, config);
     let runtime = super::runtime()?;
-    let (detail, wanted): (Detail, Vec<&str>) = if accounts.is_empty() {
-        (Detail::Failures, config.accounts.keys().map(String::as_str).collect())
-    } else {
-        let is_wanted = |name: &&str| accounts.iter().any(|one| one == name);
-        (Detail::Everything, config.accounts.keys().map(String::as_str).filter(is_wanted).collect())
-    };
+    let is_wanted = |name: &&str| accounts.is_empty() || accounts.iter().any(|one| one == name);
+    let wanted: Vec<&str> = config.accounts.keys().map(String::as_str).filter(is_wanted).collect();
+    let is_short = accounts.is_empty() && extent.measure.is_none() && !extent.is_json;
+    let detail = if is_short { Detail::Failures } else { Detail::Everything };
     runtime.block_on(async {
         if let Some(why) = unresolved_localhost().await {
             print_error(format_args!("warning: {why}"));
         }
         let checks = LoginChecks::new(config).map_err(|diagnostics| diagnostics_error(proven, &diagnostics))?;
-        if wanted.is_empty() {
+        if wanted.is_empty() && !extent.is_json {
             return print("no account to try\n").map(|()| None);
         }
         let mut tokens: Vec<TokenCheck<'_>> = Vec::new();
         for name in &wanted {
             get_token(config, &checks, name, &mut tokens).await;
         }
-        for check in &tokens {
+        for check in tokens.iter().filter(|_| !extent.is_json) {
             print(token_line(check))?;
         }
         let accounts: Vec<_> = tokens.iter().flat_map(TokenCheck::accounts_with_token).collect();
-        let checks = Arc::new(AccountChecks { config: config.clone(), logins: checks, detail });
-        let mut failed = try_accounts(&checks, &accounts).await?;
-        if let (Some(to), [name], []) = (to, wanted.as_slice(), failed.as_slice())
+        let measure = extent.measure;
+        let checks = Arc::new(AccountChecks { config: config.clone(), logins: checks, detail, measure });
+        let mut failed = Vec::new();
+        let mut results = Vec::new();
+        let mut show = |name, result: AccountResult| {
+            if !result.is_ready {
+                failed.push(name);
+            }
+            if !extent.is_json {
+                let measured = result.measured(proven, name).map(|one| one.text());
+                return print(result.text + &measured.unwrap_or_default());
+            }
+            results.push(result.json(proven, name));
+            Ok(())
+        };
+        try_accounts(&checks, &accounts, &mut show).await?;
+        if let (Some(to), [name], []) = (extent.to, wanted.as_slice(), failed.as_slice())
             && !checks.send(name, to).await?
         {
             failed.push(name);
         }
         checks.logins.settle().await;
-        print(format_args!("{}\n", readiness(wanted.len(), &failed)))?;
+        if extent.is_json {
+            let tokens: Vec<Value> = tokens.iter().map(token_json).collect();
+            print(format_args!("{:#}\n", json!({ "tokens": tokens, "accounts": results })))?;
+        } else {
+            print(format_args!("{}\n", readiness(wanted.len(), &failed)))?;
+        }
         Ok((!failed.is_empty()).then(|| TokenCheck::exit(&tokens)))
     })
 }
@@ -196,28 +228,35 @@ fn token_line(check: &TokenCheck<'_>) -> String {
     format!("identity {}{person}: token {result}\n", check.identity)
 }
 
-/// Tries accounts, several at a time, and prints each in its order. Returns those that are not ready.
+fn token_json(check: &TokenCheck<'_>) -> Value {
+    let (is_ok, text) = match &check.token {
+        Ok(token) => (true, describe(token)),
+        Err(failure) => (false, failure.to_string()),
+    };
+    let accounts: Vec<&str> = check.accounts.iter().map(|(name, _)| *name).collect();
+    json!({ "identity": check.identity, "person": check.person, "accounts": accounts, "ok": is_ok, "text": text })
+}
+
+/// Tries accounts, several at a time, and shows each in its order.
 async fn try_accounts<'a>(
     checks: &Arc<AccountChecks>,
     accounts: &[(&'a str, Option<Arc<AccessToken>>)],
-) -> Result<Vec<&'a str>, CommandError> {
+    show: &mut impl FnMut(&'a str, AccountResult) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
     let (mut waiting, mut running) = (accounts.iter().enumerate(), JoinSet::new());
     let mut results: BTreeMap<usize, AccountResult> = BTreeMap::new();
-    let (mut next, mut failed) = (0, Vec::new());
+    let mut next = 0;
     loop {
         while running.len() < AT_A_TIME {
             let Some((index, (name, token))) = waiting.next() else { break };
             let (checks, name, token) = (Arc::clone(checks), (*name).to_owned(), token.clone());
             running.spawn(async move { (index, checks.try_account(&name, token.as_deref()).await) });
         }
-        let Some(ended) = running.join_next().await else { return Ok(failed) };
+        let Some(ended) = running.join_next().await else { return Ok(()) };
         let (index, result) = ended.map_err(|error| Exit::OsError.because(error))?;
         results.insert(index, result);
         while let (Some(result), Some((name, _))) = (results.remove(&next), accounts.get(next)) {
-            print(result.text)?;
-            if !result.is_ready {
-                failed.push(name);
-            }
+            show(name, result)?;
             next += 1;
         }
     }
@@ -228,38 +267,62 @@ struct AccountChecks {
     config: Config,
     logins: LoginChecks,
     detail: Detail,
+    /// Measure the logins by IMAP, with this pause.
+    measure: Option<Duration>,
 }
 
 /// The lines to print about an account, and whether devices can open it.
 struct AccountResult {
     text: String,
     is_ready: bool,
+    steps: Vec<TriedStep>,
+    /// The times of logins by IMAP, and the pause between them.
+    times: Option<(Duration, Result<LoginTimes, Failure>)>,
+}
+
+impl AccountResult {
+    fn measured<'a>(&'a self, proven: &'a Proven, name: &'a str) -> Option<Measures<'a>> {
+        let (pause, times) = self.times.as_ref()?;
+        let account = proven.config.accounts.get(name)?;
+        Some(Measures { proven, name, account, pause: *pause, times })
+    }
+
+    fn json(&self, proven: &Proven, name: &str) -> Value {
+        let mailbox = proven.config.accounts.get(name).map(|account| account.mailbox.as_str());
+        let step = |step: &TriedStep| json!({ "protocol": step.name, "ok": step.is_ok(), "text": step.text, "advice": step.advice });
+        let steps: Vec<Value> = self.steps.iter().map(step).collect();
+        let measures = self.measured(proven, name).map(|one| one.json());
+        json!({ "account": name, "mailbox": mailbox, "ready": self.is_ready, "steps": steps, "measures": measures })
+    }
 }
 
 impl AccountChecks {
     /// Logs in to one mailbox by the protocols of its devices.
     async fn try_account(&self, name: &str, token: Option<&AccessToken>) -> AccountResult {
-        let Self { config, logins, detail } = self;
+        let Self { config, logins, detail, .. } = self;
         let (Some(account), Some(token)) = (config.accounts.get(name), token) else {
-            return AccountResult { text: String::new(), is_ready: false };
+            return AccountResult { text: String::new(), is_ready: false, steps: Vec::new(), times: None };
         };
         let mut text = format!("account {name}, {}\n", account.mailbox);
-        let mut is_ready = true;
+        let (mut is_ready, mut steps, mut times) = (true, Vec::new(), None);
         for protocol in config.protocols_of(name) {
             let tried = logins.try_protocol(name, protocol, token, |_| {}).await;
-            if tried.is_ok() && *detail == Detail::Failures {
-                continue;
+            if let Some(pause) = self.measure.filter(|_| protocol == Protocol::Imap && tried.is_ok()) {
+                times = Some((pause, logins.measure(name, pause).await));
             }
             is_ready &= tried.is_ok();
-            let _ = writeln!(text, "  {:<5}  {}", protocol.name(), tried.text);
-            if let Some(advice) = tried.advice {
-                let _ = writeln!(text, "         {advice}");
+            if !tried.is_ok() || *detail == Detail::Everything {
+                let _ = writeln!(text, "  {:<5}  {}", protocol.name(), tried.text);
+                if let Some(advice) = &tried.advice {
+                    let _ = writeln!(text, "         {advice}");
+                }
             }
+            steps.push(tried);
         }
         if is_ready && *detail == Detail::Failures {
             text.clear();
         }
-        AccountResult { text, is_ready }
+        AccountResult { text, is_ready, steps, times }
     }
 
     /// Sends a test message, and returns whether the server has taken it.

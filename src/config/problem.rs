@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Config;
 use crate::diagnostic::Diagnostic;
@@ -66,6 +66,16 @@ impl Proven {
             section = name.rsplit_once('.').map(|(parent, _)| parent);
         }
         Problem { file: self.file.clone(), line, key: written.clone(), message: message.clone() }
+    }
+
+    /// The file that the configuration was read from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Returns whether the file has this key or section, as `upstream.exchange`.
+    pub fn is_written(&self, key: &str) -> bool {
+        self.positions.contains_key(key)
     }
 
     /// Such diagnostics in the order of the file. One message that stands at several keys is told once, with all of

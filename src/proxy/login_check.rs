@@ -132,6 +132,16 @@ impl LoginChecks {
             .map_err(|failure| mailbox.explain(failure))
     }
 
+    /// A mailbox by its account and protocol.
+    pub(super) fn mailbox(&self, account: &str, protocol: Protocol) -> Option<&Arc<Mailbox>> {
+        self.mailboxes.of(account, protocol)
+    }
+
+    /// The longest wait for the server, from its greeting to its answer to the login.
+    pub(super) fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
+    }
+
     /// Waits until refresh tokens are on the disk.
     pub async fn settle(&self) {
         self.tokens.settle().await;
@@ -145,7 +155,8 @@ struct Checked {
     answer: String,
 }
 
-fn no_account() -> Failure {
+/// The failure to find an account of the configuration.
+pub(super) fn no_account() -> Failure {
     Failure::new(Kind::ContactAdmin, "there is no such account")
 }
 

@@ -149,6 +149,14 @@ impl Server {
         (&self.endpoint, &self.roots) == (&other.endpoint, &other.roots) && other.trusted.is_subset(&self.trusted)
     }
 
+    /// Resolves the host's name, for the next [`dial`](Self::dial).
+    ///
+    /// # Errors
+    /// The name does not resolve.
+    pub async fn resolve(&self) -> Result<(), Failure> {
+        self.connector.resolve(self.endpoint.port).await
+    }
+
     /// Connects to the server, without TLS. See [`Connector::dial`].
     ///
     /// # Errors

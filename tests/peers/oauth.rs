@@ -7,6 +7,7 @@ mod grants;
 mod hour;
 mod issuer;
 mod mailbox;
+mod measures;
 mod online;
 mod pasted;
 mod root;

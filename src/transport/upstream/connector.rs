@@ -68,6 +68,11 @@ impl Connector {
         Self { without_tls, ..self }
     }
 
+    /// Resolves the host's name, for the next connection to this port.
+    pub(super) async fn resolve(&self, port: u16) -> Result<(), Failure> {
+        self.dialer.resolve(port).await.map(|_| ())
+    }
+
     /// Connects to a port, without TLS.
     ///
     /// # Errors

@@ -83,7 +83,8 @@ impl Dialer {
         addresses.iter().all(|address| address.port() == port).then(|| addresses.clone())
     }
 
-    async fn resolve(&self, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    /// Resolves the host's name, and keeps the addresses for the next connection.
+    pub(super) async fn resolve(&self, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         let resolved = host::resolve(&self.host, port, self.connect_timeout).await;
         let resolved = resolved.map_err(|error| Failure::new(Kind::Resolve, format!("{}: {error}", self.host)))?;
         let addresses = interleave(resolved);
