@@ -83,6 +83,7 @@ pub(super) fn configured(report: &Report, role: Role) -> Map<String, Value> {
         "source": report.source,
         "open": report.open,
         "sessions": report.sessions,
+        "logins": report.logins,
         "messages": report.messages,
         "octets": report.octets,
         "usual_interval": report.usual_interval,

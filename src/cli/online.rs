@@ -319,6 +319,9 @@ impl AccountChecks {
             }
             steps.push(tried);
         }
+        if self.measure.is_some() && !config.protocols_of(name).contains(&Protocol::Imap) {
+            text += "  times  not measured: no listener for this account's devices speaks IMAP\n";
+        }
         if is_ready && *detail == Detail::Failures {
             text.clear();
         }

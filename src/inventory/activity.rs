@@ -6,6 +6,7 @@
 
 mod connections;
 mod hours;
+mod logins;
 mod mailboxes;
 mod record;
 mod report;
@@ -27,6 +28,7 @@ use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use connections::Connections;
 pub use connections::{Connection, KEPT, Owner, SentMessages};
+pub use logins::{LoginWay, Logins};
 use mailboxes::Mailboxes;
 use record::{Record, Rules};
 pub(super) use report::take_failures;

@@ -127,6 +127,46 @@ fn a_device_is_followed_as_it_connects() {
 }
 
 /// Without events the page goes on: it reloads. Streams are few, and none holds up a device or another reader.
+/// The page and `packetboat devices --json` tell the way of a device's logins to the mail server, and the time from LOGIN
+/// to OK.
+#[test]
+fn logins_are_counted_by_their_way_with_their_time() {
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.mail.login_delay = Duration::from_millis(400));
+    let plain = configuration(&exchange);
+    let mut proxy = exchange.proxy(&plain);
+    let log_in = |proxy: &Proxy| {
+        let mut device = imap_at(51, proxy);
+        device.login(LOGIN, exchange::PASSWORD);
+        device.ok("LOGOUT");
+    };
+    let logins = || -> Value {
+        let all: Value = serde_json::from_str(&exchange.run(&["devices", "--json"], &plain).output).unwrap();
+        all["configured"][0]["logins"].clone()
+    };
+    assert_eq!(logins()["dialled"], 0);
+    log_in(&proxy);
+    let first = logins();
+    assert_eq!((&first["dialled"], &first["warm"], &first["parked"]), (&1.into(), &0.into(), &0.into()));
+    let took = first["total_ms"].as_u64().unwrap();
+    assert!(took >= 400 && first["longest_ms"] == took, "{first}");
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/device?name={LOGIN}", proxy.admin()));
+    wait_for_text(&browser, "#facts .ways", "1 dialled; ");
+    wait_for_text(&browser, "#facts .ways", " from LOGIN to OK on average, ");
+
+    let warm = plain.replacen("[upstream.exchange]\n", "[upstream.exchange]\nwarm_connections = 1\n", 1);
+    proxy.configure(&warm);
+    assert_eq!(proxy.reload().0, 0);
+    // A connection is warm once the server has greeted, which only the login itself shows.
+    let deadline = Instant::now() + PATIENCE;
+    while logins()["warm"] == 0 {
+        assert!(Instant::now() < deadline, "no login takes a warm connection: {}", logins());
+        log_in(&proxy);
+    }
+    wait_for_text(&browser, "#facts .ways", "1 warm, ");
+}
+
 #[test]
 fn readers_that_stop_hold_up_nobody() {
     let exchange = Exchange::new();

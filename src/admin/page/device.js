@@ -66,6 +66,7 @@ const fact = (label, content) => [h("dt", "", label, { key: label }), h("dd", ""
 function showFacts(device) {
   const { last_mail: mail, last_login: login, source, open, sessions, messages, octets: size, mailbox, account, now } = device;
   const usual = device.usual_interval;
+  const ways = byWay(device.logins);
   const { sending, mailbox_recipients: day } = device;
   patch(at("facts"), [
     ...(reads(device) ? fact("Last mail", [mail ? when(mail, now) : none("none yet")]) : []),
@@ -75,12 +76,24 @@ function showFacts(device) {
       h("span", "", `${reads(device) ? `${count(messages, "message")}, ` : ""}${count(sessions, "login")}`),
       size > 0 && h("span", "octets", `, ${octets(size)}`),
       sending && h("span", "sent", `, ${sent(sending)}`)]),
+    ...(ways ? fact("Those logins", [h("span", "ways", ways)]) : []),
     ...fact("Open now", [h("span", "", count(open, "session"))]),
     ...(usual ? fact("Usually comes", [h("span", "", `every ${span(usual)}`)]) : []),
     ...(mailbox ? fact("Mailbox", [h("bdi", "", mailbox), h("span", "account", `, account ${account}`),
       day && h("span", "day", `, ${number(day.count)} of ${number(day.bound)} recipients in 24 hours`)]) : []),
   ]);
 }
+
+// The connections to the mail server that logins came by, and their time from LOGIN to OK.
+function byWay({ dialled, warm, parked, total_ms: total, longest_ms: longest }) {
+  const ways = [[parked, "parked"], [warm, "warm"], [dialled, "dialled"]].filter(([logins]) => logins > 0);
+  if (ways.length === 0) return "";
+  const mean = total / (dialled + warm + parked);
+  const words = ways.map(([logins, way]) => `${number(logins)} ${way}`).join(", ");
+  return `${words}; ${took(mean)} from LOGIN to OK on average, ${took(longest)} at most`;
+}
+
+const took = (ms) => (ms < 1000 ? `${number(Math.round(ms))} ms` : `${number(Math.round(ms / 100) / 10)} s`);
 
 const sent = ({ messages, recipients, octets: size, refused }) => [sentTo(messages, recipients), size > 0 && octets(size),
   refused > 0 && `${number(refused)} refused`].filter(Boolean).join(", ");

@@ -1,8 +1,11 @@
 //! The sessions, messages and octets of a device in the last day, fetched and sent, counted by the hour.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::logins::{LoginWay, Logins};
 
 /// The counts of the last hours with sessions, the oldest first; at most 24.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -31,6 +34,9 @@ pub(super) struct Hour {
     /// Messages of the device that were refused.
     #[serde(default)]
     pub(super) refused: u64,
+    /// Its logins by their way.
+    #[serde(default)]
+    pub(super) logins: Logins,
 }
 
 impl Hours {
@@ -38,6 +44,13 @@ impl Hours {
     pub(super) fn add_session(&mut self, now: u64) {
         if let Some(hour) = self.present(now) {
             hour.sessions = hour.sessions.saturating_add(1);
+        }
+    }
+
+    /// Counts the way and the time of a login.
+    pub(super) fn add_login(&mut self, way: LoginWay, took: Duration, now: u64) {
+        if let Some(hour) = self.present(now) {
+            hour.logins.add(way, took);
         }
     }
 
@@ -78,6 +91,7 @@ impl Hours {
             recipients: sum.recipients.saturating_add(one.recipients),
             sent_octets: sum.sent_octets.saturating_add(one.sent_octets),
             refused: sum.refused.saturating_add(one.refused),
+            logins: sum.logins.and(&one.logins),
         })
     }
 
@@ -109,10 +123,12 @@ mod tests {
             hours.add_mail(2, 10, hour * HOUR + 3000);
             hours.add_sent(3, 100, hour * HOUR + 3000);
             hours.add_refused(hour * HOUR + 3001);
+            hours.add_login(LoginWay::Parked, Duration::from_millis(hour), hour * HOUR + 5);
         }
         let day = hours.last_day(99 * HOUR);
         assert_eq!((day.sessions, day.messages, day.octets, hours.0.len()), (24, 48, 240, 24));
         assert_eq!((day.sent, day.recipients, day.sent_octets, day.refused), (24, 72, 2400, 24));
+        assert_eq!((day.logins.parked, day.logins.total_ms, day.logins.longest_ms), (24, 24 * 175 / 2, 99));
         assert_eq!(hours.last_day(101 * HOUR).sessions, 22);
         assert_eq!(hours.last_day(1000 * HOUR), Hour { hour: 1000, ..Hour::default() });
     }

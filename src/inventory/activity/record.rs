@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::hours::Hours;
+use super::logins::LoginWay;
 use super::report::{ReadingReport, Report, State};
 use super::sending::{Sending, WEEK, is_given_up};
 use super::shorten;
@@ -110,6 +112,11 @@ impl Record {
             self.failing_since = None;
         }
         self.hours.add_session(now);
+    }
+
+    /// Notes the way and the time of a login.
+    pub(super) fn login_took(&mut self, way: LoginWay, took: Duration, now: u64) {
+        self.hours.add_login(way, took, now);
     }
 
     pub(super) fn sent(&mut self, recipients: u64, octets: u64, now: u64) {
@@ -269,6 +276,7 @@ impl Record {
             source: self.source,
             open,
             sessions: day.sessions,
+            logins: day.logins,
             messages: day.messages,
             octets: day.octets,
             usual_interval: self.usual_interval(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::logins::Logins;
 use super::sending::{SendingReport, SendingState};
 use crate::failure::Kind;
 use crate::inventory::SeenDevice;
@@ -38,6 +39,9 @@ pub struct Report {
     pub open: usize,
     /// Successful logins in the last 24 hours.
     pub sessions: u64,
+    /// Those logins by their way to the mail server, with their times.
+    #[serde(default)]
+    pub logins: Logins,
     /// Messages that it has fetched in the last 24 hours, by sessions that have ended.
     pub messages: u64,
     /// Octets that it was sent after login in the last 24 hours, by sessions that have ended.

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::logins::LoginWay;
 use super::{Activities, Entry, now};
 use crate::failure::Failure;
 use crate::protocol::Protocol;
@@ -66,6 +68,11 @@ impl Activities {
 }
 
 impl Visit {
+    /// Notes the way to the mail server, and the time from LOGIN to OK.
+    pub fn login_took(&self, way: LoginWay, took: Duration) {
+        self.entry.record.lock().login_took(way, took, now());
+    }
+
     /// Notes a failure of the session.
     pub fn failed(&self, source: IpAddr, failure: &Failure) {
         self.entry.record.lock().failed(self.protocol, source, failure, now());

@@ -10,6 +10,7 @@ use super::driver::Event;
 use super::network::{Network, ServerStream};
 use super::wait::{unless_over, until};
 use crate::failure::{Failure, Kind};
+use crate::inventory::LoginWay;
 use crate::proto::{Credentials, Terms, UpstreamLogin};
 use crate::protocol::Security;
 use crate::proxy::backend::Backend;
@@ -163,6 +164,7 @@ impl<N: Network> Connection<'_, '_, N> {
     ) {
         let ServerStream { stream, security, was_warm } = to;
         let login = UpstreamLogin { credentials, security, terms };
+        self.record.way = Some(if was_warm { LoginWay::Warm } else { LoginWay::Dialled });
         self.retry = was_warm.then(|| Box::new(login.clone()));
         self.record.upstream_tls = N::facts(&stream);
         self.server = Some(Arc::clone(server));

@@ -12,7 +12,7 @@ use tracing::{debug, enabled, info, warn};
 
 use crate::device::Device;
 use crate::failure::{Counter, Failure, Kind, Level};
-use crate::inventory::{Observation, Presence, Proof, SentMessages, TlsMode, Visit, VisitAt};
+use crate::inventory::{LoginWay, Observation, Presence, Proof, SentMessages, TlsMode, Visit, VisitAt};
 use crate::metrics::SessionEnd;
 use crate::proxy::backend::mailbox::Mailbox;
 use crate::proxy::limits::log_quota::{Audience, LineKind};
@@ -44,6 +44,8 @@ pub(in crate::proxy) struct SessionRecord<'a> {
     started: Instant,
     /// The time at which the present login began.
     tried: Option<Instant>,
+    /// The way of the present login to the mail server.
+    pub(in crate::proxy) way: Option<LoginWay>,
     /// The device in the inventory, after it was observed.
     presence: Option<Presence>,
     /// The configured device whose password was right at the present login.
@@ -93,6 +95,7 @@ impl<'a> SessionRecord<'a> {
             passed: (0, 0),
             started: Instant::now(),
             tried: None,
+            way: None,
             presence: None,
             device: None,
             visit: None,
@@ -127,6 +130,7 @@ impl<'a> SessionRecord<'a> {
         }
         self.login = Some(login);
         self.device = None;
+        self.way = None;
         self.tried = Some(Instant::now());
     }
 
@@ -138,8 +142,9 @@ impl<'a> SessionRecord<'a> {
     /// Notes that the login succeeded.
     pub(in crate::proxy) fn logged_in(&mut self) {
         self.is_in = true;
-        if let Some(tried) = self.tried.take() {
-            self.telemetry.counters.logged_in(tried.elapsed());
+        let took = self.tried.take().map(|tried| tried.elapsed());
+        if let Some(took) = took {
+            self.telemetry.counters.logged_in(took);
         }
         if let Some(presence) = &self.presence {
             presence.logged_in(self.mailbox.as_ref().map(|mailbox| mailbox.account.mailbox.as_str()));
@@ -147,6 +152,9 @@ impl<'a> SessionRecord<'a> {
         if let Some(device) = &self.device {
             let activities = self.telemetry.inventory.activities();
             self.visit = activities.login_succeeded(&device.name, self.at(), self.id.number());
+            if let (Some(visit), Some(way), Some(took)) = (&self.visit, self.way, took) {
+                visit.login_took(way, took);
+            }
         }
         self.note(None);
     }

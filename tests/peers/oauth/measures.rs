@@ -116,6 +116,17 @@ fn servers_that_are_not_fit() {
     }
 }
 
+/// Only IMAP knows UNSELECT, and only its connections are kept.
+#[test]
+fn accounts_without_imap_are_not_measured() {
+    let exchange = Exchange::new();
+    let configuration = exchange.configuration(BY_SECRET).replacen("protocol = \"imap\"", "protocol = \"pop3\"", 1);
+    let ran = exchange.run(&["check", "--online", "--measure"], &configuration);
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    assert!(ran.output.contains("  times  not measured: no listener for this account's devices"), "{}", ran.output);
+    assert_eq!(exchange.simulator.counts().mailbox(SCAN).logins.pop3.accepted, 1);
+}
+
 #[test]
 fn results_for_programs() {
     let exchange = Exchange::new();
