@@ -187,6 +187,7 @@ const NAMED: usize = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::Logins;
 
     fn report(device: &str, state: State, hours: u64) -> Report {
         let since = Some(unix_time() - hours * 3600);
@@ -203,6 +204,7 @@ mod tests {
             source: None,
             open: 0,
             sessions: 2,
+            logins: Logins::default(),
             messages: 1,
             octets: 0,
             usual_interval: None,

@@ -127,7 +127,7 @@ impl Logins<'_> {
         };
         sleep(pause).await;
         let begun = Instant::now();
-        if let Err(why) = kept.ask("NOOP", QUICK).await.and_then(Answer::into_ok) {
+        if let Err(why) = kept.ask("NOOP", SOON).await.and_then(Answer::into_ok) {
             return Ok(Err(Unfit::Lost(format!("after {}: {why}", humantime::format_duration(pause)))));
         }
         let noop = begun.elapsed();
@@ -158,7 +158,7 @@ impl Logins<'_> {
             return Err(Unfit::NoUnselect);
         }
         let before = kept.next_uid(self.limit).await.map_err(|why| lost(&why))?;
-        kept.ask("UNSELECT", QUICK).await.and_then(Answer::into_ok).map_err(|why| lost(&why))?;
+        kept.ask("UNSELECT", SOON).await.and_then(Answer::into_ok).map_err(|why| lost(&why))?;
         Ok(before)
     }
 
@@ -268,4 +268,4 @@ impl AsyncWrite for Timed {
 }
 
 /// The time for an answer that needs no work of the server.
-const QUICK: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(2);
