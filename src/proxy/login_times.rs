@@ -192,7 +192,8 @@ impl Logins<'_> {
     /// Logs in on a stream; returns it with unread octets, and the time of the greeting.
     async fn log_in_on(&self, stream: Stream) -> Result<(Stream, Vec<u8>, Option<Instant>), Failure> {
         let server = &self.mailbox.server;
-        let settings = AccessSettings { probe: false, delete: true, submission: self.mailbox.submission() };
+        let settings =
+            AccessSettings { probe: false, delete: true, parks: false, submission: self.mailbox.submission() };
         let terms = Terms::translated(Protocol::Imap, settings);
         let credentials = self.mailbox.credentials(&self.token);
         let login = UpstreamLogin { credentials, security: server.security(), terms };

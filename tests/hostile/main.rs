@@ -15,6 +15,7 @@ mod expect;
 mod fault;
 mod flood;
 mod good;
+mod parked;
 mod peer;
 mod server;
 mod setup;

@@ -28,6 +28,8 @@ enum Advice {
     Leave(String),
     /// Measure again, in this way.
     Again(String),
+    /// The configuration keeps connections for this time already.
+    IsSet(Duration),
 }
 
 impl Measures<'_> {
@@ -58,10 +60,16 @@ impl Measures<'_> {
         };
         match self.advice(times) {
             Advice::Leave(why) => {
-                let _ = writeln!(text, "         leave park at its default, \"0s\": {why}");
+                let what =
+                    if self.park().is_zero() { "leave park at its default, \"0s\"" } else { "set park = \"0s\"" };
+                let _ = writeln!(text, "         {what}: {why}");
             }
             Advice::Again(how) => {
                 let _ = writeln!(text, "         to know whether new mail shows, {how}");
+            }
+            Advice::IsSet(time) => {
+                let time = humantime::format_duration(time);
+                let _ = writeln!(text, "         park = \"{time}\" of [upstream.{}] is right", self.account.upstream);
             }
             Advice::Park => {
                 let (what, lines) = self.lines();
@@ -103,7 +111,8 @@ impl Measures<'_> {
             }
         };
         let (park, why) = match self.advice(times) {
-            Advice::Park => (Some(PARK), None),
+            Advice::Park => (Some(PARK.to_owned()), None),
+            Advice::IsSet(time) => (Some(humantime::format_duration(time).to_string()), None),
             Advice::Leave(why) | Advice::Again(why) => (None, Some(why)),
         };
         json!({
@@ -129,12 +138,18 @@ impl Measures<'_> {
             NewMail::Hidden => Advice::Leave("devices would not see new mail in time".to_owned()),
             NewMail::Unknown => Advice::Leave("without UIDNEXT nothing shows whether new mail is hidden".to_owned()),
             _ if saved < WORTH => Advice::Leave(format!("it would save {} a login", words(saved))),
+            NewMail::Shows if !self.park().is_zero() => Advice::IsSet(self.park()),
             NewMail::Shows => Advice::Park,
             NewMail::None => Advice::Again(format!(
                 "send a message to {} while this runs: packetboat check --online --account {} --measure=5m",
                 self.account.mailbox, self.name
             )),
         }
+    }
+
+    /// The time for which the configuration keeps connections.
+    fn park(&self) -> Duration {
+        self.proven.config.upstreams.get(&self.account.upstream).map(|upstream| upstream.park).unwrap_or_default()
     }
 
     /// The place in the configuration, and the lines to add there.
@@ -227,5 +242,14 @@ mod tests {
         assert_eq!(of_own, "park = \"5m\"\n");
         let supplied = lines(FILE);
         assert_eq!(supplied, format!("{OWN}park = \"5m\"\n"));
+        // The lines work, and are not advised again.
+        for file in [format!("{FILE}{OWN}{of_own}"), format!("{FILE}{supplied}")] {
+            assert!(
+                text(&file, times(5000, 20, NewMail::Shows))
+                    .ends_with("park = \"5m\" of [upstream.exchange] is right\n")
+            );
+            let hidden = text(&file, times(5000, 20, NewMail::Hidden));
+            assert!(hidden.contains("set park = \"0s\": devices would not see new mail"), "{hidden}");
+        }
     }
 }

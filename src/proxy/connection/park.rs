@@ -10,6 +10,7 @@ use super::network::Network;
 use super::session_record::Ending;
 use super::wait::within;
 use crate::failure::Failure;
+use crate::inventory::LoginWay;
 use crate::metrics::ParkedTake;
 use crate::proto::parking::ParkedState;
 use crate::proto::{Terms, logout};
@@ -71,6 +72,7 @@ impl<N: Network> Connection<'_, '_, N> {
         metrics.parked_taken(ParkedTake::Taken);
         self.record.upstream_tls = facts;
         self.record.mailbox = Some(Arc::clone(mailbox));
+        self.record.way = Some(LoginWay::Parked);
         self.retry = None;
         self.server = Some(Arc::clone(&mailbox.server));
         self.connected = Instant::now();

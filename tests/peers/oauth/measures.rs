@@ -57,6 +57,11 @@ fn a_slow_login_and_new_mail_that_shows() {
     assert!(ran.output.contains("UNSELECT is announced; mail of the last 3s shows"), "{}", ran.output);
     assert!(ran.output.contains("add below [upstream.exchange] in "), "{}", ran.output);
     assert_eq!(advised(&ran), ["park = \"5m\""]);
+    let section = "[upstream.exchange]\n";
+    let followed = configuration.replacen(section, &format!("{section}{}\n", advised(&ran)[0]), 1);
+    assert_ne!(followed, configuration);
+    let check = exchange.run(&["check"], &followed);
+    assert_eq!((check.code, check.errors.as_str()), (0, ""), "{}", check.output);
     let counts = exchange.until("end of all sessions", |counts| counts.open_sessions() == 0);
     let scan = counts.mailbox(SCAN);
     // The usual check, the kept connection and the new login, which only look.
