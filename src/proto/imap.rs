@@ -18,7 +18,7 @@ mod response_frame;
 mod tag;
 
 use super::dialect::{Dialect, Read, Response};
-use super::parking::{OwnResponse, ParkedState};
+use super::parking::ParkedState;
 use super::{CommandLimits, Failure, MailboxTerms, Offer};
 use crate::text::excerpt;
 use arguments::Arguments;
@@ -113,24 +113,5 @@ fn welcome(tag: &[u8], list: Option<&[u8]>, out: &mut Vec<u8>) {
             out.extend_from_slice(b"] logged in\r\n");
         }
         None => response::tagged(out, tag, "OK logged in"),
-    }
-}
-
-/// Reads a line of the server, without its line end, in answer to the command with this tag.
-pub(super) fn own_response<'a>(line: &'a [u8], own: &[u8]) -> OwnResponse<'a> {
-    match response::Response::read(line) {
-        response::Response::Tagged { tag, status: response::Status::Ok, .. } if tag == own => OwnResponse::Done,
-        response::Response::Untagged { keyword, text } if keyword.eq_ignore_ascii_case(b"CAPABILITY") => {
-            OwnResponse::Capability(text)
-        }
-        response::Response::Untagged { keyword, .. } => match response::Status::parse(keyword) {
-            Some(response::Status::Ok) => OwnResponse::Ok,
-            // Only a line that ends in the announcement of a literal goes on.
-            None if !keyword.eq_ignore_ascii_case(b"BYE") && literal::Literal::at_end_of(line).is_none() => {
-                OwnResponse::Data(line)
-            }
-            Some(_) | None => OwnResponse::Other,
-        },
-        _ => OwnResponse::Other,
     }
 }

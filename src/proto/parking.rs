@@ -3,8 +3,7 @@
 //! No device listens then. Whatever is not the expected answer ends the connection.
 
 use super::RESPONSE_LINE;
-use super::imap::own_response;
-use super::line::Line;
+use super::line::{Line, word};
 
 /// The state of a connection whose device has logged out in step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub enum Answer {
 }
 
 /// A line of the server, as far as a parked connection is concerned.
-pub(super) enum OwnResponse<'a> {
+enum OwnResponse<'a> {
     /// The command's own OK.
     Done,
     /// An untagged OK.
@@ -77,7 +76,7 @@ impl OwnCommand {
                 Line::Complete { text, len } => (text, received.get(len..).unwrap_or_default()),
             };
             received = rest;
-            match own_response(text, self.tag()) {
+            match OwnResponse::read(text, self.tag()) {
                 OwnResponse::Done if rest.is_empty() => return Answer::Done(wanted),
                 OwnResponse::Ok => {}
                 OwnResponse::Capability(list) if self == OwnCommand::Capability => wanted = Some(list.to_vec()),
@@ -96,6 +95,23 @@ impl OwnCommand {
             OwnCommand::Unselect => b"P7",
             OwnCommand::Noop => b"P8",
             OwnCommand::Status => b"P9",
+        }
+    }
+}
+
+impl<'a> OwnResponse<'a> {
+    /// Reads a line of the server, without its line end, in answer to the command with this tag (RFC 3501 §7).
+    fn read(line: &'a [u8], own: &[u8]) -> Self {
+        let (tag, rest) = word(line);
+        let (keyword, text) = word(rest);
+        let is = |names: &[&str]| names.iter().any(|name| keyword.eq_ignore_ascii_case(name.as_bytes()));
+        match tag {
+            _ if tag == own && is(&["OK"]) => Self::Done,
+            b"*" if is(&["OK"]) => Self::Ok,
+            b"*" if is(&["CAPABILITY"]) => Self::Capability(text),
+            // A line that may announce a literal goes on.
+            b"*" if !is(&["NO", "BAD", "BYE", "PREAUTH"]) && !line.ends_with(b"}") => Self::Data(line),
+            _ => Self::Other,
         }
     }
 }

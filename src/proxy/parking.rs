@@ -28,7 +28,7 @@ pub(super) use exchange::{prepare, read_to_end, still_lives, uidnext};
 /// The parked connections of the process.
 pub(super) struct Parking {
     metrics: Arc<Metrics>,
-    places: Mutex<Places>,
+    table: Mutex<Table>,
     changed: Notify,
     /// The logins that could take a parked connection, since the start.
     takes: AtomicU64,
@@ -37,7 +37,7 @@ pub(super) struct Parking {
 }
 
 #[derive(Default)]
-struct Places {
+struct Table {
     by_mailbox: HashMap<Key, ParkedSession>,
     /// The most connections at a time. Nothing is parked before the first configuration, and in the drain.
     most: usize,
@@ -78,7 +78,7 @@ impl Parking {
     pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
-            places: Mutex::default(),
+            table: Mutex::default(),
             changed: Notify::new(),
             takes: AtomicU64::new(0),
             closing: watch::Sender::new(0),
@@ -88,11 +88,11 @@ impl Parking {
     /// Begins another configuration with this limit. All connections of the one before end.
     pub(super) fn begin(self: &Arc<Self>, most: usize) {
         let ended = {
-            let mut places = self.places();
-            places.generation += 1;
-            places.most = most;
-            places.distrusted.clear();
-            std::mem::take(&mut places.by_mailbox)
+            let mut table = self.table();
+            table.generation += 1;
+            table.most = most;
+            table.distrusted.clear();
+            std::mem::take(&mut table.by_mailbox)
         };
         self.end_all(ended.into_values(), ParkedEnd::Reload);
     }
@@ -100,9 +100,9 @@ impl Parking {
     /// Ends all connections. None is parked from here on.
     pub(super) fn drain(self: &Arc<Self>) {
         let ended = {
-            let mut places = self.places();
-            places.most = 0;
-            std::mem::take(&mut places.by_mailbox)
+            let mut table = self.table();
+            table.most = 0;
+            std::mem::take(&mut table.by_mailbox)
         };
         self.end_all(ended.into_values(), ParkedEnd::Drain);
     }
@@ -116,19 +116,19 @@ impl Parking {
 
     /// The number of the present configuration.
     pub(super) fn generation(&self) -> u64 {
-        self.places().generation
+        self.table().generation
     }
 
     /// Returns whether a connection of this mailbox may be parked now.
     pub(super) fn takes(&self, mailbox: &Mailbox) -> bool {
-        let places = self.places();
-        places.by_mailbox.len() < places.most && !places.distrusted.contains(&mailbox.account.upstream)
+        let table = self.table();
+        table.by_mailbox.len() < table.most && !table.distrusted.contains(&mailbox.account.upstream)
     }
 
     /// Takes the connection of this login, if there is one. One whose time is over, or that belongs to another login of
     /// the same mailbox, ends.
     pub(super) fn take(self: &Arc<Self>, mailbox: &Mailbox) -> Option<ParkedSession> {
-        let session = self.places().by_mailbox.remove(&Key::of(mailbox))?;
+        let session = self.table().by_mailbox.remove(&Key::of(mailbox))?;
         let end = if session.login.usable_until() <= Instant::now() || session.until <= Instant::now() {
             ParkedEnd::Age
         } else if session.login.mailbox.shares_login_with(mailbox) {
@@ -150,16 +150,16 @@ impl Parking {
     pub(super) fn park(self: &Arc<Self>, session: ParkedSession, generation: u64) {
         let key = Key::of(&session.login.mailbox);
         let refused = {
-            let mut places = self.places();
-            let end = if places.generation != generation {
+            let mut table = self.table();
+            let end = if table.generation != generation {
                 Some(ParkedEnd::Reload)
-            } else if places.most == 0 {
+            } else if table.most == 0 {
                 Some(ParkedEnd::Drain)
             } else if session.login.mailbox.is_waited_for() {
                 Some(ParkedEnd::GaveWay)
-            } else if places.distrusted.contains(&key.upstream) {
+            } else if table.distrusted.contains(&key.upstream) {
                 Some(ParkedEnd::Stale)
-            } else if places.by_mailbox.len() >= places.most || places.by_mailbox.contains_key(&key) {
+            } else if table.by_mailbox.len() >= table.most || table.by_mailbox.contains_key(&key) {
                 Some(ParkedEnd::Full)
             } else {
                 None
@@ -167,7 +167,7 @@ impl Parking {
             match end {
                 Some(end) => Some((session, end)),
                 None => {
-                    places.by_mailbox.insert(key, session);
+                    table.by_mailbox.insert(key, session);
                     self.metrics.parked();
                     None
                 }
@@ -193,9 +193,9 @@ impl Parking {
     /// configuration. Returns whether that is new.
     pub(super) fn distrust(self: &Arc<Self>, upstream: &str) -> bool {
         let (is_new, ended) = {
-            let mut places = self.places();
-            let is_new = places.distrusted.insert(upstream.to_owned());
-            let ended: Vec<_> = places.by_mailbox.extract_if(|key, _| key.upstream == upstream).collect();
+            let mut table = self.table();
+            let is_new = table.distrusted.insert(upstream.to_owned());
+            let ended: Vec<_> = table.by_mailbox.extract_if(|key, _| key.upstream == upstream).collect();
             (is_new, ended)
         };
         self.end_all(ended.into_iter().map(|(_, session)| session), ParkedEnd::Stale);
@@ -225,16 +225,16 @@ impl Parking {
     fn end_old(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         let (ended, next) = {
-            let mut places = self.places();
-            let ended: Vec<_> = places.by_mailbox.extract_if(|_, session| session.until <= now).collect();
-            (ended, places.by_mailbox.values().map(|session| session.until).min())
+            let mut table = self.table();
+            let ended: Vec<_> = table.by_mailbox.extract_if(|_, session| session.until <= now).collect();
+            (ended, table.by_mailbox.values().map(|session| session.until).min())
         };
         self.end_all(ended.into_iter().map(|(_, session)| session), ParkedEnd::Age);
         next
     }
 
     fn end_of(self: &Arc<Self>, mailbox: &Mailbox, end: ParkedEnd) {
-        let ended = self.places().by_mailbox.remove(&Key::of(mailbox));
+        let ended = self.table().by_mailbox.remove(&Key::of(mailbox));
         self.end_all(ended.into_iter(), end);
     }
 
@@ -269,34 +269,34 @@ impl Parking {
         });
     }
 
-    fn places(&self) -> Counted<'_> {
-        Counted { places: self.places.lock(), metrics: &self.metrics }
+    fn table(&self) -> Counted<'_> {
+        Counted { table: self.table.lock(), metrics: &self.metrics }
     }
 }
 
-/// The places, locked. Their number is in the metrics before anybody else sees them.
+/// The table, locked. Their number is in the metrics before anybody else sees them.
 struct Counted<'a> {
-    places: MutexGuard<'a, Places>,
+    table: MutexGuard<'a, Table>,
     metrics: &'a Metrics,
 }
 
 impl Deref for Counted<'_> {
-    type Target = Places;
+    type Target = Table;
 
-    fn deref(&self) -> &Places {
-        &self.places
+    fn deref(&self) -> &Table {
+        &self.table
     }
 }
 
 impl DerefMut for Counted<'_> {
-    fn deref_mut(&mut self) -> &mut Places {
-        &mut self.places
+    fn deref_mut(&mut self) -> &mut Table {
+        &mut self.table
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.metrics.set_parked(self.places.by_mailbox.len());
+        self.metrics.set_parked(self.table.by_mailbox.len());
     }
 }
 
