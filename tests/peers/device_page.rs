@@ -134,7 +134,7 @@ fn logins_are_counted_by_their_way_with_their_time() {
     let exchange = Exchange::new();
     exchange.quirk(|quirks| quirks.mail.login_delay = Duration::from_millis(400));
     let plain = configuration(&exchange);
-    let mut proxy = exchange.proxy(&plain);
+    let proxy = exchange.proxy(&plain);
     let log_in = |proxy: &Proxy| {
         let mut device = imap_at(51, proxy);
         device.login(LOGIN, exchange::PASSWORD);

@@ -1,6 +1,7 @@
 //! The driver carries out what a session decides: it reads, passes octets on, writes, and reports events.
 
 mod end;
+mod message;
 mod poll;
 mod progress;
 
@@ -276,38 +277,6 @@ where
         goes_on
     }
 
-    /// Goes on with a message's content, which this writer gets as well.
-    pub fn message_begun(&mut self, writer: Option<Writer>) {
-        self.session.message_begun(writer.is_some(), &mut self.outbox);
-        self.keeper = writer.map(Box::new);
-        self.state_has_changed();
-    }
-
-    /// Goes on behind a message that is kept, or could not be. The connection to a server that has not answered it yet
-    /// is to be taken before.
-    pub fn message_kept(&mut self, is_kept: bool) {
-        self.session.message_kept(is_kept, &mut self.outbox);
-        self.state_has_changed();
-    }
-
-    /// Returns whether the present message's content can be kept.
-    pub fn has_keeper(&self) -> bool {
-        self.keeper.is_some()
-    }
-
-    /// Takes the writer of the present message.
-    pub fn take_keeper(&mut self) -> Option<Writer> {
-        self.keeper.take().map(|writer| *writer)
-    }
-
-    /// Lets the device in without a server. Returns whether the session can do that.
-    pub fn logged_in_without_server(&mut self, login: UpstreamLogin) -> bool {
-        self.drop_upstream();
-        let is_in = self.session.logged_in_without_server(login, &mut self.outbox);
-        self.state_has_changed();
-        is_in
-    }
-
     /// Returns whether there is a connection to a server.
     pub fn has_upstream(&self) -> bool {
         self.upstream.stream.is_some()
@@ -359,11 +328,6 @@ where
         (self.downstream.half.flow.passed(), self.answered_before + self.upstream.half.flow.passed())
     }
 
-    /// Takes the time at which the device had sent the message that the server has just answered.
-    pub fn take_message_ended(&mut self) -> Option<Instant> {
-        self.message_ended.take()
-    }
-
     /// The time at which octets last moved.
     pub fn last_move(&self) -> Instant {
         self.last_move
@@ -372,16 +336,6 @@ where
     /// The time at which octets last moved to the server: a command, or the end of a message.
     pub fn last_sent(&self) -> Instant {
         self.last_sent
-    }
-
-    /// The device's progress in submission, and the octets that it has sent in all.
-    pub fn progress(&self) -> (&Progress, u64) {
-        (&self.progress, self.received)
-    }
-
-    /// Returns whether the server has not taken all that is released to it.
-    pub fn is_sending(&self) -> bool {
-        self.downstream.half.flow.is_forwarding() || !self.outbox.upstream.is_empty()
     }
 
     /// The time since which a response goes on and only the server's next octets are waited for.

@@ -183,7 +183,7 @@ async fn a_server_that_takes_a_message_too_slowly_is_to_blame() {
 #[tokio::test(start_paused = true)]
 async fn noop_does_not_hold_the_server_between_two_messages() {
     let submission_terms = SubmissionTerms { mailbox: "a@b.example".to_owned(), ..SubmissionTerms::default() };
-    let access = AccessSettings { probe: false, delete: true, submission: Arc::new(submission_terms) };
+    let access = AccessSettings { probe: false, delete: true, parks: false, submission: Arc::new(submission_terms) };
     let terms = Terms::translated(Protocol::Smtp, access);
     let outcome = submission().serve_with(Some(terms), async |mut peers| {
         peers.submit().await;
