@@ -71,7 +71,12 @@ fn two_hundred_sessions_go_on_through_twenty_reloads() {
         proxy.configure(&configuration(number));
         let (code, said) = proxy.reload();
         assert!(code == 0 && said.starts_with("configuration reloaded; open sessions are unaffected\n"), "{said}");
-        assert_eq!(TcpStream::connect(second).is_ok(), number % 2 == 1, "listeners appear and go");
+        if number % 2 == 1 {
+            assert!(TcpStream::connect(second).is_ok(), "the new listener is there");
+        } else {
+            // The task that accepts there closes the port, a moment after the reload.
+            until("end of the listener", || TcpStream::connect(second).is_err());
+        }
         for session in sessions.iter_mut().skip(20 + number as usize).step_by(7) {
             session.ok("NOOP");
         }

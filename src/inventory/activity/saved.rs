@@ -170,3 +170,6 @@ fn read(path: &Path) -> Result<Saved, RecordsError> {
 const VERSION: u64 = 1;
 /// The largest file that is read, in octets.
 const LARGEST: u64 = 256 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests;
