@@ -97,6 +97,8 @@ fn steps(page: &str) -> Result<Vec<Step>, String> {
                 steps.push(Step::Before(value.to_owned()));
                 continue;
             }
+            // The lines between two of these are written by that command.
+            ("make cost-table", _) => continue,
             ("file", _) => 0,
             ("run", None) if value.is_empty() => 0,
             ("run", Some(code)) => code.parse().map_err(|_| format!("{number}: unknown marker: {marker}"))?,
