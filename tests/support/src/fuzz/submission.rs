@@ -96,9 +96,6 @@ impl Watch {
 
     /// Notes that the server has said 421, and the session goes on without it.
     pub fn away(&mut self) {
-        if let At::Owed(verb) = &self.at {
-            self.wanted = verb.clone();
-        }
         self.at = At::Away;
     }
 
@@ -133,8 +130,13 @@ impl Watch {
                 At::Owed(verb) => {
                     self.at = if verb == "DATA" && code == 354 { At::Data } else { At::Ready };
                     self.answered(&verb, code);
+                    // Another server may be wanted for the command. MAIL that comes again replaces the envelope.
+                    self.wanted = verb;
                 }
-                At::Ready => assert_eq!(code, 421, "{} answers nothing", readable(line)),
+                At::Ready => {
+                    assert_eq!(code, 421, "{} answers nothing", readable(line));
+                    self.wanted.clear();
+                }
                 // A server may give up within a message. Its connection is dropped, and no message comes of that.
                 At::Data if code >= 400 && is_last => self.at = At::Dropped,
                 At::Data if code >= 400 => {}
