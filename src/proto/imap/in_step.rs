@@ -99,9 +99,11 @@ impl InStep {
         self.first_uidnext
     }
 
-    /// Returns the number of octets up to the end of the first line or literal, which are read in one step.
+    /// Returns the number of octets up to the end of the first line or literal, which are read in one step. Once something
+    /// is not understood, the position is not known any more, and all octets are.
     pub(super) fn first_piece(&self, input: &[u8]) -> usize {
         match self.position {
+            _ if self.is_lost => input.len(),
             Position::Literal(left) => count_down(left, input.len()).1,
             Position::Start | Position::Line => memchr::memchr(b'\n', input).map_or(input.len(), |end| end + 1),
         }
@@ -173,12 +175,21 @@ impl InStep {
         let is_new = tag::strict(tag) != tag::UNTAGGED && self.open.iter().all(|open| *open.tag != *tag);
         match effect(verb, arguments).filter(|_| is_new && self.open.len() < MOST_OPEN) {
             Some(effect) => {
-                self.may_be_selected |= effect == Effect::Selects;
+                if effect == Effect::Selects {
+                    self.selects();
+                }
                 let shows_inbox = shows_inbox(verb, arguments);
                 self.open.push(Open { tag: Box::from(tag), effect, shows_inbox });
             }
             None => self.is_lost = true,
         }
+    }
+
+    /// A mailbox is about to be selected. The completion of a command before it says nothing about that.
+    fn selects(&mut self) {
+        self.may_be_selected = true;
+        let before = self.open.iter_mut().filter(|open| open.effect == Effect::Unselects);
+        before.for_each(|open| open.effect = Effect::Nothing);
     }
 
     /// Reads the completion of a command, or a continuation request. `*` is no completion.
@@ -189,7 +200,8 @@ impl InStep {
             tag => match self.open.iter().position(|open| *open.tag == *tag) {
                 Some(index) => {
                     let Open { effect, .. } = self.open.remove(index);
-                    self.may_be_selected &= !(effect == Effect::Unselects && ok);
+                    let selects = self.open.iter().any(|open| open.effect == Effect::Selects);
+                    self.may_be_selected &= selects || !ok || effect != Effect::Unselects;
                     let is_last = index == self.open.len();
                     match self.position {
                         Position::Start => {}
@@ -343,3 +355,42 @@ const LONGEST_UIDNEXT: usize = 200;
 const LONGEST_LINE: usize = 8192;
 /// A tag, LOGOUT and the line end stand within this many octets.
 const LONGEST_LOGOUT: usize = tag::LONGEST + 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns whether a mailbox may be selected behind these commands (`> `) and completions (`< `).
+    fn may_be_selected(conversation: &[&str]) -> bool {
+        let mut in_step = InStep::new(None);
+        for line in conversation {
+            match line.split_once(' ').unwrap() {
+                (">", command) => in_step.sent(format!("{command}\r\n").as_bytes()),
+                (_, completion) => {
+                    let (tag, condition) = completion.split_once(' ').unwrap();
+                    in_step.completed(tag.as_bytes(), condition == "OK");
+                }
+            }
+        }
+        assert!(in_step.is_in_step(), "{conversation:?}");
+        in_step.state().may_be_selected
+    }
+
+    #[test]
+    fn a_mailbox_is_selected_until_nothing_can_be() {
+        for (is_selected, conversation) in [
+            (false, &["> a NOOP", "< a OK"][..]),
+            (true, &["> a SELECT x", "< a OK"]),
+            (true, &["> a EXAMINE x", "< a NO"]),
+            (false, &["> a SELECT x", "< a OK", "> b CLOSE", "< b OK"]),
+            (true, &["> a SELECT x", "< a OK", "> b UNSELECT", "< b NO"]),
+            (true, &["> a CLOSE", "> b SELECT x", "< a OK", "< b OK"]),
+            (true, &["> a CLOSE", "> b SELECT x", "< b OK", "< a OK"]),
+            (true, &["> a SELECT x", "> b CLOSE", "< b OK", "< a OK"]),
+            (false, &["> a SELECT x", "> b CLOSE", "< a OK", "< b OK"]),
+            (false, &["> a CLOSE", "> b SELECT x", "> c CLOSE", "< a OK", "< b OK", "< c OK"]),
+        ] {
+            assert_eq!(may_be_selected(conversation), is_selected, "{conversation:?}");
+        }
+    }
+}

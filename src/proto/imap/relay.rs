@@ -294,4 +294,23 @@ mod tests {
             }
         }
     }
+
+    /// A device that sends a literal before the server has asked for it is out of step, and its session goes on.
+    #[test]
+    fn a_session_out_of_step_goes_on_at_every_cut() {
+        for conversation in [
+            "a APPEND x {9}\nsome mail\nb NOOP\nc FETCH 1 BODY[]\nd LOGOUT\n",
+            "a APPEND x {9}\nS: * BYE going down\nsome mail\nb NOOP\nc FETCH 1 BODY[]\nd LOGOUT\n",
+            "a APPEND x {9+}\nS: a NO too large\nsome mail\nb NOOP\nc FETCH 1 BODY[]\nd LOGOUT\n",
+        ] {
+            for deletes in [Deletes::Allowed, Deletes::Refused] {
+                for cut in 0..=conversation.len() {
+                    let (to_server, parked) = play(conversation, deletes, cut);
+                    let goes_on = to_server.ends_with("b NOOP\r\nc FETCH 1 BODY[]\r\nd LOGOUT\r\n");
+                    let waits = deletes == Deletes::Refused && !to_server.contains("some mail");
+                    assert!((goes_on || waits) && !parked, "{conversation} at {cut}, {deletes:?}: {to_server}");
+                }
+            }
+        }
+    }
 }
