@@ -80,6 +80,12 @@ fn seeds_get_to_where_they_lead() {
         assert!(heard.events.iter().any(|event| event == "logged in"), "{heard:?}");
         assert!(heard.server.contains("fetch") || heard.server.contains("RETR"), "{heard:?}");
     }
+    for (name, parks) in
+        [("parked", true), ("parked-delete-false", true), ("parked-with-other-logins", true), ("not-parked", false)]
+    {
+        let heard = session::play(Protocol::Imap, &seed("imap", name)).unwrap();
+        assert_eq!(heard.events.last().is_some_and(|event| event == "parked"), parks, "{name}: {heard:?}");
+    }
     for name in ["exchange", "pipelined", "device-habits"] {
         let heard = session::play(Protocol::Smtp, &seed("smtp", name)).unwrap();
         assert!(heard.events.iter().any(|event| event.starts_with("submitted ")), "{heard:?}");

@@ -4,6 +4,7 @@
 mod laws;
 pub mod model;
 pub mod pair;
+mod parking;
 pub mod parsers;
 pub mod random;
 pub mod session;

@@ -10,6 +10,7 @@ use packetboat::proto::{
 };
 
 use crate::fuzz::pair::{Protocol, readable};
+use crate::fuzz::parking::StepWatch;
 use crate::fuzz::submission::Watch;
 
 /// The session that the driver is given.
@@ -39,6 +40,9 @@ pub struct Seen {
     /// The server of a submission has said more than it was asked. Whether the device's next command is on its way then
     /// depends on the cut.
     pub out_of_turn: bool,
+    /// The watcher of a connection that may be parked, and the device's LOGOUT with which it was.
+    step_watch: StepWatch,
+    logout: Vec<u8>,
 }
 
 impl Checked {
@@ -54,6 +58,8 @@ impl Checked {
             is_passed: false,
             watch: None,
             out_of_turn: false,
+            step_watch: StepWatch::default(),
+            logout: Vec::new(),
         }));
         (Self { session, seen: Arc::clone(&seen) }, seen)
     }
@@ -71,6 +77,7 @@ impl Session for Checked {
     fn recv(&mut self, side: Side, input: &[u8], out: &mut Outbox) -> Result<Step, Failure> {
         assert!(out.downstream.is_empty() && out.upstream.is_empty(), "the outbox is written before the next call");
         self.seen().receives(side, input);
+        let was_relaying = self.session.phase().is_relaying();
         let step = self.session.recv(side, input, out);
         let is_submission = self.seen().protocol == Protocol::Smtp && self.session.phase().is_relaying();
         let mut seen = self.seen();
@@ -78,6 +85,9 @@ impl Session for Checked {
         seen.check_own_words();
         if let Ok(step) = &step {
             seen.watch_step(side, step, out);
+            if was_relaying {
+                seen.watch_parking(side, step, &out.upstream);
+            }
             seen.check_step(side, step);
         }
         if is_submission && seen.watch.is_none() {
@@ -221,6 +231,34 @@ impl Seen {
             Step::Act(_, Action::LeaveServer) => watch.away(),
             _ => {}
         }
+    }
+
+    /// A connection is parked only in step, as the watcher judges.
+    fn watch_parking(&mut self, side: Side, step: &Step, up: &[u8]) {
+        let (count, is_forwarded) = match step {
+            Step::Read => (0, false),
+            Step::Consume(count) | Step::Act(count, _) => (*count, false),
+            Step::Forward(count) => (*count, true),
+        };
+        let taken = &self.unread[side as usize][..count];
+        self.step_watch.sent(up);
+        match side {
+            Side::Downstream if is_forwarded => self.step_watch.sent(taken),
+            Side::Downstream => {}
+            Side::Upstream => self.step_watch.heard(taken),
+        }
+        if let Step::Act(_, Action::Park(_)) = step {
+            assert_eq!(side, Side::Downstream, "only LOGOUT parks");
+            self.step_watch.check();
+            self.logout = taken.to_vec();
+        }
+    }
+
+    /// The device's LOGOUT that has parked the connection, and the answer to that; both are empty where there is none.
+    pub fn logout(&self) -> (&[u8], Vec<u8>) {
+        let tag = self.logout.split(|octet| *octet == b' ').next().unwrap();
+        let answer = [b"* BYE closing connection\r\n", tag, b" OK LOGOUT completed\r\n"].concat();
+        (&self.logout, if self.logout.is_empty() { Vec::new() } else { answer })
     }
 
     fn check_step(&mut self, side: Side, step: &Step) {

@@ -438,7 +438,7 @@ impl Imap {
 }
 
 /// Reads the literal that a line announces at its end, and whether its sender waits (RFC 3501 §4.3, RFC 7888 §4).
-fn announced(line: &[u8]) -> Option<(u64, bool)> {
+pub(super) fn announced(line: &[u8]) -> Option<(u64, bool)> {
     let line = line.strip_suffix(b"\n")?;
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = line.strip_suffix(b"}")?;
@@ -453,7 +453,7 @@ fn announced(line: &[u8]) -> Option<(u64, bool)> {
         .map(|size| (size, asks))
 }
 
-fn first_word(text: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn first_word(text: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = text.splitn(2, |&octet| octet == b' ');
     (parts.next().unwrap(), parts.next().unwrap_or_default())
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use packetboat::failure::{Failure, Kind};
+use packetboat::proto::parking::ParkedState;
 use packetboat::proto::{
     self, CommandLimits, Credentials, Deletes, MailboxTerms, Method, Offer, Phase, Probe, Relogin, Side,
     SubmissionTerms, Terms, UpstreamLogin,
@@ -30,6 +31,8 @@ pub struct Settings {
     pub probe: Probe,
     pub deletes: Deletes,
     pub relogin: Relogin,
+    /// Whether the server's connection may be parked when the device logs out, in IMAP.
+    pub parks: bool,
     /// Whether there is a token and a server that accepts connections.
     pub reachable: bool,
 }
@@ -42,6 +45,7 @@ impl Default for Settings {
             probe: Probe::Skip,
             deletes: Deletes::Allowed,
             relogin: Relogin::Allowed,
+            parks: false,
             reachable: true,
         }
     }
@@ -76,6 +80,16 @@ pub struct Pair {
     more: Option<Side>,
     /// The octets that each side should receive since the login, and the count that it had received before.
     model: Option<(Model, [usize; 2])>,
+    /// The connection that a device has left behind, for the next one.
+    parked: Option<Parked>,
+    /// The parked connection that the next login takes.
+    resumes: Option<Parked>,
+}
+
+/// A connection to the server whose device has logged out.
+pub struct Parked {
+    server: Pipe,
+    pub state: ParkedState,
 }
 
 impl Pair {
@@ -101,9 +115,21 @@ impl Pair {
             has_ended: [false; 2],
             more: None,
             model: None,
+            parked: None,
+            resumes: None,
         };
         pair.run();
         pair
+    }
+
+    /// Lets the next login take this connection in place of another one.
+    pub fn resume(&mut self, parked: Parked) {
+        self.resumes = Some(parked);
+    }
+
+    /// The connection that the device has left behind, if it is parked.
+    pub fn take_parked(&mut self) -> Option<Parked> {
+        self.parked.take()
     }
 
     /// Sends octets of one side, in pieces whose size `cut` chooses from the rest. Everything that follows from a piece
@@ -157,8 +183,12 @@ impl Pair {
     pub fn all_received(self) -> Heard {
         if let Some((model, [device, server])) = &self.model {
             let seen = self.seen.lock().unwrap();
-            let end = self.received[0].len() - seen.bye;
-            model.compare(&self.received[0][*device..end], &self.received[1][*server..], &seen.unread[0]);
+            // The server does not get LOGOUT where the connection is parked, and packetboat answers in its place.
+            let (logout, answer) = seen.logout();
+            assert!(self.received[0].ends_with(&answer), "{}", readable(&self.received[0]));
+            let end = self.received[0].len() - seen.bye - answer.len();
+            let to_server = [&self.received[1][*server..], logout].concat();
+            model.compare(&self.received[0][*device..end], &to_server, &seen.unread[0]);
         }
         Heard { device: readable(&self.received[0]), server: readable(&self.received[1]), events: self.events }
     }
@@ -227,7 +257,12 @@ impl Pair {
             Event::Waits | Event::HalfClosed => {}
             Event::StartTls(side) => self.start_tls(side),
             Event::Stopped => unreachable!("nobody stops it"),
-            Event::Park(_) => unreachable!("nothing is parked"),
+            Event::Park(state) => {
+                self.events.push("parked".to_owned());
+                let (server, unread) = self.driver.take_upstream().unwrap();
+                self.parked = unread.is_empty().then_some(Parked { server, state });
+                self.over = true;
+            }
             Event::Close => {
                 self.events.push("close".to_owned());
                 self.over = true;
@@ -267,13 +302,16 @@ impl Pair {
         if !self.settings.reachable {
             return self.driver.login_failed(&Failure::new(Kind::Connect, "nobody there"));
         }
-        let Settings { upstream, probe, deletes, relogin, .. } = self.settings;
+        let Settings { upstream, probe, deletes, relogin, parks, .. } = self.settings;
+        if let Some(Parked { server, state }) = self.resumes.take() {
+            self.server = Some(server.clone());
+            assert!(self.driver.resume(server, MailboxTerms { probe, deletes, relogin, parks }, state));
+            return;
+        }
         let server = Pipe::default();
         self.server = Some(server.clone());
         let terms = match (self.protocol, relogin) {
-            (Protocol::Imap | Protocol::Pop3, _) => {
-                Terms::Mailbox(MailboxTerms { probe, deletes, relogin, parks: false })
-            }
+            (Protocol::Imap | Protocol::Pop3, _) => Terms::Mailbox(MailboxTerms { probe, deletes, relogin, parks }),
             (Protocol::Smtp, Relogin::Allowed) => Terms::Submission(None),
             (Protocol::Smtp, Relogin::Refused) => {
                 let mailbox = "scans@contoso.example".to_owned();
