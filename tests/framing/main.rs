@@ -6,6 +6,8 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod parked;
+
 use std::collections::BTreeMap;
 
 use packetboat::failure::{Failure, Kind};
