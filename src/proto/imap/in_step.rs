@@ -10,6 +10,9 @@ use super::tag;
 use crate::proto::line::word;
 use crate::proto::parking::{ParkedState, uidnext};
 
+#[cfg(test)]
+mod tests;
+
 /// The record of one session.
 pub(super) struct InStep {
     position: Position,
@@ -44,6 +47,8 @@ struct Open {
     effect: Effect,
     /// The command may show INBOX's UIDNEXT.
     shows_inbox: bool,
+    /// The device has not waited until the server asked for a literal.
+    has_unasked: bool,
 }
 
 /// The effect of a command on what a connection keeps.
@@ -129,6 +134,8 @@ impl InStep {
 
     /// Follows a part of a line, up to its end at most.
     fn line(&mut self, part: &[u8]) {
+        // A device that does not wait may be refused, and then the rest is read as commands.
+        self.is_lost |= self.awaited;
         let is_first = self.position == Position::Start && self.line.is_empty();
         if !part.ends_with(b"\n") || !self.line.is_empty() {
             self.line.extend_from_slice(part);
@@ -145,7 +152,8 @@ impl InStep {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let begins = self.position == Position::Start;
         debug_assert!(!is_first || begins);
-        if changes_syntax(line) {
+        // Some servers end a line at a CR, or read nothing behind a NUL.
+        if changes_syntax(line) || memchr::memchr2(b'\r', 0, line).is_some() {
             self.is_lost = true;
         } else if begins {
             self.begin(line);
@@ -153,6 +161,9 @@ impl InStep {
         self.position = match Literal::at_end_of(line) {
             Some(Literal { size, synchronising }) => {
                 self.awaited = synchronising;
+                if let Some(open) = self.open.last_mut() {
+                    open.has_unasked |= !synchronising;
+                }
                 if size == 0 { Position::Line } else { Position::Literal(size) }
             }
             None => Position::Start,
@@ -172,14 +183,16 @@ impl InStep {
         }
         let (tag, rest) = word(line);
         let (verb, arguments) = word(rest);
-        let is_new = tag::strict(tag) != tag::UNTAGGED && self.open.iter().all(|open| *open.tag != *tag);
+        // What follows a command that has no arguments may be read as commands.
+        let is_whole = arguments.is_empty() || !ALONE.iter().any(|one| verb.eq_ignore_ascii_case(one.as_bytes()));
+        let is_new = is_whole && tag::strict(tag) != tag::UNTAGGED && self.open.iter().all(|open| *open.tag != *tag);
         match effect(verb, arguments).filter(|_| is_new && self.open.len() < MOST_OPEN) {
             Some(effect) => {
                 if effect == Effect::Selects {
                     self.selects();
                 }
                 let shows_inbox = shows_inbox(verb, arguments);
-                self.open.push(Open { tag: Box::from(tag), effect, shows_inbox });
+                self.open.push(Open { tag: Box::from(tag), effect, shows_inbox, has_unasked: false });
             }
             None => self.is_lost = true,
         }
@@ -199,7 +212,9 @@ impl InStep {
             b"+" => self.continued(),
             tag => match self.open.iter().position(|open| *open.tag == *tag) {
                 Some(index) => {
-                    let Open { effect, .. } = self.open.remove(index);
+                    let Open { effect, has_unasked, .. } = self.open.remove(index);
+                    // Such a literal may have been read as commands, by a server that does not know it.
+                    self.is_lost |= has_unasked && !ok;
                     let selects = self.open.iter().any(|open| open.effect == Effect::Selects);
                     self.may_be_selected &= selects || !ok || effect != Effect::Unselects;
                     let is_last = index == self.open.len();
@@ -347,6 +362,9 @@ const PLAIN: &[&str] = &[
     "GETMETADATA",
 ];
 
+/// Commands that have no arguments.
+const ALONE: &[&str] = &["NOOP", "CHECK", "CAPABILITY", "IDLE", "CLOSE", "UNSELECT", "EXPUNGE", "NAMESPACE"];
+
 /// The commands at a time that are followed.
 const MOST_OPEN: usize = 64;
 /// UIDNEXT stands within this many octets of a response that names INBOX.
@@ -355,42 +373,3 @@ const LONGEST_UIDNEXT: usize = 200;
 const LONGEST_LINE: usize = 8192;
 /// A tag, LOGOUT and the line end stand within this many octets.
 const LONGEST_LOGOUT: usize = tag::LONGEST + 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Returns whether a mailbox may be selected behind these commands (`> `) and completions (`< `).
-    fn may_be_selected(conversation: &[&str]) -> bool {
-        let mut in_step = InStep::new(None);
-        for line in conversation {
-            match line.split_once(' ').unwrap() {
-                (">", command) => in_step.sent(format!("{command}\r\n").as_bytes()),
-                (_, completion) => {
-                    let (tag, condition) = completion.split_once(' ').unwrap();
-                    in_step.completed(tag.as_bytes(), condition == "OK");
-                }
-            }
-        }
-        assert!(in_step.is_in_step(), "{conversation:?}");
-        in_step.state().may_be_selected
-    }
-
-    #[test]
-    fn a_mailbox_is_selected_until_nothing_can_be() {
-        for (is_selected, conversation) in [
-            (false, &["> a NOOP", "< a OK"][..]),
-            (true, &["> a SELECT x", "< a OK"]),
-            (true, &["> a EXAMINE x", "< a NO"]),
-            (false, &["> a SELECT x", "< a OK", "> b CLOSE", "< b OK"]),
-            (true, &["> a SELECT x", "< a OK", "> b UNSELECT", "< b NO"]),
-            (true, &["> a CLOSE", "> b SELECT x", "< a OK", "< b OK"]),
-            (true, &["> a CLOSE", "> b SELECT x", "< b OK", "< a OK"]),
-            (true, &["> a SELECT x", "> b CLOSE", "< b OK", "< a OK"]),
-            (false, &["> a SELECT x", "> b CLOSE", "< a OK", "< b OK"]),
-            (false, &["> a CLOSE", "> b SELECT x", "> c CLOSE", "< a OK", "< b OK", "< c OK"]),
-        ] {
-            assert_eq!(may_be_selected(conversation), is_selected, "{conversation:?}");
-        }
-    }
-}
