@@ -173,6 +173,30 @@ fn parking_expunges_nothing() {
     assert!(format!("{:?}", device.ok("FETCH 1 FLAGS")).contains("\\Deleted"));
 }
 
+/// A mailbox that was selected without a wait for the answer before is not selected for the next device.
+#[test]
+fn a_connection_comes_without_a_selected_mailbox() {
+    let exchange = Exchange::new();
+    assert!(exchange.simulator.deliver(SCAN, support::message(500)));
+    let proxy = parking(&exchange, "", &scans());
+    for (round, commands) in ["CLOSE\r\nx2 SELECT INBOX", "UNSELECT\r\nx2 EXAMINE INBOX"].into_iter().enumerate() {
+        let mut device = polls(&proxy, LOGIN);
+        device.say(commands);
+        for tag in ["s", "x2"] {
+            assert!(status(&device.answer(tag)).starts_with("OK"), "{commands}");
+        }
+        device.ok("LOGOUT");
+        until_parked(&proxy, 2 * round as u64 + 1);
+        let mut next = imap(&proxy);
+        next.login(LOGIN, PASSWORD);
+        let answer = status(&next.command("FETCH 1 FLAGS"));
+        assert!(answer.starts_with("BAD "), "{commands}: {answer}");
+        next.ok("LOGOUT");
+        until_parked(&proxy, 2 * round as u64 + 2);
+    }
+    until(&proxy, "packetboat_parked_taken_total", "", 3);
+}
+
 /// What stays in a connection keeps it from being parked, and so does whatever packetboat does not know.
 #[test]
 fn a_session_that_leaves_something_is_logged_out() {

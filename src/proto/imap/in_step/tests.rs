@@ -19,7 +19,7 @@ fn of(conversation: &[&str]) -> InStep {
 
 /// A mailbox that may be selected is taken for selected: the next device must not meet it.
 #[test]
-fn commands_that_were_not_waited_for_leave_no_mailbox_selected_unseen() {
+fn pipelined_commands_leave_no_mailbox_selected_unseen() {
     for conversation in [
         &["a SELECT x", "b CLOSE", "c SELECT x", "S: a OK", "S: b OK", "S: c OK"][..],
         &["a CLOSE", "b EXAMINE x", "S: a OK", "S: b OK"],
@@ -37,7 +37,7 @@ fn commands_that_were_not_waited_for_leave_no_mailbox_selected_unseen() {
 
 /// A server that does not know such a literal refuses the command, and reads the literal as commands.
 #[test]
-fn a_literal_that_was_not_asked_for_may_have_been_read_as_commands() {
+fn an_unasked_literal_may_be_read_as_commands() {
     for refusal in ["S: a NO", "S: a BAD"] {
         assert!(!of(&["a APPEND x {12+}", "b SELECT y", "", refusal]).is_in_step(), "{refusal}");
     }
@@ -49,7 +49,7 @@ fn a_literal_that_was_not_asked_for_may_have_been_read_as_commands() {
 
 /// Some servers end a line there.
 #[test]
-fn a_line_with_another_line_end_inside_is_not_understood() {
+fn another_line_end_in_a_line_is_not_understood() {
     for line in ["a FETCH 1 FLAGS\rb SELECT x", "a STATUS x (UIDNEXT)\0"] {
         assert!(!of(&[line, "S: a OK"]).is_in_step(), "{line:?}");
     }
