@@ -277,8 +277,6 @@ pub struct Activity {
     pub fetched: u64,
     /// The device has sent LOGOUT or QUIT. The server's answer is still worth waiting for.
     pub has_logged_out: bool,
-    /// INBOX's UIDNEXT as the server has first shown it on a connection that may be parked.
-    pub first_uidnext: Option<u32>,
     /// A login was refused because there is no TLS, and there still is none.
     pub tried_in_clear: bool,
     /// The device has begun a message before any login, where it may log in.

@@ -21,7 +21,7 @@ pub enum OwnCommand {
     Capability,
     /// Closes the selected mailbox and deletes nothing (RFC 3691).
     Unselect,
-    /// Asks for INBOX's UIDNEXT.
+    /// Asks for INBOX's UIDNEXT and UIDVALIDITY.
     Status,
     /// Asks whether the connection lives. Nothing but its answer may come.
     Noop,
@@ -59,7 +59,7 @@ impl OwnCommand {
             OwnCommand::Capability => b"P6 CAPABILITY\r\n",
             OwnCommand::Unselect => b"P7 UNSELECT\r\n",
             OwnCommand::Noop => b"P8 NOOP\r\n",
-            OwnCommand::Status => b"P9 STATUS INBOX (UIDNEXT)\r\n",
+            OwnCommand::Status => b"P9 STATUS INBOX (UIDNEXT UIDVALIDITY)\r\n",
         }
     }
 
@@ -80,7 +80,9 @@ impl OwnCommand {
                 OwnResponse::Done if rest.is_empty() => return Answer::Done(wanted),
                 OwnResponse::Ok => {}
                 OwnResponse::Capability(list) if self == OwnCommand::Capability => wanted = Some(list.to_vec()),
-                OwnResponse::Data(line) if self == OwnCommand::Status => wanted = Some(line.to_vec()),
+                OwnResponse::Data(line) if self == OwnCommand::Status && InboxNumbers::read(line).is_some() => {
+                    wanted = Some(line.to_vec());
+                }
                 OwnResponse::Data(_) if self != OwnCommand::Noop => {}
                 OwnResponse::Done | OwnResponse::Capability(_) | OwnResponse::Data(_) | OwnResponse::Other => {
                     return Answer::Other;
@@ -121,15 +123,62 @@ pub fn has_unselect(capability: &[u8]) -> bool {
     capability.split(|&octet| octet == b' ').any(|word| word.eq_ignore_ascii_case(b"UNSELECT"))
 }
 
-/// Reads the UIDNEXT that a response has: `* OK [UIDNEXT 7] ...` or `* STATUS INBOX (UIDNEXT 7)` (RFC 3501 §7.1, §7.2.4).
-pub fn uidnext(line: &[u8]) -> Option<u32> {
-    let mut words =
-        line.split(|octet| !octet.is_ascii_alphanumeric()).skip_while(|word| !word.eq_ignore_ascii_case(NEXT));
-    let number = words.nth(1)?;
-    std::str::from_utf8(number).ok()?.parse().ok()
+/// INBOX's numbers, as one connection has shown them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxNumbers {
+    /// The number that the next message gets.
+    pub uidnext: u32,
+    uidvalidity: u32,
 }
 
-const NEXT: &[u8] = b"UIDNEXT";
+impl InboxNumbers {
+    /// Reads a response to STATUS: `* STATUS INBOX (UIDNEXT 7 UIDVALIDITY 14)`, in any order (RFC 3501 §7.2.4).
+    pub fn read(line: &[u8]) -> Option<Self> {
+        let words: Vec<&[u8]> = line.split(|octet| !octet.is_ascii_alphanumeric()).collect();
+        let number = |name: &str| {
+            let mut words = words.iter().skip_while(|word| !word.eq_ignore_ascii_case(name.as_bytes()));
+            std::str::from_utf8(words.nth(1)?).ok()?.parse().ok()
+        };
+        Some(Self { uidnext: number("UIDNEXT")?, uidvalidity: number("UIDVALIDITY")? })
+    }
+
+    /// Returns whether these numbers are of an earlier time than the other ones. UIDNEXT never falls (RFC 3501 §2.3.1.1),
+    /// unless the mailbox is another one, which UIDVALIDITY says.
+    pub fn are_older_than(self, others: Self) -> bool {
+        self.uidvalidity == others.uidvalidity && self.uidnext < others.uidnext
+    }
+}
 
 /// The most octets of an answer.
 const LONGEST_ANSWER: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(uidnext: u32, uidvalidity: u32) -> InboxNumbers {
+        InboxNumbers { uidnext, uidvalidity }
+    }
+
+    #[test]
+    fn the_answer_to_status_has_two_numbers_in_any_order() {
+        for line in ["* STATUS INBOX (UIDNEXT 7 UIDVALIDITY 14)", "* status \"inbox\" (uidvalidity 14 uidnext 7 )"] {
+            assert_eq!(InboxNumbers::read(line.as_bytes()), Some(numbers(7, 14)), "{line}");
+            // What else the server sends before its OK is passed over.
+            let received = format!("* 3 EXISTS\r\n{line}\r\n* 0 RECENT\r\nP9 OK done\r\n");
+            let answer = OwnCommand::Status.answer(received.as_bytes());
+            assert_eq!(answer, Answer::Done(Some(line.as_bytes().to_vec())));
+        }
+        for line in ["* STATUS INBOX (UIDNEXT 7)", "* STATUS INBOX (UIDNEXT UIDVALIDITY 14)", "* 7 EXISTS", ""] {
+            assert_eq!(InboxNumbers::read(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_another_uidvalidity_say_nothing() {
+        assert!(numbers(6, 14).are_older_than(numbers(7, 14)));
+        for others in [numbers(6, 14), numbers(5, 14), numbers(7, 15), numbers(7, 13)] {
+            assert!(!numbers(6, 14).are_older_than(others), "{others:?}");
+        }
+    }
+}

@@ -139,8 +139,8 @@ struct Connection<'a, 'r, N: Network> {
     unreachable: Option<Box<(Instant, Failure)>>,
     /// The time before which the device's next message gets no server, where its mailbox has sent many of late.
     pause: Option<Instant>,
-    /// INBOX's UIDNEXT by a fresh login, before this device got a parked connection.
-    fresh_uidnext: Option<u32>,
+    /// The device's login dials although its mailbox has a parked connection, and the two are compared later.
+    is_sampled: bool,
     /// The login that the server has, where logins are passed through.
     attempt: Option<Box<Attempt>>,
 }
@@ -171,7 +171,7 @@ impl<'a, 'r, N: Network> Connection<'a, 'r, N> {
             opened: None,
             unreachable: None,
             pause: None,
-            fresh_uidnext: None,
+            is_sampled: false,
             attempt: None,
         }
     }

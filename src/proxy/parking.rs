@@ -7,7 +7,6 @@ mod exchange;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -18,20 +17,18 @@ use tracing::debug;
 
 use super::backend::mailbox::{Admission, Mailbox};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::metrics::{Metrics, ParkedEnd};
+use crate::metrics::{Metrics, ParkedEnd, ParkedTake};
 use crate::proto::logout;
 use crate::protocol::Protocol;
 use crate::token::AccessToken;
 use crate::transport::upstream::ParkedConnection;
-pub(super) use exchange::{prepare, read_to_end, still_lives, uidnext};
+pub(super) use exchange::{inbox, prepare, read_to_end, still_lives};
 
 /// The parked connections of the process.
 pub(super) struct Parking {
     metrics: Arc<Metrics>,
     table: Mutex<Table>,
     changed: Notify,
-    /// The logins that could take a parked connection, since the start.
-    takes: AtomicU64,
     /// The number of connections that are being closed.
     closing: watch::Sender<usize>,
 }
@@ -45,6 +42,8 @@ struct Table {
     generation: u64,
     /// Mail servers that have shown stale mail.
     distrusted: BTreeSet<String>,
+    /// The number of logins that take a parked connection before the next one that is compared.
+    until_sample: u64,
 }
 
 /// A mailbox at a mail server.
@@ -80,7 +79,6 @@ impl Parking {
             metrics: Arc::clone(metrics),
             table: Mutex::default(),
             changed: Notify::new(),
-            takes: AtomicU64::new(0),
             closing: watch::Sender::new(0),
         }
     }
@@ -92,6 +90,7 @@ impl Parking {
             table.generation += 1;
             table.most = most;
             table.distrusted.clear();
+            table.until_sample = 0;
             std::mem::take(&mut table.by_mailbox)
         };
         self.end_all(ended.into_values(), ParkedEnd::Reload);
@@ -119,31 +118,51 @@ impl Parking {
         self.table().generation
     }
 
-    /// Returns whether a connection of this mailbox may be parked now.
+    /// Returns whether a connection of this mailbox may be parked now, perhaps in place of the one that is.
     pub(super) fn takes(&self, mailbox: &Mailbox) -> bool {
         let table = self.table();
-        table.by_mailbox.len() < table.most && !table.distrusted.contains(&mailbox.account.upstream)
+        let has_room = table.by_mailbox.len() < table.most || table.by_mailbox.contains_key(&Key::of(mailbox));
+        has_room && !table.distrusted.contains(&mailbox.account.upstream)
+    }
+
+    /// Returns whether this login dials although its mailbox has a parked connection, so that the two are compared later:
+    /// the first login that could take one since the start or a reload, and each hundredth. The parked connection stays
+    /// where it is. Without a free session beside it, a later login is chosen.
+    pub(super) fn samples(&self, mailbox: &Mailbox) -> bool {
+        let mut table = self.table();
+        let has_one = table.by_mailbox.get(&Key::of(mailbox)).is_some_and(|session| session.is_for(mailbox));
+        let samples = has_one && table.until_sample == 0 && !mailbox.has_no_session();
+        if samples {
+            table.until_sample = SAMPLED - 1;
+        }
+        samples
+    }
+
+    /// Takes the mailbox's connection out, whatever its login and time, to compare it with another one.
+    pub(super) fn take_to_compare(&self, mailbox: &Mailbox) -> Option<ParkedSession> {
+        self.table().by_mailbox.remove(&Key::of(mailbox))
+    }
+
+    /// Counts a connection that does not answer any more.
+    pub(super) fn lost(&self) {
+        self.metrics.parked_taken(ParkedTake::Lost);
     }
 
     /// Takes the connection of this login, if there is one. One whose time is over, or that belongs to another login of
     /// the same mailbox, ends.
     pub(super) fn take(self: &Arc<Self>, mailbox: &Mailbox) -> Option<ParkedSession> {
-        let session = self.table().by_mailbox.remove(&Key::of(mailbox))?;
-        let end = if session.login.usable_until() <= Instant::now() || session.until <= Instant::now() {
-            ParkedEnd::Age
-        } else if session.login.mailbox.shares_login_with(mailbox) {
-            return Some(session);
-        } else {
-            ParkedEnd::GaveWay
+        let session = {
+            let mut table = self.table();
+            let session = table.by_mailbox.remove(&Key::of(mailbox))?;
+            if session.is_for(mailbox) {
+                table.until_sample = table.until_sample.saturating_sub(1);
+                return Some(session);
+            }
+            session
         };
+        let end = if session.is_over() { ParkedEnd::Age } else { ParkedEnd::GaveWay };
         self.end(session, end);
         None
-    }
-
-    /// Counts a login that takes a parked connection. Returns whether a fresh login is to look at the mailbox before: at the
-    /// first, and at each hundredth.
-    pub(super) fn is_sampled(&self) -> bool {
-        self.takes.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLED)
     }
 
     /// Parks a connection of this configuration. One that cannot be parked ends.
@@ -243,7 +262,7 @@ impl Parking {
     }
 
     /// Logs out of a connection. Its session is free once the server has closed it.
-    fn end(self: &Arc<Self>, session: ParkedSession, end: ParkedEnd) {
+    pub(super) fn end(self: &Arc<Self>, session: ParkedSession, end: ParkedEnd) {
         self.metrics.parked_ended(end);
         let ParkedSession { connection, login, admission, .. } = session;
         debug!(mailbox = login.mailbox.account.mailbox, reason = end.label(), "parked connection ends");
@@ -315,6 +334,16 @@ impl ParkedSession {
         let until = login.usable_until().min(now + login.mailbox.server.parking().time);
         Self { connection, login, admission, until }
     }
+
+    /// Returns whether its time, or that of its token, is over.
+    fn is_over(&self) -> bool {
+        self.login.usable_until().min(self.until) <= Instant::now()
+    }
+
+    /// Returns whether a login in this mailbox may take it.
+    fn is_for(&self, mailbox: &Mailbox) -> bool {
+        !self.is_over() && self.login.mailbox.shares_login_with(mailbox)
+    }
 }
 
 impl Key {
@@ -323,7 +352,7 @@ impl Key {
     }
 }
 
-/// One login in so many is watched.
+/// One login in so many is compared.
 const SAMPLED: u64 = 100;
 /// The longest wait for a server's answer to LOGOUT.
 pub(super) const LEAVING: Duration = Duration::from_secs(2);

@@ -1,6 +1,10 @@
 //! These tests prove parked connections: a device that polls costs the mail server one login, and never notices which
 //! connection it has.
 
+mod dovecot;
+mod ends;
+mod stale;
+
 use std::time::{Duration, Instant};
 
 use support::exchange::*;
@@ -16,6 +20,16 @@ fn parking(exchange: &Exchange, more: &str, accounts: &str) -> Proxy {
 fn configuration(exchange: &Exchange, more: &str, accounts: &str) -> String {
     let below = format!("[upstream.exchange]\npark = \"5m\"\n{more}\n");
     exchange.configured(BY_SECRET, accounts).replacen("[upstream.exchange]\n", &below, 1)
+}
+
+/// The same, once the login that is compared with its parked connection has been. Two connections have been parked.
+fn compared(exchange: &Exchange, more: &str, accounts: &str) -> Proxy {
+    let proxy = parking(exchange, more, accounts);
+    for count in [1, 2] {
+        polls(&proxy, LOGIN).ok("LOGOUT");
+        until_parked(&proxy, count);
+    }
+    proxy
 }
 
 fn scans() -> String {
@@ -64,12 +78,14 @@ fn a_device_that_polls_ten_times_logs_in_once() {
         device.ok("LOGOUT");
         until_parked(&proxy, poll as u64 + 1);
     }
-    // The second one is the watch for stale mail, before the first take.
-    until(&proxy, "packetboat_parked_taken_total", "", 9);
+    // The second one dials as well, and is compared with the first one for stale mail.
+    until(&proxy, "packetboat_parked_taken_total", "", 8);
     let counts = exchange.simulator.counts();
     assert_eq!((counts.imap().accepted, counts.mail_connections, counts.most_sessions), (2, 2, 2));
     until(&proxy, "packetboat_logins_total", "listener=\"imap\"", 10);
     until(&proxy, "packetboat_parked_connections", "", 1);
+    until(&proxy, "packetboat_parked_ended_total", "full", 1);
+    until(&proxy, "packetboat_parked_stale_total", "", 0);
 }
 
 /// Without `park` nothing is parked, and LOGOUT is the server's to answer.
@@ -86,14 +102,12 @@ fn parking_is_off_by_default() {
 #[test]
 fn a_password_is_verified_before_a_parked_connection_is_taken() {
     let exchange = Exchange::new();
-    let proxy = parking(&exchange, "", &scans());
-    polls(&proxy, LOGIN).ok("LOGOUT");
-    until_parked(&proxy, 1);
+    let proxy = compared(&exchange, "", &scans());
     let answer = status(&imap(&proxy).command(&format!("LOGIN {LOGIN} another")));
     assert!(answer.starts_with("NO "), "{answer}");
     // The right one takes it.
     polls(&proxy, LOGIN).ok("LOGOUT");
-    until_parked(&proxy, 2);
+    until_parked(&proxy, 3);
     until(&proxy, "packetboat_parked_taken_total", "", 1);
 }
 
@@ -124,8 +138,8 @@ fn two_devices_of_one_mailbox_share_and_two_mailboxes_never() {
         device.ok("LOGOUT");
         until_parked(&proxy, poll as u64 + 1);
     }
-    until(&proxy, "packetboat_parked_taken_total", "", 3);
-    // One login of each mailbox, and the watch's.
+    until(&proxy, "packetboat_parked_taken_total", "", 2);
+    // One login of each mailbox, and the one that is compared.
     assert_eq!(exchange.simulator.counts().imap().accepted, 3);
     // The lines of the log name the device that was there, and not the one that logged in to the server.
     proxy.log.wait_for("line of scanner4", |line| line.contains("session ended") && line.contains("\"scanner4\""));
@@ -140,20 +154,18 @@ fn the_right_to_delete_is_the_devices_own() {
     }
     let second = account("scans", SCAN, "").replace(LOGIN, "scanner4");
     let second = second[second.find("[[device]]").unwrap()..].to_owned() + "delete = false\n";
-    let proxy = parking(&exchange, "", &format!("{}{second}", scans()));
-    polls(&proxy, LOGIN).ok("LOGOUT");
-    until_parked(&proxy, 1);
+    let proxy = compared(&exchange, "", &format!("{}{second}", scans()));
     let mut guarded = polls(&proxy, "scanner4");
     guarded.ok("STORE 1 +FLAGS.SILENT (\\Seen)");
     assert!(status(&guarded.command("EXPUNGE")).starts_with("NO [NOPERM]"));
     guarded.ok("LOGOUT");
-    until_parked(&proxy, 2);
+    until_parked(&proxy, 3);
     assert_eq!(exchange.simulator.messages(SCAN), 2);
     let mut other = polls(&proxy, LOGIN);
     other.ok("STORE 1 +FLAGS (\\Deleted)");
     other.ok("EXPUNGE");
     other.ok("LOGOUT");
-    until_parked(&proxy, 3);
+    until_parked(&proxy, 4);
     assert_eq!(exchange.simulator.messages(SCAN), 1);
     until(&proxy, "packetboat_parked_taken_total", "", 2);
 }
@@ -163,11 +175,11 @@ fn the_right_to_delete_is_the_devices_own() {
 fn parking_expunges_nothing() {
     let exchange = Exchange::new();
     assert!(exchange.simulator.deliver(SCAN, support::message(500)));
-    let proxy = parking(&exchange, "", &scans());
+    let proxy = compared(&exchange, "", &scans());
     let mut device = polls(&proxy, LOGIN);
     device.ok("STORE 1 +FLAGS (\\Deleted)");
     device.ok("LOGOUT");
-    until_parked(&proxy, 1);
+    until_parked(&proxy, 3);
     assert_eq!(exchange.simulator.messages(SCAN), 1);
     let mut device = polls(&proxy, LOGIN);
     assert!(format!("{:?}", device.ok("FETCH 1 FLAGS")).contains("\\Deleted"));
@@ -269,16 +281,14 @@ fn its_time_ends() {
 #[test]
 fn a_connection_that_is_lost_while_it_is_parked() {
     let exchange = Exchange::new();
-    let proxy = parking(&exchange, "", &account("scans", SCAN, "probe = false"));
-    polls(&proxy, LOGIN).ok("LOGOUT");
-    until_parked(&proxy, 1);
+    let proxy = compared(&exchange, "", &account("scans", SCAN, "probe = false"));
     exchange.quirk(|quirks| quirks.mail.unavailable = Some(packetboat::simulator::quirks::Moment::Command));
     let mut device = imap(&proxy);
     device.login(LOGIN, PASSWORD);
     exchange.quirk(|quirks| quirks.mail.unavailable = None);
     device.ok("SELECT INBOX");
     device.ok("LOGOUT");
-    until_parked(&proxy, 2);
+    until_parked(&proxy, 3);
     until(&proxy, "packetboat_parked_lost_total", "", 1);
     until(&proxy, "packetboat_parked_taken_total", "", 0);
 }

@@ -8,7 +8,7 @@ use super::literal::{Literal, count_down};
 use super::response_frame::PendingCommands;
 use super::tag;
 use crate::proto::line::word;
-use crate::proto::parking::{ParkedState, uidnext};
+use crate::proto::parking::ParkedState;
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +25,6 @@ pub(super) struct InStep {
     may_be_selected: bool,
     /// The capability list of the connection, as the server sent it after the login.
     capability: Option<Vec<u8>>,
-    /// INBOX's UIDNEXT, as it was shown first.
-    first_uidnext: Option<u32>,
     is_lost: bool,
 }
 
@@ -45,8 +43,6 @@ enum Position {
 struct Open {
     tag: Box<[u8]>,
     effect: Effect,
-    /// The command may show INBOX's UIDNEXT.
-    shows_inbox: bool,
     /// The device has not waited until the server asked for a literal.
     has_unasked: bool,
 }
@@ -84,7 +80,6 @@ impl InStep {
             awaited: false,
             may_be_selected: false,
             capability,
-            first_uidnext: None,
             is_lost: false,
         }
     }
@@ -97,11 +92,6 @@ impl InStep {
     /// The state of the connection, for the next login.
     pub(super) fn state(&mut self) -> ParkedState {
         ParkedState { capability: self.capability.take(), may_be_selected: self.may_be_selected }
-    }
-
-    /// INBOX's UIDNEXT, as the server has shown it first.
-    pub(super) fn first_uidnext(&self) -> Option<u32> {
-        self.first_uidnext
     }
 
     /// Returns the number of octets up to the end of the first line or literal, which are read in one step. Once something
@@ -191,8 +181,7 @@ impl InStep {
                 if effect == Effect::Selects {
                     self.selects();
                 }
-                let shows_inbox = shows_inbox(verb, arguments);
-                self.open.push(Open { tag: Box::from(tag), effect, shows_inbox, has_unasked: false });
+                self.open.push(Open { tag: Box::from(tag), effect, has_unasked: false });
             }
             None => self.is_lost = true,
         }
@@ -231,15 +220,6 @@ impl InStep {
         }
     }
 
-    /// Reads the beginning of an untagged response, in search of INBOX's UIDNEXT.
-    fn untagged(&mut self, octets: &[u8]) {
-        if let ([Open { shows_inbox: true, .. }], None) = (self.open.as_slice(), self.first_uidnext) {
-            let window = octets.get(..LONGEST_UIDNEXT).unwrap_or(octets);
-            let line = window.split(|&octet| octet == b'\n').next().unwrap_or_default();
-            self.first_uidnext = uidnext(line);
-        }
-    }
-
     fn continued(&mut self) {
         match self.open.last_mut() {
             Some(_) if self.awaited => self.awaited = false,
@@ -267,10 +247,6 @@ impl<C: PendingCommands> PendingCommands for Recorded<'_, C> {
 
     fn stops_responses(&self) -> bool {
         self.commands.stops_responses()
-    }
-
-    fn untagged(&mut self, octets: &[u8]) {
-        self.in_step.untagged(octets);
     }
 
     fn untagged_refusal(&mut self) {
@@ -320,14 +296,6 @@ fn effect(verb: &[u8], arguments: &[u8]) -> Option<Effect> {
     }
 }
 
-/// Returns whether a command's responses may have INBOX's UIDNEXT.
-fn shows_inbox(verb: &[u8], arguments: &[u8]) -> bool {
-    let name = word(arguments).0;
-    let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
-    let is_one = ["SELECT", "EXAMINE", "STATUS"].iter().any(|one| verb.eq_ignore_ascii_case(one.as_bytes()));
-    is_one && name.eq_ignore_ascii_case(b"INBOX")
-}
-
 /// Returns whether a line has a word that switches something on for the rest of the connection: mod-sequences (RFC 7162
 /// §3.1) come with FETCH, STORE, SEARCH, STATUS and SELECT.
 fn changes_syntax(line: &[u8]) -> bool {
@@ -367,8 +335,6 @@ const ALONE: &[&str] = &["NOOP", "CHECK", "CAPABILITY", "IDLE", "CLOSE", "UNSELE
 
 /// The commands at a time that are followed.
 const MOST_OPEN: usize = 64;
-/// UIDNEXT stands within this many octets of a response that names INBOX.
-const LONGEST_UIDNEXT: usize = 200;
 /// The longest line that is read, in octets (RFC 2683 §3.2.1.5 asks for 8000).
 const LONGEST_LINE: usize = 8192;
 /// A tag, LOGOUT and the line end stand within this many octets.

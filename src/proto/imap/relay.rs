@@ -56,7 +56,6 @@ impl Relay {
                 }
             };
             activity.fetched = self.responses.fetched();
-            activity.first_uidnext = in_step.first_uidnext();
             return Ok(step);
         }
         let mut piece = input.get(..in_step.first_piece(input)).unwrap_or(input);

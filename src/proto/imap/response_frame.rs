@@ -32,9 +32,6 @@ pub(super) trait PendingCommands {
     /// Reads that the server has sent BYE, or an untagged NO or BAD.
     fn untagged_refusal(&mut self) {}
 
-    /// Reads the beginning of an untagged response that has no number.
-    fn untagged(&mut self, _octets: &[u8]) {}
-
     /// Reads the server's octets from a capability list on, which ends with a bracket or with the line.
     fn announced(&mut self, _octets: &[u8], _in_code: bool) {}
 
@@ -100,7 +97,6 @@ impl ResponseFrame {
             ResponseStart::Data => {
                 self.data = true;
                 self.is_counted = false;
-                commands.untagged(rest);
                 Started::Passes(self.line(rest))
             }
             ResponseStart::Status { tag: b"+", .. } if commands.is_continued_by_us() => {
@@ -115,10 +111,8 @@ impl ResponseFrame {
             }
             ResponseStart::Status { tag, ok, .. } => {
                 self.notice_given = false;
-                match ok {
-                    _ if tag != b"*" => {}
-                    true => commands.untagged(rest),
-                    false => commands.untagged_refusal(),
+                if tag == b"*" && !ok {
+                    commands.untagged_refusal();
                 }
                 Started::Passes(self.status(tag, ok, rest, commands))
             }

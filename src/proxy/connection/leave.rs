@@ -93,7 +93,6 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Closes both sides, and writes the line.
     pub(super) async fn leave(mut self, ending: Ending) {
         self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
-        self.judge_staleness();
         let mistake = self.mistake(&ending);
         let activity = self.driver.session().activity();
         (self.record.commands, self.record.fetched) = (activity.commands, activity.fetched);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Connection;
 use super::network::Network;
 use super::session_record::Ending;
+use super::staleness::shows_new_mail;
 use super::wait::within;
 use crate::failure::Failure;
 use crate::inventory::LoginWay;
@@ -25,7 +26,7 @@ impl<N: Network> Connection<'_, '_, N> {
         // The order matters: a reload between the two is seen by one of them.
         let generation = self.service.parking.generation();
         let present = self.registered.mailbox();
-        self.judge_staleness();
+        let is_sampled = self.is_sampled;
         let opened = self.opened.take();
         let left = self.driver.take_upstream();
         let (Some(opened), Some((stream, unread))) = (opened, left) else { return Err(Ending::LoggedOut) };
@@ -40,7 +41,8 @@ impl<N: Network> Connection<'_, '_, N> {
             && login.usable_until() > Instant::now()
             && !login.mailbox.is_left_alone()
             && parking.takes(&login.mailbox);
-        tokio::spawn(leave_behind::<N>(stream, (login, admission), may_park.then_some((parking, state, generation))));
+        let parks = may_park.then_some(Parks { parking, state, generation, is_sampled });
+        tokio::spawn(leave_behind::<N>(stream, (login, admission), parks));
         Err(Ending::LoggedOut)
     }
 
@@ -50,11 +52,14 @@ impl<N: Network> Connection<'_, '_, N> {
         if !of_mailbox.parks {
             return Ok(false);
         }
+        self.is_sampled = self.service.parking.samples(mailbox);
+        if self.is_sampled {
+            return Ok(false);
+        }
         let Some(ParkedSession { connection, login, admission, .. }) = self.service.parking.take(mailbox) else {
             return Ok(false);
         };
         let metrics = &self.service.telemetry.metrics;
-        self.watch_staleness(mailbox).await?;
         let Ok(mut stream) = N::unpark(connection) else {
             metrics.parked_taken(ParkedTake::Lost);
             return Ok(false);
@@ -88,14 +93,25 @@ impl<N: Network> Connection<'_, '_, N> {
     }
 }
 
+/// The conditions under which a connection is parked.
+struct Parks {
+    parking: Arc<parking::Parking>,
+    state: ParkedState,
+    /// The number of the configuration that it belongs to.
+    generation: u64,
+    /// It is compared with the mailbox's parked connection before.
+    is_sampled: bool,
+}
+
 /// Parks a connection, or logs out of it.
 async fn leave_behind<N: Network>(
     mut stream: N::Stream,
     (mut login, admission): (StandingLogin, Admission),
-    parks: Option<(Arc<parking::Parking>, ParkedState, u64)>,
+    parks: Option<Parks>,
 ) {
-    if let Some((parking, state, generation)) = parks
+    if let Some(Parks { parking, state, generation, is_sampled }) = parks
         && let Some(capability) = parking::prepare(&mut stream, state).await
+        && (!is_sampled || shows_new_mail::<N>(&parking, &login.mailbox, &mut stream).await)
     {
         login.capability = capability;
         if let Ok(connection) = N::park(stream).await {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::proto::parking::{self, Answer, OwnCommand, ParkedState, has_unselect};
+use crate::proto::parking::{Answer, InboxNumbers, OwnCommand, ParkedState, has_unselect};
 
 /// Makes a connection ready to be parked: no mailbox is selected any more. Returns its capability list; none where it
 /// cannot be parked.
@@ -35,12 +35,12 @@ where
     ask(stream, OwnCommand::Noop).await.is_some()
 }
 
-/// Asks for INBOX's UIDNEXT. None where the server does not say it in time.
-pub(in crate::proxy) async fn uidnext<S>(stream: &mut S) -> Option<u32>
+/// Asks for INBOX's numbers. None where the server does not say them in time.
+pub(in crate::proxy) async fn inbox<S>(stream: &mut S) -> Option<InboxNumbers>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    parking::uidnext(&ask(stream, OwnCommand::Status).await??)
+    InboxNumbers::read(&ask(stream, OwnCommand::Status).await??)
 }
 
 /// Sends a command, and waits for its answer. None where it does not come in time, or is another one.

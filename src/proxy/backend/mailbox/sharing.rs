@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 
-use super::{Admission, Mailbox};
+use super::Mailbox;
 
 impl Mailbox {
     /// Returns whether a connection that is logged in for the other mailbox is logged in for this one as well: the same
@@ -19,12 +19,6 @@ impl Mailbox {
     /// Returns whether a device waits for a session of the mailbox.
     pub(in crate::proxy) fn is_waited_for(&self) -> bool {
         self.sessions.waiting.load(Ordering::SeqCst) > 0
-    }
-
-    /// Reserves a session of the mailbox, if one is free now.
-    pub(in crate::proxy) fn try_admit(&self) -> Option<Admission> {
-        let permit = Arc::clone(&self.sessions.free).try_acquire_owned().ok()?;
-        Some(Admission { _permit: permit })
     }
 
     /// Returns whether no session of the mailbox is free now.
