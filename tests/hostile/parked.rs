@@ -145,7 +145,7 @@ impl Scene {
             let status = own_command(peer, "STATUS INBOX (UIDNEXT UIDVALIDITY)")?;
             peer.send(&format!("* STATUS INBOX (UIDNEXT 9 UIDVALIDITY 1)\r\n{status} OK done\r\n"));
         }
-        first.line_with("P4 LOGOUT").map(drop)
+        first.line_with("P5 LOGOUT").map(drop)
     }
 
     /// Plays the fault, with the second session of a cell.
