@@ -190,7 +190,7 @@ fn parking_expunges_nothing() {
 fn a_connection_comes_without_a_selected_mailbox() {
     let exchange = Exchange::new();
     assert!(exchange.simulator.deliver(SCAN, support::message(500)));
-    let proxy = parking(&exchange, "", &scans());
+    let proxy = compared(&exchange, "", &scans());
     for (round, commands) in ["CLOSE\r\nx2 SELECT INBOX", "UNSELECT\r\nx2 EXAMINE INBOX"].into_iter().enumerate() {
         let mut device = polls(&proxy, LOGIN);
         device.say(commands);
@@ -198,15 +198,15 @@ fn a_connection_comes_without_a_selected_mailbox() {
             assert!(status(&device.answer(tag)).starts_with("OK"), "{commands}");
         }
         device.ok("LOGOUT");
-        until_parked(&proxy, 2 * round as u64 + 1);
+        until_parked(&proxy, 2 * round as u64 + 3);
         let mut next = imap(&proxy);
         next.login(LOGIN, PASSWORD);
         let answer = status(&next.command("FETCH 1 FLAGS"));
         assert!(answer.starts_with("BAD "), "{commands}: {answer}");
         next.ok("LOGOUT");
-        until_parked(&proxy, 2 * round as u64 + 2);
+        until_parked(&proxy, 2 * round as u64 + 4);
     }
-    until(&proxy, "packetboat_parked_taken_total", "", 3);
+    until(&proxy, "packetboat_parked_taken_total", "", 4);
 }
 
 /// What stays in a connection keeps it from being parked, and so does whatever packetboat does not know.
