@@ -123,7 +123,7 @@ fn a_session_ends_at_a_chosen_command() {
     scene.quirk(|quirks| quirks.imap.faults = vec![ImapFault::silent("NOOP", Afterwards::Hang)]);
     let mut imap = scene.imap_session();
     imap.send("a NOOP\r\nb CAPABILITY");
-    scene.until("command", |counts| counts.mailbox(SCAN).command("NOOP") == 4);
+    scene.until("command", |counts| counts.mailbox(SCAN).command("NOOP") == 5);
     scene.quirk(|quirks| quirks.mail.close_13 = Some(Duration::ZERO));
     assert_eq!(imap.rest().unwrap(), "* BYE Connection is closed. 13\r\n", "and nothing before");
 }
