@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::quirks::smtp::Afterwards;
 use super::quirks::{Expiry, Quirks};
 use super::world::World;
 use crate::transport::Facts;
@@ -242,6 +243,19 @@ impl Connection {
         tokio::select! {
             flushed = self.stream.flush() => flushed.map_err(|_| End::Gone),
             () = sleep_until(at) => Err(End::Gone),
+        }
+    }
+
+    /// Lets the connection live or die behind a fault.
+    pub(super) async fn end_as(&mut self, then: Afterwards) -> Result<(), End> {
+        match then {
+            Afterwards::Continue => Ok(()),
+            Afterwards::Close => Err(End::Finished),
+            Afterwards::Reset => Err(End::Reset),
+            Afterwards::Hang => loop {
+                self.fill().await?;
+                self.take_unread();
+            },
         }
     }
 

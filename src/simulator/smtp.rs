@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::connection::{Connection, End};
-use super::quirks::smtp::{Afterwards, SmtpFault, SmtpMoment};
+use super::quirks::smtp::{SmtpFault, SmtpMoment};
 use super::world::World;
 use crate::transport::downstream::Acceptor;
 use command::line_end;
@@ -191,15 +191,7 @@ impl SmtpService<'_> {
         if let Some(reply) = &fault.reply {
             self.send(reply).await?;
         }
-        match fault.then {
-            Afterwards::Continue => Ok(()),
-            Afterwards::Close => Err(End::Finished),
-            Afterwards::Reset => Err(End::Reset),
-            Afterwards::Hang => loop {
-                self.connection.fill().await?;
-                self.connection.take_unread();
-            },
-        }
+        self.connection.end_as(fault.then).await
     }
 
     /// The next command line, without its end.

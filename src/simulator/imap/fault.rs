@@ -3,7 +3,6 @@
 use super::ImapService;
 use crate::simulator::connection::End;
 use crate::simulator::quirks::imap::ImapFault;
-use crate::simulator::quirks::smtp::Afterwards;
 use crate::simulator::world::World;
 
 impl ImapService<'_> {
@@ -14,15 +13,7 @@ impl ImapService<'_> {
         if let Some(reply) = &fault.reply {
             self.send(reply.replace("TAG", tag)).await?;
         }
-        match fault.then {
-            Afterwards::Continue => Ok(()),
-            Afterwards::Close => Err(End::Finished),
-            Afterwards::Reset => Err(End::Reset),
-            Afterwards::Hang => loop {
-                self.connection.fill().await?;
-                self.connection.take_unread();
-            },
-        }
+        self.connection.end_as(fault.then).await
     }
 }
 
