@@ -16,7 +16,7 @@ struct Aim {
     bound: Bound,
 }
 
-/// What an aim bounds.
+/// The kind of figure that an aim bounds.
 enum Bound {
     /// The ratio to the figure of a proxy, or of another row, at most.
     Ratio(&'static str, f64),

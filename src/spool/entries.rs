@@ -14,7 +14,7 @@ pub(super) struct Entries {
     by_id: BTreeMap<Id, Entry>,
     /// The messages that wait for an attempt, by mailbox, the next one first.
     waiting: BTreeMap<MailboxKey, BTreeSet<(Instant, Id)>>,
-    /// What the messages use of the spool, with what those that come in use.
+    /// Returns the room that messages use in the spool; those that are still coming in count as well.
     pub(super) shares: Shares,
 }
 

@@ -66,7 +66,7 @@ pub struct Details {
     pub item: Item,
     /// The reason for which it was given up, if so.
     pub reason: Option<String>,
-    /// What a retry may do that nobody expects, if so: a second copy, or a message to some recipients alone.
+    /// A consequence of a retry that may surprise: a second copy, or a message to some recipients alone.
     pub before_retry: Option<String>,
 }
 

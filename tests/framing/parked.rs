@@ -60,7 +60,7 @@ enum Turn {
     Arrives,
 }
 
-/// What both devices have heard, what the server has got of each, and its mailbox at the end.
+/// The octets that both devices have read, those that the server has got of each, and its mailbox at the end.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     heard: Vec<String>,

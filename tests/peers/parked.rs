@@ -209,7 +209,7 @@ fn a_connection_comes_without_a_selected_mailbox() {
     until(&proxy, "packetboat_parked_taken_total", "", 4);
 }
 
-/// What stays in a connection keeps it from being parked, and so does whatever packetboat does not know.
+/// A connection that keeps something of its session is not parked, nor one with a command unknown to packetboat.
 #[test]
 fn a_session_that_leaves_something_is_logged_out() {
     let exchange = Exchange::new();

@@ -203,7 +203,7 @@ mod tests {
     use crate::proto::dialect::Relay as _;
     use crate::proto::{Probe, Relogin};
 
-    /// What the server gets of the conversation, and whether the connection is parked at its end. A line that begins with
+    /// Returns the octets for the server, and whether the connection is parked at the end. A line that begins with
     /// `S: ` is the server's. Either side's octets are cut at `cut`, counted from the beginning.
     fn play(conversation: &str, deletes: Deletes, cut: usize) -> (String, bool) {
         let terms = MailboxTerms { probe: Probe::Skip, deletes, relogin: Relogin::Refused, parks: true };

@@ -61,7 +61,7 @@ fn ten_polls_are_one_login_in_dovecots_log() {
     until(&scene.proxy, "packetboat_parked_stale_total", "", 0);
 }
 
-/// What a device has changed is there right behind its LOGOUT, and \\Deleted alone removes nothing.
+/// The changes of a device are there right behind its LOGOUT, and the flag \\Deleted alone removes nothing.
 #[test]
 fn flags_and_messages_are_as_the_device_left_them() {
     let messages: Vec<Vec<u8>> = (0..3).map(|number| support::message(600 + number)).collect();

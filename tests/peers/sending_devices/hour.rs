@@ -139,7 +139,7 @@ fn the_first_recipient_outside_of_the_domain_is_told() {
     assert!(scanner.ask(&format!("RCPT TO:<{OUTSIDE}>")).starts_with("550 5.7.1 "));
 }
 
-/// What the spool keeps counts as well: the device has heard 250.
+/// Messages in the spool count as well: the device has heard 250.
 #[test]
 fn kept_messages_count() {
     let exchange = Exchange::new();

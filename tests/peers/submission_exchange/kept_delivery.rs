@@ -68,7 +68,7 @@ fn one_deferred_recipient_does_not_hold_the_others() {
     assert!(!proxy.log.all().contains("once more"), "no second copy is possible");
 }
 
-/// What the spool sends counts by account and for the recipients of a day, as what a device's session sends does.
+/// Messages that the spool sends count by account and for the recipients of a day, as those of a device's session do.
 #[test]
 fn a_kept_message_counts_when_it_is_sent() {
     let exchange = Exchange::new();

@@ -93,7 +93,7 @@ impl Process {
     }
 
     /// CPU time, divided by the processors, that all programs but this one and the test have taken so far (proc_stat(5)).
-    /// What takes long on a busy computer takes no longer than on an idle one, if this is subtracted.
+    /// Subtract it from a time that was measured, so that a busy computer looks like an idle one.
     pub fn taken_by_others(&self) -> Duration {
         let stat = fs::read_to_string("/proc/stat").unwrap();
         let fields = stat.lines().next().unwrap().split_whitespace().skip(1);

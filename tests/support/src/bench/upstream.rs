@@ -165,7 +165,7 @@ pub fn serve(address: &str, directory: PathBuf) {
     });
 }
 
-/// What one port does.
+/// The behaviour of one port.
 #[derive(Clone, Copy)]
 struct Service {
     manner: Manner,

@@ -270,7 +270,7 @@ fn a_message_without_a_server_has_five_hundred_recipients() {
     assert_eq!(play.envelope.recipients.last().unwrap(), "r499@b.example");
 }
 
-/// Nobody is left to send to, with a server or without: the message is refused, and counts as such.
+/// A message without a recipient that was taken is refused, with a server or without, and counts as refused.
 #[test]
 fn a_message_without_a_recipient_is_a_refused_message() {
     keeping_at_every_cut(|play| {
