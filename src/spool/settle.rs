@@ -19,8 +19,8 @@ use crate::pool;
 enum Next {
     /// It is done with.
     Remove(Done),
-    /// It waits for its next attempt.
-    Wait(Known),
+    /// It waits for its next attempt, for this reason.
+    Wait(Known, String),
     /// It goes into another phase.
     Become(Phase),
 }
@@ -85,6 +85,7 @@ impl Spool {
         let max_age = queue.settings.as_ref().map(|settings| settings.max_age).unwrap_or_default();
         drop(queue);
         let next = decide(&mut entry, settling, max_age);
+        let mut waits = None;
         if let Next::Become(Phase::Report) = next
             && let Some(Reason::Expired(_)) = entry.record.reason
         {
@@ -97,11 +98,11 @@ impl Spool {
                     return;
                 }
             }
-            Next::Wait(Known::ByRecord) => {
-                let known = note_left(&store, &entry);
+            Next::Wait(known, why) => {
+                let known = if known == Known::ByRecord { note_left(&store, &entry) } else { known };
                 lower(&store, &mut entry, known);
+                waits = Some((About::of(&entry).mailbox, entry.record.attempts, why));
             }
-            Next::Wait(known) => lower(&store, &mut entry, known),
             Next::Become(phase) => {
                 if entry.record.left.is_some() {
                     note_left(&store, &entry);
@@ -115,6 +116,10 @@ impl Spool {
         entry.is_busy = false;
         entry.is_ending = false;
         self.queue.lock().entries.insert(id, entry);
+        // The line comes last, so that whoever reads it finds what it says in the list of messages.
+        if let Some((mailbox, attempts, why)) = waits {
+            info!(%id, mailbox, attempts, "a kept message waits for its next attempt: {why}");
+        }
         self.changed.notify_one();
     }
 
@@ -291,9 +296,7 @@ fn wait(entry: &mut Entry, why: String, known: Known, (now, max_age): (Instant, 
     let about = About::of(entry);
     entry.note_attempt(&why, now);
     if entry.age(now) < max_age {
-        let (id, mailbox, attempts) = (about.id, &about.mailbox, entry.record.attempts);
-        info!(%id, mailbox, attempts, "a kept message waits for its next attempt: {why}");
-        return Next::Wait(known);
+        return Next::Wait(known, why);
     }
     about.log_given_up(&format!("it is older than spool.max_age; {why}"));
     if entry.name.phase == Phase::Report {
