@@ -11,6 +11,7 @@ mod device_table;
 mod devices;
 mod edit;
 mod error;
+mod fleet;
 mod generate;
 mod handover;
 mod health;
@@ -192,6 +193,15 @@ enum Command {
         #[command(subcommand)]
         action: spool::Action,
     },
+    /// Create the tables that the instances of a fleet share, and show the instances
+    ///
+    /// For several instances with one PostgreSQL database: the section [fleet] of the configuration.
+    Fleet {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(subcommand)]
+        action: fleet::Action,
+    },
     /// Show, export or renew the certificate that devices see
     Certificate {
         #[command(flatten)]
@@ -293,6 +303,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Setup { file, arguments } => file.load().and_then(|proven| setup::setup(&proven.config, &arguments)),
         Command::Spool { file, action } => spool::act(&file, &action),
+        Command::Fleet { file, action } => fleet::act(&file, &action),
         Command::Certificate { file, action } => {
             file.load().and_then(|proven| certificate::act(&file, &proven.config, &action))
         }

@@ -4,6 +4,7 @@ mod cloud;
 mod credential;
 mod environment;
 mod file;
+pub mod fleet;
 pub mod identity;
 mod listener;
 mod normalize;
@@ -30,6 +31,7 @@ pub use cloud::Cloud;
 pub use credential::DIRECTORY as CREDENTIALS;
 pub use environment::Environment;
 pub use file::is_path;
+pub use fleet::Fleet;
 pub use identity::{Account, Credential, Device, Grant, Identity, SecretFile};
 pub use listener::{DefaultListener, Entry, Listener, Logins};
 pub use problem::{Problem, Proven};
@@ -55,6 +57,8 @@ pub struct Config {
     pub inventory: InventoryLimits,
     /// Limits and time-outs.
     pub limits: Limits,
+    /// The database that this instance shares with others; none where it is alone.
+    pub fleet: Option<Fleet>,
     /// The spool for mail that a mail server does not take at once.
     pub spool: SpoolSettings,
     /// The listeners. Never empty.

@@ -23,16 +23,17 @@
 //! | 2 | [`confinement`] | rights that the process gives up before it serves (Landlock, seccomp) |
 //! | 2 | [`lifecycle`] | states of the process: running, draining, ended |
 //! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
-//! | 3 | [`device`] | device logins: passwords, delays after failures, and the account that a login opens |
-//! | 3 | [`inventory`] | devices seen on the network and their TLS; whether configured devices get and send their mail |
-//! | 3 | [`metrics`] | counters for Prometheus, and history for the page's charts |
-//! | 3 | [`spool`] | messages on disk that a mail server has not taken yet, and their delivery |
-//! | 3 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
-//! | 4 | [`provision`] | changes to the configuration file: accounts, devices, identities, and a sheet for each device |
-//! | 4 | [`proxy`] | listeners, limits, connections, the relay, and reloads |
-//! | 5 | [`admin`] | metrics, health, and the page that shows every device |
-//! | 5 | [`simulator`] | a pretend Exchange Online with its token endpoint, for the demonstration and for tests |
-//! | 6 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
+//! | 3 | [`fleet`] | several instances that share one PostgreSQL database: its schema, and the records in it |
+//! | 4 | [`device`] | device logins: passwords, delays after failures, and the account that a login opens |
+//! | 4 | [`inventory`] | devices seen on the network and their TLS; whether configured devices get and send their mail |
+//! | 4 | [`metrics`] | counters for Prometheus, and history for the page's charts |
+//! | 4 | [`spool`] | messages on disk that a mail server has not taken yet, and their delivery |
+//! | 4 | [`token`] | access tokens: fetched, kept fresh, and the refresh tokens behind them |
+//! | 5 | [`provision`] | changes to the configuration file: accounts, devices, identities, and a sheet for each device |
+//! | 5 | [`proxy`] | listeners, limits, connections, the relay, and reloads |
+//! | 6 | [`admin`] | metrics, health, and the page that shows every device |
+//! | 6 | [`simulator`] | a pretend Exchange Online with its token endpoint, for the demonstration and for tests |
+//! | 7 | [`cli`] | subcommands, one file each; `main.rs` only calls it |
 
 // Both are pedantic lints of clippy; clippy.toml has the bounds. A function that breaks them has its reason beside it.
 #![warn(clippy::too_many_lines, clippy::too_many_arguments)]
@@ -45,6 +46,7 @@ pub mod crypto;
 pub mod device;
 pub mod diagnostic;
 pub mod failure;
+pub mod fleet;
 pub mod inventory;
 pub mod lifecycle;
 pub mod metrics;

@@ -1,5 +1,6 @@
 //! `packetboat run` starts the proxy, reloads its configuration, and drains it at the end.
 
+mod fleet;
 mod known_sources;
 pub(super) mod log;
 mod reload;
@@ -128,6 +129,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     admin.serve(admin_listeners);
     let (beside, beside_lifecycle) = lifecycle::begin();
     tokio::spawn(Arc::clone(&known_sources).run(beside_lifecycle.clone()));
+    let registration = fleet::start(config, &beside_lifecycle);
     serve_owner(&admin, owners, beside_lifecycle.clone());
     admin.start_maintenance(beside_lifecycle);
     common.metrics.config_loaded(lifecycle::unix_time());
@@ -150,7 +152,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     let signal = process.serve_until_end().await;
     process.end(signal, trigger, lifecycle).await;
     beside.enter(Phase::Draining);
-    tokio::join!(process.admin.save_inventory(), known_sources.save());
+    tokio::join!(process.admin.save_inventory(), known_sources.save(), fleet::leave(registration));
     process.remove_run_files().await;
     process.common.report_all_suppressed_lines();
     info!("stopped");

@@ -28,6 +28,7 @@ pub(super) fn files(config: &Config) -> Vec<PathBuf> {
     let mut copy = config.clone();
     let mut files: Vec<PathBuf> = paths(&mut copy).into_iter().map(|path| path.clone()).collect();
     let roots = config.upstreams.values().map(|upstream| &upstream.roots);
+    let roots = roots.chain(config.fleet.iter().map(|fleet| &fleet.roots));
     let roots = roots.chain(config.identities.values().map(|identity| &identity.roots));
     files.extend(roots.filter_map(|roots| match roots {
         Roots::File(path) => Some(path.clone()),
@@ -58,6 +59,10 @@ fn paths(config: &mut Config) -> Vec<&mut PathBuf> {
     paths.extend(&mut config.store_key);
     paths.extend(&mut config.admin.token_file);
     paths.extend(&mut config.admin.technician_token_file);
+    if let Some(fleet) = &mut config.fleet {
+        paths.extend(&mut fleet.password_file);
+        paths.extend(fleet.client_certificate.iter_mut().flat_map(|files| [&mut files.chain, &mut files.key]));
+    }
     for certificate in config.certificates.values_mut() {
         if let CertificateSource::Files(files) = &mut certificate.source {
             paths.extend([&mut files.chain, &mut files.key]);

@@ -47,6 +47,7 @@ struct File {
     submission: SubmissionSection,
     #[serde(default)]
     spool: SpoolSection,
+    fleet: Option<Spanned<FleetSection>>,
     #[serde(default)]
     certificate: BTreeMap<String, Spanned<CertificateSection>>,
     listener: Option<Vec<Spanned<ListenerSection>>>,
@@ -146,6 +147,18 @@ struct SpoolSection {
     max_age: Written<String>,
     patience: Written<String>,
     report_to: Written<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FleetSection {
+    database: Written<String>,
+    password_file: Written<PathBuf>,
+    client_certificate: Written<PathBuf>,
+    client_key: Written<PathBuf>,
+    roots: Written<String>,
+    instance: Written<String>,
+    migrate: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]

@@ -8,6 +8,7 @@ mod certificate;
 mod device;
 mod endpoint;
 mod exposure;
+mod fleet;
 mod identity;
 mod limits;
 mod listener;
@@ -68,10 +69,12 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     }
     let state_directory = raw.state_directory.map(Spanned::into_inner);
     let state_directory = state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY));
+    let store_key = raw.store_key.map(Spanned::into_inner);
     let mut config = Config {
+        fleet: proof.fleet(raw.fleet, store_key.as_ref()),
         spool: proof.spool(raw.spool, &state_directory),
         state_directory,
-        store_key: raw.store_key.map(Spanned::into_inner),
+        store_key,
         confine: raw.confine.unwrap_or(true),
         log: proof.log(raw.log),
         admin: proof.admin(raw.admin, &listeners),

@@ -2,12 +2,17 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::{CipherSuite, ClientConfig};
+use rustls::client::WantsClientCert;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{CipherSuite, ClientConfig, ConfigBuilder};
 
-use super::trust::{RootsError, Trust};
-use crate::config::Roots;
+use super::trust::{RootsError, Trust, certificates};
+use crate::config::{CertificateFiles, Roots};
+use crate::state;
 
 /// TLS that cannot be prepared.
 #[derive(Debug)]
@@ -16,10 +21,29 @@ pub enum ConfigError {
     Roots(RootsError),
     /// rustls does not take the configuration.
     Rustls(rustls::Error),
+    /// The client certificate cannot be read.
+    ClientCertificate(RootsError),
+    /// The key of the client certificate cannot be read.
+    ClientKey(state::Error),
+    /// The file of the key holds none that is usable, or one of another certificate.
+    NoClientKey(PathBuf),
 }
 
 /// Loads the roots and prepares TLS.
 pub(super) fn client_config(roots: &Roots) -> Result<Arc<ClientConfig>, ConfigError> {
+    Ok(Arc::new(builder(roots)?.with_no_client_auth()))
+}
+
+/// The same with a certificate that is shown to servers which want one.
+pub(super) fn with_certificate(roots: &Roots, files: &CertificateFiles) -> Result<Arc<ClientConfig>, ConfigError> {
+    let chain = certificates(&files.chain).map_err(ConfigError::ClientCertificate)?;
+    let pem = state::read_private_pem(&files.key).map_err(ConfigError::ClientKey)?;
+    let no_key = || ConfigError::NoClientKey(files.key.clone());
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| no_key())?;
+    Ok(Arc::new(builder(roots)?.with_client_auth_cert(chain, key).map_err(|_| no_key())?))
+}
+
+fn builder(roots: &Roots) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, ConfigError> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     // AES-128-GCM with SHA-256 comes first where the choice is ours, then the rest in rustls's order. Processors have
     // SHA-256 built in and not SHA-384, on which a TLS 1.3 handshake spends a quarter of its time. Exchange Online
@@ -30,11 +54,10 @@ pub(super) fn client_config(roots: &Roots) -> Result<Arc<ClientConfig>, ConfigEr
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(ConfigError::Rustls)?;
-    let config = match trust {
+    Ok(match trust {
         Trust::Authorities(store) => config.with_root_certificates(store),
         Trust::File(verifier) => config.dangerous().with_custom_certificate_verifier(verifier),
-    };
-    Ok(Arc::new(config.with_no_client_auth()))
+    })
 }
 
 impl fmt::Display for ConfigError {
@@ -42,6 +65,13 @@ impl fmt::Display for ConfigError {
         match self {
             Self::Roots(error) => error.fmt(f),
             Self::Rustls(error) => write!(f, "rustls: {error}"),
+            Self::ClientCertificate(error) => error.fmt(f),
+            Self::ClientKey(error) => error.fmt(f),
+            Self::NoClientKey(path) => write!(
+                f,
+                "{} holds no private key that fits the client certificate; it needs a key in PEM that is not encrypted",
+                path.display()
+            ),
         }
     }
 }
@@ -49,8 +79,10 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Roots(error) => Some(error),
+            Self::Roots(error) | Self::ClientCertificate(error) => Some(error),
             Self::Rustls(error) => Some(error),
+            Self::ClientKey(error) => Some(error),
+            Self::NoClientKey(_) => None,
         }
     }
 }

@@ -10,11 +10,11 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
-use super::client_config::{ConfigError, client_config};
+use super::client_config::{ConfigError, client_config, with_certificate};
 use super::dialer::Dialer;
 use super::reason;
 use super::tls::Tls;
-use crate::config::{Limits, Roots};
+use crate::config::{CertificateFiles, Limits, Roots};
 use crate::failure::{Failure, Kind};
 use crate::transport::Stream;
 use crate::transport::socket::Socket;
@@ -45,6 +45,19 @@ impl Connector {
     /// The roots cannot be read, or the name is none.
     pub fn new(host: &str, roots: &Roots, limits: &Limits) -> Result<Self, ConnectorError> {
         Self::with(client_config(roots).map_err(ConnectorError::Config)?, host, host, limits)
+    }
+
+    /// The same, with a certificate that is shown to the host.
+    ///
+    /// # Errors
+    /// The roots, the certificate or its key cannot be read, or the name is none.
+    pub fn with_certificate(
+        host: &str,
+        roots: &Roots,
+        files: &CertificateFiles,
+        limits: &Limits,
+    ) -> Result<Self, ConnectorError> {
+        Self::with(with_certificate(roots, files).map_err(ConnectorError::Config)?, host, host, limits)
     }
 
     /// A connector whose TLS is prepared, for a host that must have this name in its certificate.

@@ -36,6 +36,15 @@ fn paths(raw: &File) -> Vec<(String, Range<usize>, &Path)> {
         ("admin.token_file".to_owned(), &raw.admin.token_file),
         ("admin.technician_token_file".to_owned(), &raw.admin.technician_token_file),
     ];
+    if let Some(section) = &raw.fleet {
+        let one = section.get_ref();
+        let written = [
+            ("password_file", &one.password_file),
+            ("client_certificate", &one.client_certificate),
+            ("client_key", &one.client_key),
+        ];
+        found.extend(written.map(|(key, written)| (format!("fleet.{key}"), written)));
+    }
     for (name, section) in &raw.certificate {
         let one = section.get_ref();
         let written = [

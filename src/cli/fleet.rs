@@ -1,0 +1,68 @@
+//! `packetboat fleet` creates and migrates the tables that the instances of a fleet share, and shows the instances.
+
+#[cfg(feature = "fleet")]
+mod status;
+
+use super::ConfigFile;
+#[cfg(feature = "fleet")]
+use super::as_service::{WithoutRights, run_as_service};
+use super::error::{CommandError, Exit};
+#[cfg(feature = "fleet")]
+use super::{error::unavailable, output::print, runtime};
+#[cfg(feature = "fleet")]
+use crate::fleet::Postgres;
+
+#[derive(clap::Subcommand)]
+pub(super) enum Action {
+    /// Create packetboat's tables in the database, or bring them to the version of this packetboat
+    ///
+    /// Changes nothing where they have that version or a later one. Instances of the version before go on meanwhile.
+    /// The user of fleet.database needs the right to create a schema, which the owner of the database has.
+    Migrate,
+    /// Show the database, the version of its tables, and the instances of the fleet
+    ///
+    /// Exits with 69 if the database is not reached, or if its tables do not fit this packetboat.
+    Status {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what the action says, as the service's user: the password is that user's.
+#[cfg(feature = "fleet")]
+pub(super) fn act(file: &ConfigFile, action: &Action) -> Result<(), CommandError> {
+    let proven = file.load()?;
+    let Some(fleet) = &proven.config.fleet else { return Err(Exit::Usage.because(ALONE)) };
+    if run_as_service(&proven.config, WithoutRights::GoOn)? {
+        return Ok(());
+    }
+    let database = Postgres::new(fleet, &proven.config);
+    runtime()?.block_on(async {
+        match action {
+            Action::Migrate => {
+                let done = database.migrate().await.map_err(unavailable)?;
+                print(match done.from {
+                    None => format!("created the tables, version {}, in {}\n", done.to, fleet.database),
+                    Some(from) if from == done.to => format!("the tables have version {from} already\n"),
+                    Some(from) => format!("migrated the tables from version {from} to version {}\n", done.to),
+                })
+            }
+            Action::Status { json } => {
+                database.connect().await.map_err(unavailable)?;
+                status::show(&database, fleet, *json).await
+            }
+        }
+    })
+}
+
+/// Refuses: the configuration cannot have the section `[fleet]` either.
+#[cfg(not(feature = "fleet"))]
+pub(super) fn act(file: &ConfigFile, _: &Action) -> Result<(), CommandError> {
+    file.load()?;
+    Err(Exit::Usage.because("this packetboat is built without the cargo feature fleet; take a package that has it"))
+}
+
+#[cfg(feature = "fleet")]
+const ALONE: &str =
+    "this packetboat is no instance of a fleet: the configuration has no section [fleet] with a database";

@@ -1,0 +1,105 @@
+//! The state of a fleet, for people and for programs.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::cli::error::{CommandError, unavailable};
+use crate::cli::output::print;
+use crate::config::Fleet;
+use crate::fleet::{DatabaseFacts, KnownInstance, Records, SCHEMA, check_schema};
+
+/// All that the database says.
+struct Status<'a> {
+    fleet: &'a Fleet,
+    facts: DatabaseFacts,
+    /// The time of a question and its answer.
+    round_trip: Duration,
+    /// The clock of this computer before that of the database, in seconds, give or take half a round trip.
+    clock_ahead: f64,
+    instances: Vec<KnownInstance>,
+}
+
+/// Prints the state of the fleet. The tables decide the exit code.
+pub(super) async fn show(records: &dyn Records, fleet: &Fleet, json: bool) -> Result<(), CommandError> {
+    let (begin, now) = (Instant::now(), wall_clock());
+    let facts = records.database().await.map_err(unavailable)?;
+    let round_trip = begin.elapsed();
+    let clock_ahead = now + round_trip.as_secs_f64() / 2.0 - facts.time;
+    let fits = check_schema(facts.schema);
+    let instances = match fits {
+        Ok(()) => records.instances().await.map_err(unavailable)?,
+        Err(_) => Vec::new(),
+    };
+    let status = Status { fleet, facts, round_trip, clock_ahead, instances };
+    if json {
+        print(format_args!("{}\n", status.json()))?
+    } else {
+        print(status.text())?
+    }
+    fits.map_err(unavailable)
+}
+
+impl Status<'_> {
+    fn text(&self) -> String {
+        let facts = &self.facts;
+        let kind = if facts.is_standby { ", a standby, which takes no changes" } else { "" };
+        let tables = facts.schema.map_or("none".to_owned(), |(version, _)| format!("version {version}"));
+        let mut text = format!(
+            "database    {}, PostgreSQL {}{kind}\nround trip  {:.1} ms\nclock       {}\ntables      {tables}\n",
+            self.fleet.database,
+            facts.server_version,
+            self.round_trip.as_secs_f64() * 1000.0,
+            self.clock(),
+        );
+        let registered = self.instances.iter().filter(|one| one.left.is_some()).count();
+        text.push_str(&format!("instances   {registered} registered\n"));
+        let width = self.instances.iter().map(|one| one.instance.name.len()).max().unwrap_or_default();
+        for one in &self.instances {
+            let left = one.left.map_or("ended".to_owned(), |left| format!("registered for {} s", left.as_secs()));
+            text.push_str(&format!(
+                "  {:width$}  packetboat {}, since {}, {left}\n",
+                one.instance.name,
+                one.instance.version,
+                humantime::format_duration(Duration::from_secs(one.age.as_secs())),
+            ));
+        }
+        text
+    }
+
+    /// Nothing depends on the clocks of instances; an operator who compares logs wants to know.
+    fn clock(&self) -> String {
+        match self.clock_ahead {
+            ahead if ahead.abs() < 1.0 => "this computer and the database agree".to_owned(),
+            ahead if ahead > 0.0 => format!("this computer is {ahead:.0} s ahead of the database"),
+            behind => format!("this computer is {:.0} s behind the database", -behind),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let instances = self.instances.iter().map(|one| {
+            json!({
+                "id": one.instance.id,
+                "name": one.instance.name,
+                "version": one.instance.version,
+                "age_seconds": one.age.as_secs(),
+                "registered_for_seconds": one.left.map(|left| left.as_secs()),
+            })
+        });
+        json!({
+            "database": self.fleet.database.to_string(),
+            "server_version": self.facts.server_version,
+            "is_standby": self.facts.is_standby,
+            "round_trip_seconds": self.round_trip.as_secs_f64(),
+            "clock_ahead_seconds": self.clock_ahead,
+            "schema": self.facts.schema.map(|(version, _)| version),
+            "schema_serves_from": self.facts.schema.map(|(_, serves_from)| serves_from),
+            "schema_needed": SCHEMA,
+            "instances": instances.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn wall_clock() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,141 @@
+//! A fleet is several instances of packetboat that share one PostgreSQL database. This room has the records in it, and
+//! the registration of this instance; everything that is shared stands above [`Records`].
+
+mod error;
+#[cfg(feature = "fleet")]
+mod postgres;
+mod records;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::crypto;
+use crate::lifecycle::{Lifecycle, Phase};
+
+pub use error::Error;
+#[cfg(feature = "fleet")]
+pub use postgres::{Migration, Postgres};
+pub use records::{
+    Answer, Candidate, DatabaseFacts, Instance, InstanceRecords, KnownInstance, Lease, PATIENCE, Records, Renewal,
+    SealedAccess, SealedKind, SignIn, SignInKey, SignInRecords,
+};
+
+/// This process as an instance of its fleet.
+pub struct Fleet {
+    records: Arc<dyn Records>,
+    instance: Instance,
+}
+
+impl Fleet {
+    /// An instance with this name, over these records.
+    ///
+    /// # Errors
+    /// The operating system has no random octets for its id.
+    pub fn new(records: Arc<dyn Records>, name: &str) -> Result<Self, Error> {
+        let instance = Instance { id: uuid()?, name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        Ok(Self { records, instance })
+    }
+
+    /// The records of the fleet.
+    pub fn records(&self) -> &Arc<dyn Records> {
+        &self.records
+    }
+
+    /// This instance.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Keeps this instance registered until the process drains, and ends the registration then. The log says when the
+    /// database goes away and when it is back.
+    pub async fn run(&self, mut lifecycle: Lifecycle) {
+        let mut trouble: Option<String> = None;
+        loop {
+            let registered = self.records.register(&self.instance, LIFE).await;
+            match (registered, trouble.take()) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(_)) => info!(instance = self.instance.name, "the fleet's database is back"),
+                (Err(error), before) => {
+                    let error = error.to_string();
+                    if before.as_ref() != Some(&error) {
+                        warn!(instance = self.instance.name, "{error}");
+                    }
+                    trouble = Some(error);
+                }
+            }
+            tokio::select! {
+                () = sleep(RENEWAL) => {}
+                () = lifecycle.reached(Phase::Draining) => break,
+            }
+        }
+        if let Err(error) = self.records.unregister(&self.instance.id).await {
+            warn!(
+                instance = self.instance.name,
+                "the registration of this instance ends by itself within {}: {error}",
+                humantime::format_duration(LIFE)
+            );
+        }
+    }
+}
+
+/// Returns the name of this instance: that of the configuration, or that of the computer.
+pub fn instance_name(config: &Config) -> String {
+    let named = config.fleet.as_ref().and_then(|fleet| fleet.instance.clone());
+    named.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+/// Returns whether two versions of the tables fit: they are this packetboat's or later ones, and still serve it.
+///
+/// # Errors
+/// There are no tables, or they do not fit.
+pub fn check_schema(found: Option<(i32, i32)>) -> Result<(), Error> {
+    match found {
+        None => Err(Error::NoSchema),
+        Some((found, _)) if found < SCHEMA => Err(Error::OlderSchema { found, needed: SCHEMA }),
+        Some((found, serves_from)) if serves_from > SCHEMA => Err(Error::NewerSchema { found, serves_from }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// A random UUID (RFC 9562 section 5.4).
+fn uuid() -> Result<String, Error> {
+    let octets: [u8; 16] = crypto::random()?;
+    let number = u128::from_be_bytes(octets) & !(0xf << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62;
+    let digits = format!("{number:032x}");
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    Ok([part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-"))
+}
+
+/// The version of the tables that this packetboat needs.
+pub const SCHEMA: i32 = 1;
+/// The time for which an instance is registered.
+const LIFE: Duration = Duration::from_secs(30);
+/// The interval at which the registration is prolonged.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_has_its_form_and_comes_once() {
+        let (one, other) = (uuid().unwrap(), uuid().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(one.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&one.as_bytes()[19]), "{one}");
+    }
+
+    /// Tables may be ahead of packetboat as long as they serve it, and never behind.
+    #[test]
+    fn two_versions_stand_side_by_side() {
+        assert!(check_schema(Some((SCHEMA, SCHEMA))).is_ok() && check_schema(Some((SCHEMA + 1, SCHEMA))).is_ok());
+        assert!(matches!(check_schema(None), Err(Error::NoSchema)));
+        assert!(matches!(check_schema(Some((SCHEMA - 1, 0))), Err(Error::OlderSchema { .. })));
+        assert!(matches!(check_schema(Some((SCHEMA + 2, SCHEMA + 1))), Err(Error::NewerSchema { .. })));
+    }
+}

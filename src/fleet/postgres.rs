@@ -1,0 +1,177 @@
+//! PostgreSQL holds the records: one connection that is kept, and made anew with a growing pause after failures.
+//!
+//! Nothing here uses the state of a session, so that a pgbouncer in between may give each transaction another server:
+//! statements are unnamed and carry the types of their parameters; there is no `SET`, `LISTEN` or advisory lock.
+
+mod access;
+mod instances;
+mod refusal;
+mod schema;
+mod sign_ins;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+
+use super::error::Error;
+use super::records::PATIENCE;
+use crate::config::{Config, Fleet};
+use access::Access;
+
+pub use schema::Migration;
+
+/// The records of a fleet in PostgreSQL.
+pub struct Postgres(Arc<Link>);
+
+/// The way to the database, with the connection that is open.
+struct Link {
+    access: Access,
+    state: Mutex<State>,
+    /// Held by the task that connects; the others find its connection.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<Open>,
+    failed: Option<Failed>,
+}
+
+/// An open connection. Statements of several tasks follow each other on it.
+#[derive(Clone)]
+struct Open {
+    client: Arc<Client>,
+    /// Ends the task that carries the octets, and the connection with it.
+    task: AbortHandle,
+}
+
+/// The last attempt to connect, which failed.
+struct Failed {
+    error: Arc<Error>,
+    /// The time of the next attempt.
+    next: Instant,
+    pause: Duration,
+}
+
+/// A statement's parameters, each with its type.
+type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+impl Postgres {
+    /// The database that the section `[fleet]` names. Nothing is dialled yet.
+    pub fn new(fleet: &Fleet, config: &Config) -> Self {
+        let access = Access::new(fleet, &config.limits);
+        Self(Arc::new(Link { access, state: Mutex::default(), connecting: tokio::sync::Mutex::default() }))
+    }
+
+    /// Connects, with more patience than an operation has. Commands begin so.
+    ///
+    /// # Errors
+    /// The database is not reached, or refuses the login.
+    pub async fn connect(&self) -> Result<(), Error> {
+        Arc::clone(&self.0).connect().await.map(drop)
+    }
+
+    /// Runs a statement and returns its rows, within [`PATIENCE`].
+    async fn rows(&self, statement: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let open = self.open(deadline).await?;
+        match timeout_at(deadline, open.client.query_typed(statement, parameters)).await {
+            Ok(answer) => answer.map_err(|error| self.0.access.refused(&error)),
+            Err(_) => Err(self.0.late(&open)),
+        }
+    }
+
+    /// Runs a statement and returns its row, if it has one.
+    async fn row(&self, statement: &str, parameters: Parameters<'_>) -> Result<Option<Row>, Error> {
+        Ok(self.rows(statement, parameters).await?.into_iter().next())
+    }
+
+    /// Runs a statement and returns whether it has changed a row.
+    async fn changes(&self, statement: &str, parameters: Parameters<'_>) -> Result<bool, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let open = self.open(deadline).await?;
+        match timeout_at(deadline, open.client.execute_typed(statement, parameters)).await {
+            Ok(answer) => answer.map(|count| count > 0).map_err(|error| self.0.access.refused(&error)),
+            Err(_) => Err(self.0.late(&open)),
+        }
+    }
+
+    /// Returns the open connection. Where there is none, a task makes one, and goes on when this caller has no more
+    /// patience: a database that takes long to connect to is reached all the same.
+    async fn open(&self, deadline: Instant) -> Result<Open, Error> {
+        if let Some(known) = self.0.known() {
+            return known;
+        }
+        match timeout_at(deadline, tokio::spawn(Arc::clone(&self.0).connect())).await {
+            Ok(Ok(open)) => open,
+            Ok(Err(_)) => Err(Error::Lost("the task that connects has ended".to_owned())),
+            Err(_) => Err(Error::Late(PATIENCE)),
+        }
+    }
+}
+
+impl Link {
+    /// The open connection, or the error of the last attempt where the next one is not due yet.
+    fn known(&self) -> Option<Result<Open, Error>> {
+        let state = self.state.lock();
+        if let Some(open) = state.open.as_ref().filter(|open| !open.client.is_closed()) {
+            return Some(Ok(open.clone()));
+        }
+        let failed = state.failed.as_ref().filter(|failed| failed.next > Instant::now())?;
+        Some(Err(Error::Again(Arc::clone(&failed.error))))
+    }
+
+    async fn connect(self: Arc<Self>) -> Result<Open, Error> {
+        let _connecting = self.connecting.lock().await;
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let connected = timeout(CONNECTING, self.access.connect()).await.unwrap_or(Err(Error::Late(CONNECTING)));
+        let mut state = self.state.lock();
+        match connected {
+            Ok((client, task)) => {
+                let open = Open { client: Arc::new(client), task };
+                *state = State { open: Some(open.clone()), failed: None };
+                Ok(open)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                let pause = state.failed.take().map_or(FIRST_PAUSE, |failed| (failed.pause * 2).min(LONGEST_PAUSE));
+                let failed = Failed { error: Arc::clone(&error), next: Instant::now() + pause, pause };
+                *state = State { open: None, failed: Some(failed) };
+                Err(Error::Again(error))
+            }
+        }
+    }
+
+    /// Gives a connection up on which a statement has not been answered: those behind it would wait as well.
+    fn late(&self, late: &Open) -> Error {
+        late.task.abort();
+        self.state.lock().open.take_if(|open| Arc::ptr_eq(&open.client, &late.client));
+        Error::Late(PATIENCE)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(open) = self.state.get_mut().open.take() {
+            open.task.abort();
+        }
+    }
+}
+
+/// A time of the database in seconds, as a length; none where it is over.
+fn length(seconds: f64) -> Option<Duration> {
+    if seconds > 0.0 { Duration::try_from_secs_f64(seconds).ok() } else { None }
+}
+
+/// The longest time for a connection: name, TCP, TLS and login.
+const CONNECTING: Duration = Duration::from_secs(10);
+/// The pause after the first failed attempt to connect; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);

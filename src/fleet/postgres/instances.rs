@@ -1,0 +1,75 @@
+//! The registration of instances, and facts about the database.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use super::{Postgres, length};
+use crate::fleet::error::Error;
+use crate::fleet::records::{Answer, DatabaseFacts, Instance, InstanceRecords, KnownInstance};
+
+impl InstanceRecords for Postgres {
+    fn database(&self) -> Answer<'_, DatabaseFacts> {
+        Box::pin(async {
+            let strange = |_| Error::Strange("facts about the server");
+            let row = self.row(FACTS, &[]).await?.ok_or(Error::Strange("facts about the server"))?;
+            let has_schema: bool = row.try_get(3).map_err(strange)?;
+            let schema = match has_schema {
+                true => self.row("select version, serves_from from packetboat.schema", &[]).await?,
+                false => None,
+            };
+            let versions = |row: tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+            Ok(DatabaseFacts {
+                server_version: row.try_get(0).map_err(strange)?,
+                is_standby: row.try_get(1).map_err(strange)?,
+                time: row.try_get(2).map_err(strange)?,
+                schema: schema.map(versions).transpose().map_err(strange)?,
+            })
+        })
+    }
+
+    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (seconds, Instance { id, name, version }) = (life.as_secs_f64(), instance);
+            let parameters: &[_] = &[
+                (id as _, Type::TEXT),
+                (name as _, Type::TEXT),
+                (version as _, Type::TEXT),
+                (&seconds as _, Type::FLOAT8),
+            ];
+            self.changes(REGISTER, parameters).await.map(drop)
+        })
+    }
+
+    fn unregister<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let statement = "delete from packetboat.instance where id = $1::text::uuid";
+            self.changes(statement, &[(&id, Type::TEXT)]).await.map(drop)
+        })
+    }
+
+    fn instances(&self) -> Answer<'_, Vec<KnownInstance>> {
+        Box::pin(async {
+            let read = |row: tokio_postgres::Row| {
+                let instance = Instance { id: row.try_get(0)?, name: row.try_get(1)?, version: row.try_get(2)? };
+                let age = length(row.try_get(3)?).unwrap_or_default();
+                Ok(KnownInstance { instance, age, left: length(row.try_get(4)?) })
+            };
+            let rows = self.rows(INSTANCES, &[]).await?.into_iter();
+            rows.map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|_| Error::Strange("an instance"))
+        })
+    }
+}
+
+const FACTS: &str = "select current_setting('server_version'), pg_is_in_recovery(), \
+    extract(epoch from clock_timestamp())::float8, to_regclass('packetboat.schema') is not null";
+
+const REGISTER: &str = "with forgotten as \
+    (delete from packetboat.instance where until < clock_timestamp() - interval '1 day' and id <> $1::text::uuid) \
+    insert into packetboat.instance (id, name, version, until) \
+    values ($1::text::uuid, $2, $3, clock_timestamp() + make_interval(secs => $4)) \
+    on conflict (id) do update set name = excluded.name, version = excluded.version, until = excluded.until";
+
+const INSTANCES: &str = "select id::text, name, version, \
+    extract(epoch from clock_timestamp() - since)::float8, extract(epoch from until - clock_timestamp())::float8 \
+    from packetboat.instance order by name, since, id";

@@ -1,0 +1,74 @@
+-- Version 1 of the tables. Columns named *sealed* are encrypted with store_key before they come here.
+
+-- Each start of packetboat, until its registration ends.
+create table packetboat.instance (
+    id uuid primary key,
+    name text not null,
+    version text not null,
+    since timestamptz not null default clock_timestamp(),
+    until timestamptz not null
+);
+
+-- The sign-ins of persons, each with the lease of its renewal.
+create table packetboat.sign_in (
+    identity text not null,
+    person text not null,
+    issuer text not null,
+    generation bigint not null,
+    sealed bytea not null,
+    access_sealed bytea,
+    access_until timestamptz not null default '-infinity',
+    epoch bigint not null default 0,
+    holder uuid,
+    lease_until timestamptz not null default '-infinity',
+    spending bigint,
+    not_before timestamptz not null default '-infinity',
+    trouble text,
+    primary key (identity, person, issuer)
+);
+
+-- Answers of token endpoints to holders that were fenced meanwhile.
+create table packetboat.candidate (
+    id bigint generated always as identity primary key,
+    identity text not null,
+    person text not null,
+    issuer text not null,
+    from_generation bigint not null,
+    sealed bytea not null,
+    since timestamptz not null default clock_timestamp()
+);
+create index candidate_of_sign_in on packetboat.candidate (identity, person, issuer);
+
+-- The mailboxes that a mail server throttles, until then.
+create table packetboat.mailbox (
+    mailbox text primary key,
+    quiet_until timestamptz not null default '-infinity'
+);
+
+-- The sessions of a mailbox that instances have borrowed. A lost table costs one lease, so that it is not logged.
+create unlogged table packetboat.mailbox_session (
+    mailbox text not null,
+    kind text not null,
+    number smallint not null,
+    instance uuid,
+    until timestamptz not null default '-infinity',
+    primary key (mailbox, kind, number)
+);
+create index mailbox_session_of_instance on packetboat.mailbox_session (instance);
+
+-- The devices that each instance has seen.
+create table packetboat.seen (
+    device text not null,
+    instance text not null,
+    record jsonb not null,
+    last_seen timestamptz not null,
+    primary key (device, instance)
+);
+create index seen_last on packetboat.seen (last_seen);
+
+-- Certificates and keys that all instances have in common.
+create table packetboat.kept (
+    name text primary key,
+    sealed bytea not null,
+    generation bigint not null
+);
