@@ -21,6 +21,7 @@ pub mod pages;
 pub mod pop3;
 pub mod ports;
 pub mod postfix;
+pub mod postgresql;
 pub mod prf;
 pub mod process;
 pub mod proxy;

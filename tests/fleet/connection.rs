@@ -1,0 +1,145 @@
+//! The connection to the database: verified TLS or none beyond this computer, plain words for each mistake, and a bound
+//! for everything.
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use packetboat::fleet::{Error, InstanceRecords, PATIENCE, SignInKey, SignInRecords};
+use packetboat::state::{self, Access};
+use support::certificates::Certificates;
+use support::postgresql::{CERTIFIED_USER, Postgresql};
+use support::process::Process;
+
+use crate::{migrated, records, until};
+
+async fn error_of(section: &str) -> Error {
+    records(section).connect().await.unwrap_err()
+}
+
+/// The error behind a repeated one.
+fn cause(error: &Error) -> &Error {
+    if let Error::Again(error) = error { cause(error) } else { error }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_verified_and_nothing_goes_without() {
+    let server = Postgresql::start();
+    let database = server.database();
+    let good = database.section("i");
+    records(&good).connect().await.unwrap();
+    let over_tls = "select count(*) from pg_stat_ssl join pg_stat_activity using (pid) \
+                    where ssl and version in ('TLSv1.2', 'TLSv1.3') and usename = 'packetboat'";
+    let open = records(&good);
+    open.connect().await.unwrap();
+    assert_eq!(server.sql("postgres", over_tls), "1");
+    let error = error_of(&good.replace("localhost", "127.0.0.1")).await;
+    assert!(matches!(cause(&error), Error::Unreachable(_)), "{error}");
+    assert!(error.to_string().contains("its certificate is not accepted"), "{error}");
+    let others = tempfile::tempdir().unwrap();
+    Certificates::for_name("localhost", 30).write(others.path());
+    let roots = server.roots().display().to_string();
+    let error = error_of(&good.replace(&roots, others.path().join("ca.pem").to_str().unwrap())).await;
+    assert!(error.to_string().contains("its certificate is not accepted"), "{error}");
+    let plain = Postgresql::start_without_tls();
+    let error = error_of(&plain.database().section("i")).await;
+    assert!(matches!(cause(&error), Error::NoTls(_)) && error.to_string().contains("ssl = on"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_tls_on_this_computer_alone() {
+    let server = Postgresql::start_without_tls();
+    let database = server.database();
+    let password = server.password_file();
+    for address in [
+        database.url(),
+        format!("postgresql://packetboat@:{}/{}?host={}", server.port, database.name, server.socket().display()),
+    ] {
+        let section = format!("[fleet]\ndatabase = \"{address}\"\npassword_file = {password:?}\n");
+        records(&section).migrate().await.unwrap_or_else(|error| panic!("{address}: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_logs_in_without_a_password() {
+    let server = Postgresql::start();
+    let database = server.database();
+    let directory = tempfile::tempdir().unwrap();
+    server.write_client_certificate(directory.path());
+    let section = format!(
+        "[fleet]\ndatabase = \"{}\"\nroots = {:?}\nclient_certificate = {:?}\nclient_key = {:?}\n",
+        database.url().replace("packetboat@", &format!("{CERTIFIED_USER}@")),
+        server.roots(),
+        directory.path().join("server.pem"),
+        directory.path().join("server.key"),
+    );
+    let records = records(&section);
+    records.connect().await.unwrap();
+    assert!(records.database().await.unwrap().schema.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_mistake_is_named_with_what_mends_it() {
+    let server = Postgresql::start();
+    let database = server.database();
+    let good = database.section("i");
+    let directory = tempfile::tempdir().unwrap();
+    let wrong = directory.path().join("wrong");
+    state::write(&wrong, b"wrong", Access::Private).unwrap();
+    let password = server.password_file().display().to_string();
+    let error = error_of(&good.replace(&password, wrong.to_str().unwrap())).await;
+    assert!(matches!(cause(&error), Error::Login { .. }), "{error}");
+    assert!(error.to_string().contains("fleet.password_file"), "{error}");
+    let without: String = good.lines().filter(|line| !line.starts_with("password_file")).collect::<Vec<_>>().join("\n");
+    let error = error_of(&(without + "\n")).await;
+    assert!(matches!(cause(&error), Error::PasswordMissing(_)), "{error}");
+    assert!(error.to_string().contains("packetboat-fleet-password"), "{error}");
+    let error = error_of(&good.replace(&database.name, "no_such")).await;
+    assert!(matches!(cause(&error), Error::NoDatabase(_)) && error.to_string().contains("createdb"), "{error}");
+    let key = SignInKey { identity: String::new(), person: String::new(), issuer: String::new() };
+    let error = records(&good).sign_in(&key).await.unwrap_err();
+    assert!(matches!(error, Error::NoSchema) && error.to_string().contains("fleet migrate"), "{error}");
+    assert!(!error.is_away());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_told_at_once_and_the_connection_comes_back() {
+    let mut server = Postgresql::start();
+    let records = records(&migrated(&server).await.section("i"));
+    assert!(records.instances().await.unwrap().is_empty());
+    server.stop();
+    let begin = Instant::now();
+    for _ in 0..100 {
+        let error = records.instances().await.unwrap_err();
+        assert!(error.is_away(), "{error}");
+    }
+    assert!(begin.elapsed() < PATIENCE, "a hundred operations without a server took {:?}", begin.elapsed());
+    server.start_again();
+    until("the database is back", async || records.instances().await.is_ok()).await;
+}
+
+/// A server that is frozen answers nothing, not even a login.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_holds_nobody_for_longer_than_the_bound() {
+    let server = Postgresql::start();
+    let database = migrated(&server).await;
+    let records = records(&database.section("i"));
+    let key = SignInKey { identity: "a".to_owned(), person: "b".to_owned(), issuer: "c".to_owned() };
+    records.put(&key, None, 1, b"first").await.unwrap();
+    let mut locking = server.psql(&database.name).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut statements = locking.stdin.take().unwrap();
+    let _locking = Process(locking);
+    statements.write_all(b"begin; lock table packetboat.sign_in in access exclusive mode;\n").unwrap();
+    statements.flush().unwrap();
+    let locked = "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted \
+                  and relation = 'packetboat.sign_in'::regclass";
+    until("the table is locked", async || server.sql(&database.name, locked) == "1").await;
+    let begin = Instant::now();
+    let error = records.sign_in(&key).await.unwrap_err();
+    assert!(matches!(error, Error::Late(_)) && error.may_be_done() && error.is_away(), "{error}");
+    assert!(begin.elapsed() < PATIENCE + Duration::from_secs(2), "{:?}", begin.elapsed());
+    // Another table on a new connection.
+    until("other records are served", async || records.instances().await.is_ok()).await;
+    drop(statements);
+    until("the lock is gone", async || records.sign_in(&key).await.is_ok()).await;
+}

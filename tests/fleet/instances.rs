@@ -1,0 +1,36 @@
+//! Instances are registered while they run, by the clock of the database.
+
+use std::time::Duration;
+
+use packetboat::fleet::{Instance, InstanceRecords};
+use support::postgresql::Postgresql;
+
+use crate::{migrated, records, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_registered_until_its_time_is_over() {
+    let server = Postgresql::start();
+    let database = migrated(&server).await;
+    let records = records(&database.section("i"));
+    let instance = |digit: &str, name: &str| {
+        let id = "00000000-0000-4000-8000-00000000000".to_owned() + digit;
+        Instance { id, name: name.to_owned(), version: "9.9".to_owned() }
+    };
+    let (one, other) = (instance("1", "west"), instance("2", "east"));
+    records.register(&one, Duration::from_secs(30)).await.unwrap();
+    records.register(&other, Duration::from_millis(100)).await.unwrap();
+    let known = records.instances().await.unwrap();
+    assert_eq!(known.iter().map(|one| one.instance.name.as_str()).collect::<Vec<_>>(), ["east", "west"]);
+    let left = known[1].left.unwrap();
+    assert!(left <= Duration::from_secs(30) && left > Duration::from_secs(20), "{left:?}");
+    until("the registration ends", async || records.instances().await.unwrap()[0].left.is_none()).await;
+    records.register(&other, Duration::from_secs(30)).await.unwrap();
+    assert!(records.instances().await.unwrap()[0].left.is_some(), "it is prolonged");
+    records.unregister(&other.id).await.unwrap();
+    assert_eq!(records.instances().await.unwrap().len(), 1);
+    // Those that ended two days ago are forgotten when the next one registers.
+    server.sql(&database.name, "update packetboat.instance set until = now() - interval '2 days'");
+    records.register(&other, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(records.instances().await.unwrap()[0].instance, other);
+    assert_eq!(records.instances().await.unwrap().len(), 1);
+}

@@ -1,0 +1,50 @@
+//! These tests prove the records of a fleet over a real PostgreSQL, also behind pgbouncer, and the commands about them.
+
+#![cfg(feature = "fleet")]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod commands;
+mod connection;
+mod instances;
+mod migration;
+mod sign_ins;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use packetboat::config::Config;
+use packetboat::fleet::Postgres;
+use support::postgresql::{Database, Postgresql};
+use support::process::PATIENCE;
+
+/// A configuration with one listener and this section `[fleet]`.
+fn configured(store_key: &Path, section: &str) -> String {
+    format!(
+        "store_key = {store_key:?}\n{section}[[listener]]\nname = \"observing\"\nprotocol = \"imap\"\n\
+         listen = [\"127.0.0.1:0\"]\nobserve = true\n"
+    )
+}
+
+/// The records of a section `[fleet]`, with connections of their own.
+fn records(section: &str) -> Arc<Postgres> {
+    let text = configured(Path::new("/store.key"), section);
+    let config = Config::parse(&text, Path::new("packetboat.toml")).unwrap_or_else(|found| panic!("{found:?}")).config;
+    Arc::new(Postgres::new(config.fleet.as_ref().unwrap(), &config))
+}
+
+/// A database with packetboat's tables.
+async fn migrated(server: &Postgresql) -> Database {
+    let database = server.database();
+    records(&database.section("maker")).migrate().await.unwrap();
+    database
+}
+
+/// Waits until a condition holds.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

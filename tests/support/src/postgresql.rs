@@ -1,0 +1,313 @@
+//! PostgreSQL of Debian, as an ordinary user in a temporary directory: what a fleet of packetboats shares. And pgbouncer
+//! in front of it, which gives each transaction another connection.
+//!
+//! A test takes a database of its own from one server: [`Postgresql::database`].
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use packetboat::state::{self, Access};
+use tempfile::TempDir;
+
+use crate::certificates::Certificates;
+use crate::free_ports;
+use crate::process::{PATIENCE, Process};
+
+/// The user to whom the tests' databases belong.
+pub const USER: &str = "packetboat";
+/// The user's password.
+pub const PASSWORD: &str = "fleet-3Kd8wQ1z";
+/// The user who logs in by a client certificate alone.
+pub const CERTIFIED_USER: &str = "certified";
+
+/// A running server. It listens at 127.0.0.1 and on a Unix socket; a login needs a password or a certificate.
+pub struct Postgresql {
+    process: Process,
+    directory: TempDir,
+    pub port: u16,
+    client: Certificates,
+    databases: AtomicUsize,
+}
+
+/// A database of a test's own, without tables.
+pub struct Database {
+    pub name: String,
+    port: u16,
+    directory: PathBuf,
+}
+
+impl Postgresql {
+    /// Starts a server with TLS, whose certificate is for `localhost`.
+    pub fn start() -> Self {
+        Self::start_with("ssl = on\n")
+    }
+
+    /// Starts a server that has no TLS.
+    pub fn start_without_tls() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts a server with these further settings.
+    pub fn start_with(settings: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(path.join("server")).unwrap();
+        let client = Certificates::for_name(CERTIFIED_USER, 30);
+        fs::write(path.join("client-ca.pem"), client.authority.to_pem().unwrap()).unwrap();
+        Certificates::for_name("localhost", 30).write(path);
+        own(&path.join("server"));
+        own(&path.join("server.key"));
+        state::write(&path.join("password"), PASSWORD.as_bytes(), Access::Private).unwrap();
+        let made = as_user(&program("initdb"))
+            .args(["--no-sync", "--encoding=UTF8", "--locale=C", "--username=postgres", "--auth=trust", "-D"])
+            .arg(path.join("server/data"))
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.unwrap().success(), "initdb has failed");
+        fs::write(path.join("server/data/pg_hba.conf"), RULES).unwrap();
+        // Another process may have taken a port that was free a moment ago; the server ends at once then.
+        for _ in 0..5 {
+            let [port] = free_ports();
+            fs::write(path.join("server/data/postgresql.conf"), configuration(path, port) + settings).unwrap();
+            if let Some(process) = serve(path, port) {
+                let server = Self { process, directory, port, client, databases: AtomicUsize::new(0) };
+                let users =
+                    format!("create role {USER} login password '{PASSWORD}'; create role {CERTIFIED_USER} login");
+                server.sql("postgres", &users);
+                return server;
+            }
+        }
+        panic!("PostgreSQL does not start: {}", log(path));
+    }
+
+    /// Creates a database that belongs to [`USER`].
+    pub fn database(&self) -> Database {
+        let name = format!("fleet{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("create database {name} owner {USER}"));
+        Database { name, port: self.port, directory: self.directory.path().to_path_buf() }
+    }
+
+    /// Runs statements as the administrator of the server, by psql, and returns what they answer.
+    pub fn sql(&self, database: &str, statements: &str) -> String {
+        let output = self.psql(database).args(["-c", statements]).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{statements}: {error}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// psql as the administrator of the server, for a session that the test ends.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut command = Command::new(program("psql"));
+        let socket = self.directory.path().join("server");
+        command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"]);
+        command.arg(socket).args(["-p", &self.port.to_string()]);
+        command
+    }
+
+    /// The CA that clients have to trust.
+    pub fn roots(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// The file with the password of [`USER`].
+    pub fn password_file(&self) -> PathBuf {
+        self.directory.path().join("password")
+    }
+
+    /// The directory of the Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("server")
+    }
+
+    /// Writes certificate and key of [`CERTIFIED_USER`] into a directory: `server.pem` and `server.key`.
+    pub fn write_client_certificate(&self, directory: &Path) {
+        self.client.write(directory);
+    }
+
+    pub fn log(&self) -> String {
+        log(self.directory.path())
+    }
+
+    /// The process of the server, for signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Stops the server at once, as a crash does: connections break, and what is committed stays.
+    pub fn stop(&mut self) {
+        self.process.signal("QUIT");
+        self.process.wait();
+    }
+
+    /// Starts the stopped server again at the same port.
+    pub fn start_again(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        self.process = loop {
+            match serve(self.directory.path(), self.port) {
+                Some(process) => break process,
+                None => assert!(Instant::now() < deadline, "PostgreSQL does not start again: {}", self.log()),
+            }
+        };
+    }
+}
+
+impl Drop for Postgresql {
+    /// An end in good order, so that no shared memory is left behind.
+    fn drop(&mut self) {
+        if matches!(self.process.0.try_wait(), Ok(None)) {
+            self.process.signal("QUIT");
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while matches!(self.process.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+impl Database {
+    /// The address as packetboat's configuration has it, over TLS.
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// The address behind another port, as that of pgbouncer.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgresql://{USER}@localhost:{port}/{}", self.name)
+    }
+
+    /// The section `[fleet]` of an instance with this name, over TLS and with the password.
+    pub fn section(&self, instance: &str) -> String {
+        self.section_at(self.port, instance)
+    }
+
+    /// The same behind another port, as that of pgbouncer.
+    pub fn section_at(&self, port: u16, instance: &str) -> String {
+        let directory = self.directory.display();
+        format!(
+            "[fleet]\ndatabase = \"{}\"\npassword_file = \"{directory}/password\"\nroots = \"{directory}/ca.pem\"\n\
+             instance = \"{instance}\"\n",
+            self.url_at(port)
+        )
+    }
+}
+
+/// pgbouncer in front of a server, with pooling by transaction: two connections for all clients.
+pub struct Pgbouncer {
+    _process: Process,
+    _directory: TempDir,
+    pub port: u16,
+}
+
+impl Pgbouncer {
+    /// Starts pgbouncer with the certificate of the server.
+    pub fn start(server: &Postgresql) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["server.pem", "server.key"] {
+            fs::copy(server.directory.path().join(name), path.join(name)).unwrap();
+        }
+        own(&path.join("server.key"));
+        fs::write(path.join("users"), format!("\"{USER}\" \"{PASSWORD}\"\n")).unwrap();
+        for _ in 0..5 {
+            let [port] = free_ports();
+            let text = format!(
+                "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+                 unix_socket_dir =\npool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 200\n\
+                 auth_type = scram-sha-256\nauth_file = {directory}/users\nclient_tls_sslmode = require\n\
+                 client_tls_cert_file = {directory}/server.pem\nclient_tls_key_file = {directory}/server.key\n",
+                server.port,
+                directory = path.display()
+            );
+            fs::write(path.join("pgbouncer.ini"), text).unwrap();
+            let mut command = as_user(Path::new("/usr/sbin/pgbouncer"));
+            let log = fs::File::create(path.join("log")).unwrap();
+            let process = Process::start(command.arg(path.join("pgbouncer.ini")).stdout(Stdio::null()).stderr(log));
+            if let Some(process) = until_open(process, port) {
+                return Self { _process: process, _directory: directory, port };
+            }
+        }
+        panic!("pgbouncer does not start: {}", fs::read_to_string(path.join("log")).unwrap_or_default());
+    }
+}
+
+fn serve(path: &Path, port: u16) -> Option<Process> {
+    let log = fs::OpenOptions::new().append(true).create(true).open(path.join("log")).unwrap();
+    let mut command = as_user(&program("postgres"));
+    command.arg("-D").arg(path.join("server/data")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let process = until_open(Process::start(&mut command), port)?;
+    // It listens before it takes logins.
+    let mut ready = Command::new(program("pg_isready"));
+    ready.arg("-q").arg("-h").arg(path.join("server")).args(["-p", &port.to_string()]);
+    let deadline = Instant::now() + PATIENCE;
+    while !ready.status().unwrap().success() {
+        assert!(Instant::now() < deadline, "PostgreSQL takes no logins: {}", self::log(path));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some(process)
+}
+
+/// The process once its port is open; none if it has ended.
+fn until_open(mut process: Process, port: u16) -> Option<Process> {
+    let deadline = Instant::now() + PATIENCE;
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if process.0.try_wait().unwrap().is_some() {
+            return None;
+        }
+        assert!(Instant::now() < deadline, "nobody listens at port {port}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Some(process)
+}
+
+/// A program of the newest PostgreSQL that is installed.
+fn program(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("tests/install.sh test installs PostgreSQL");
+    let newest = versions.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok()).max();
+    Path::new("/usr/lib/postgresql").join(newest.unwrap().to_string()).join("bin").join(name)
+}
+
+/// A program as Debian's user for PostgreSQL, where the test is root: both programs refuse to run as root.
+fn as_user(program: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).current_dir("/");
+    command
+}
+
+fn own(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        let id = |flag: &str| {
+            let output = Command::new("id").args([flag, "postgres"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().parse().expect("tests/install.sh test installs PostgreSQL")
+        };
+        chown(path, Some(id("-u")), Some(id("-g"))).unwrap();
+    }
+}
+
+fn log(path: &Path) -> String {
+    fs::read_to_string(path.join("log")).unwrap_or_default()
+}
+
+fn configuration(path: &Path, port: u16) -> String {
+    let directory = path.display();
+    format!(
+        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{directory}/server'\n\
+         max_connections = 120\nfsync = off\npassword_encryption = 'scram-sha-256'\n\
+         ssl_cert_file = '{directory}/server.pem'\nssl_key_file = '{directory}/server.key'\n\
+         ssl_ca_file = '{directory}/client-ca.pem'\nlog_statement = 'none'\n"
+    )
+}
+
+/// Who may log in, and how. The administrator comes by the socket alone.
+const RULES: &str = "local all postgres trust\n\
+    local all all scram-sha-256\n\
+    hostssl all certified 127.0.0.1/32 cert\n\
+    host all all 127.0.0.1/32 scram-sha-256\n";
