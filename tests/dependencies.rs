@@ -94,6 +94,8 @@ const FEATURES: &[(&str, &str)] = &[
         "bytes default io-util libc macros mio net rt rt-multi-thread signal signal-hook-registry socket2 sync time tokio-macros",
     ),
     ("tokio-openssl", ""),
+    // tokio-postgres has no runtime: packetboat dials, and does TLS.
+    ("tokio-postgres", ""),
     // toml has no display, because toml_edit writes what commands change.
     ("toml", "parse serde std"),
     ("toml_edit", "display parse"),
@@ -110,7 +112,8 @@ const FEATURES: &[(&str, &str)] = &[
 
 /// Crates that come in two versions, each with its reason.
 const TWICE: &[&str] = &[
-    // openssl-macros, which runs at build time only, has not moved to version 3 yet.
+    // postgres-protocol has not moved to version 0.23 yet.
+    "base64", // openssl-macros, which runs at build time only, has not moved to version 3 yet.
     "syn",
 ];
 
@@ -202,7 +205,8 @@ fn no_code_is_loaded_at_run_time() {
 fn a_crate_has_the_features_that_it_needs_and_no_others() {
     let everything = everything();
     for &(name, features) in FEATURES {
-        let package = everything.iter().find(|one| one.name == name).unwrap_or_else(|| panic!("{name} is not built"));
+        // Of two versions the newer one is packetboat's own.
+        let package = everything.iter().rfind(|one| one.name == name).unwrap_or_else(|| panic!("{name} is not built"));
         assert_eq!(package.features, features, "of {name}");
     }
     for Package { name, features, .. } in packages("1") {
@@ -275,7 +279,8 @@ fn fuzzers_are_built_with_the_same_versions() {
     let locked = own["dependencies"].as_array().unwrap();
     for (name, _) in manifest["dependencies"].as_object().unwrap() {
         assert!(
-            locked.iter().any(|one| one.as_str() == Some(name)),
+            // A crate that comes twice has its version behind the name.
+            locked.iter().any(|one| one.as_str().and_then(|one| one.split(' ').next()) == Some(name)),
             "{name}: cd tests/fuzz && cargo metadata --offline"
         );
     }

@@ -27,7 +27,7 @@ deny) packages="gcc libc6-dev ca-certificates git python3 python3-venv" ;;
 reproducible) packages="$build binutils git python3" ;;
 test) packages="$build openssl curl python3 dovecot-imapd dovecot-pop3d exim4-daemon-light swaks msmtp \
 libjakarta-mail-java libgnutls28-dev libmbedtls-dev javac binutils prometheus bindfs chromium chromium-driver faketime \
-iproute2 sslscan npm mutt" ;;
+iproute2 sslscan npm mutt postgresql pgbouncer" ;;
 test-system) packages="$build $system" ;;
 test-packages) packages="$build $system $arm64 python3-venv rpmlint" ;;
 scan) packages="$build openssl curl sslscan testssl.sh" ;;
@@ -86,6 +86,16 @@ else
 fi
 export DEBIAN_FRONTEND=noninteractive
 $sudo apt-get update -qq
+# PostgreSQL's package would make and start a cluster of its own.
+clusters=/etc/postgresql-common/createcluster.conf
+case " $missing " in
+*" postgresql "*)
+    if [ ! -e "$clusters" ]; then
+        $sudo apt-get install -qq -y --no-install-recommends postgresql-common >/dev/null
+        echo "create_main_cluster = false" | $sudo tee -a "$clusters" >/dev/null
+    fi
+    ;;
+esac
 if [ -n "$missing" ]; then
     echo "installing$missing"
     # shellcheck disable=SC2086 # a list of words
@@ -109,7 +119,7 @@ if [ -n "$imapproxy" ]; then
     mv "$imapproxy.new" "$imapproxy"
 fi
 # Tests and benches start servers of their own; the system's are not wanted.
-for service in dovecot exim4 nginx haproxy stunnel4 prometheus; do
+for service in dovecot exim4 nginx haproxy stunnel4 prometheus postgresql pgbouncer; do
     case " $missing " in
     *" $service"*) [ ! -d /run/systemd/system ] || $sudo systemctl disable --now $service.socket $service.service 2>/dev/null || true ;;
     esac

@@ -54,6 +54,7 @@ fn every_key_is_documented() {
         "[inventory]",
         "[limits]",
         "[submission]",
+        "[fleet]",
         "[certificate.x]",
         "[upstream.x]",
         "[upstream.x.imap]",
@@ -172,6 +173,36 @@ fn mistakes_are_named_with_line_key_and_advice() {
             "test.toml:2: spool.max_age: must be more than nothing and no more than 14 days",
         ),
         ("[spool]\npatience = \"0s\"", "test.toml:2: spool.patience: must be more than nothing"),
+        ("[fleet]\ndatabase = \"postgresql://pb@db/x\"", "test.toml:1: fleet: needs store_key at the top of this file"),
+        ("store_key = \"/k\"\n[fleet]\ninstance = \"a\"", "test.toml:2: fleet.database: is missing"),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb:secret@db/x\"",
+            "test.toml:3: fleet.database: holds a password, which everybody who reads this file would see",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x?sslmode=disable\"",
+            "test.toml:3: fleet.database: has a parameter that packetboat does not take",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\ninstance = \"a b\"",
+            "test.toml:4: fleet.instance: is no name of an instance",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\nclient_certificate = \"/c\"",
+            "test.toml:4: fleet.client_certificate: needs client_key beside it",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\nclient_key = \"/c\"",
+            "test.toml:4: fleet.client_key: needs client_certificate beside it",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\npassword_file = \"secret\"",
+            "test.toml:4: fleet.password_file: is no path",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\nroots = \"mozilla\"",
+            "test.toml:4: fleet.roots: is neither \"bundled\" nor \"system\" nor the path",
+        ),
         ("[spool]\ndirectory = \"spool\"", "test.toml:2: spool.directory: is no path"),
         (
             "[[listener]]\nprotocol = \"imap\"\nlisten = [\"0.0.0.0:1143\"]\nauth_equals = true",

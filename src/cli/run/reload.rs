@@ -206,6 +206,7 @@ impl ReloadContext {
             ("state_directory", old.state_directory == new.state_directory),
             ("store_key", old.store_key == new.store_key),
             ("spool.directory", old.spool.directory == new.spool.directory),
+            ("fleet", old.fleet == new.fleet),
             ("confine", old.confine == new.confine),
             ("admin.edit", old.admin.edit == new.admin.edit),
         ] {

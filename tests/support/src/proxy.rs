@@ -247,7 +247,10 @@ impl Drop for Proxy {
 /// A complete configuration file.
 fn text(state: &Path, level: &str, configuration: &str) -> String {
     let admin = if configuration.contains("[admin]") { "" } else { "[admin]\nlisten = [\"127.0.0.1:0\"]\n" };
-    format!("state_directory = {state:?}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n{admin}{configuration}")
+    // Keys without a section stay in front of all sections.
+    let (top, sections) = configuration.split_at(configuration.find('[').unwrap_or(configuration.len()));
+    let (top, sections) = if top.contains(" = ") { (top, sections) } else { ("", configuration) };
+    format!("state_directory = {state:?}\n{top}[log]\nformat = \"json\"\nlevel = \"{level}\"\n{admin}{sections}")
 }
 
 /// A metric of `/metrics`, summed over its labels that contain this text.
