@@ -69,12 +69,11 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     }
     let state_directory = raw.state_directory.map(Spanned::into_inner);
     let state_directory = state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY));
-    let store_key = raw.store_key.map(Spanned::into_inner);
     let mut config = Config {
-        fleet: proof.fleet(raw.fleet, store_key.as_ref()),
+        fleet: proof.fleet(raw.fleet, raw.store_key.is_some()),
         spool: proof.spool(raw.spool, &state_directory),
         state_directory,
-        store_key,
+        store_key: raw.store_key.map(Spanned::into_inner),
         confine: raw.confine.unwrap_or(true),
         log: proof.log(raw.log),
         admin: proof.admin(raw.admin, &listeners),

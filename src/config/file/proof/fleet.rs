@@ -11,7 +11,7 @@ use crate::config::fleet::{Database, Fleet};
 
 impl Proof<'_> {
     /// The fleet; none where the file has no such section, or one that is wrong.
-    pub(super) fn fleet(&mut self, raw: Option<Spanned<FleetSection>>, store_key: Option<&PathBuf>) -> Option<Fleet> {
+    pub(super) fn fleet(&mut self, raw: Option<Spanned<FleetSection>>, has_store_key: bool) -> Option<Fleet> {
         let raw = raw?;
         let span = raw.span();
         self.note("fleet", &span);
@@ -21,7 +21,7 @@ impl Proof<'_> {
             self.problem(Some(span), "fleet", message);
             return None;
         }
-        if store_key.is_none() {
+        if !has_store_key {
             let message = "needs store_key at the top of this file: every instance has to open what the others have \
                            sealed, and a key that each makes for itself opens nothing. Make one with: head -c 32 \
                            /dev/urandom > store.key; give the same file to all instances, and write store_key = \
