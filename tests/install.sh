@@ -33,7 +33,7 @@ test-packages) packages="$build $system $arm64 python3-venv rpmlint" ;;
 scan) packages="$build openssl curl sslscan testssl.sh" ;;
 soak) packages="$build openssl curl dovecot-imapd dovecot-pop3d bindfs" ;;
 fuzz) packages="$build g++" ;;
-bench) packages="$build python3 python3-venv iproute2 stunnel4 haproxy nginx libnginx-mod-stream libsasl2-modules \
+bench) packages="$build python3 python3-venv iproute2 strace stunnel4 haproxy nginx libnginx-mod-stream libsasl2-modules \
 libwrap0 libnsl2" ;;
 bench-login) packages="$build python3-venv dovecot-imapd dovecot-pop3d" ;;
 bench-latency) packages="$build python3 iproute2" ;;

@@ -7,6 +7,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod calls;
 mod idle;
 mod imapproxy;
 mod measure;
@@ -94,6 +95,9 @@ fn run(filter: &[&str]) {
     }
     if wanted("small") {
         rows.add(measure::small(&all, &old));
+    }
+    if wanted("calls") {
+        rows.add(calls::measure(directory.path(), &all, &old));
     }
     if wanted("rate") {
         rows.add(measure::rate(&all, &old));

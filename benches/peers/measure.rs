@@ -89,10 +89,16 @@ pub fn sessions(work: Session, kind: &Kind, proxies: &[&Proxy], manner: usize) -
 
 /// Runs [`CROWD`] devices at a time, with [`SESSIONS`] sessions each. Their logins are `u0`, `u1` and so on.
 pub fn crowd(work: Session, kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+    at_a_time(CROWD, work, kind, address, resumed);
+}
+
+/// Runs so many devices at a time, with as many sessions in all as [`crowd`] has.
+pub fn at_a_time(devices: usize, work: Session, kind: &Kind, address: SocketAddr, resumed: Option<&SslSession>) {
+    let sessions = CROWD * SESSIONS / devices;
     std::thread::scope(|scope| {
-        for number in 0..CROWD {
+        for number in 0..devices {
             let login = format!("u{number}");
-            scope.spawn(move || (0..SESSIONS).for_each(|_| work(kind, address, resumed, &login)));
+            scope.spawn(move || (0..sessions).for_each(|_| work(kind, address, resumed, &login)));
         }
     });
 }
@@ -176,13 +182,8 @@ pub fn small(proxies: &[&Proxy], kind: &Kind) -> Vec<Row> {
     let many: Vec<Mutex<Vec<Imap>>> =
         proxies.iter().map(|proxy| Mutex::new((0..CROWD).map(|_| one_logged_in(kind, proxy, 0)).collect())).collect();
     let name = format!("NOOP round trip, {CROWD} devices at a time");
-    let crowd = cpu(proxies, (name, "µs", 1e6), (ROUNDS, (CROWD * 200) as f64), |place, _| {
-        let mut devices = many[place].lock().unwrap();
-        std::thread::scope(|scope| {
-            for device in devices.iter_mut() {
-                scope.spawn(|| (0..200).for_each(|_| drop(device.ok("NOOP"))));
-            }
-        });
+    let crowd = cpu(proxies, (name, "µs", 1e6), (ROUNDS, (CROWD * NOOPS) as f64), |place, _| {
+        noops(&mut many[place].lock().unwrap());
     });
     let push = cpu(proxies, ("IDLE push of a line".to_owned(), "µs", 1e6), (ROUNDS, 200.0), |place, _| {
         devices[place].ok(&format!("SELECT {PUSHING}200"));
@@ -190,6 +191,15 @@ pub fn small(proxies: &[&Proxy], kind: &Kind) -> Vec<Row> {
         devices[place].pushed(&tag, 200);
     });
     vec![noop, crowd, push]
+}
+
+/// Has each device say [`NOOPS`] NOOPs, all devices at a time.
+pub fn noops(devices: &mut [Imap]) {
+    std::thread::scope(|scope| {
+        for device in devices {
+            scope.spawn(|| (0..NOOPS).for_each(|_| drop(device.ok("NOOP"))));
+        }
+    });
 }
 
 /// Measure 7: sessions per second of a crowd, and the latency of a session when half as many arrive at even intervals.
@@ -308,7 +318,7 @@ fn logged_in(proxies: &[&Proxy], kind: &Kind, manner: usize) -> Vec<Imap> {
     proxies.iter().map(|proxy| one_logged_in(kind, proxy, manner)).collect()
 }
 
-fn one_logged_in(kind: &Kind, proxy: &Proxy, manner: usize) -> Imap {
+pub fn one_logged_in(kind: &Kind, proxy: &Proxy, manner: usize) -> Imap {
     let mut device = kind.connect(proxy.addresses[manner], None);
     device.login("u", "p");
     device
@@ -319,6 +329,8 @@ const LARGE: usize = 35_000_000;
 /// Devices at a time, and sessions of each in a round.
 pub const CROWD: usize = 16;
 pub const SESSIONS: usize = 20;
+/// NOOPs of each device.
+pub const NOOPS: usize = 200;
 pub const ROUNDS: usize = 7;
 pub const CORES: f64 = 2.0;
 /// Sessions whose latency is measured.

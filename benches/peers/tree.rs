@@ -28,6 +28,11 @@ impl Tree {
         self
     }
 
+    /// The numbers of the processes.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(|(id, _)| *id)
+    }
+
     /// CPU time, user and system, of all threads, including those that have ended.
     pub fn cpu(&self) -> Duration {
         self.processes.iter().map(|(_, clock)| Duration::from(clock.now().unwrap())).sum()
