@@ -90,16 +90,20 @@ impl Build {
         configure.arg(format!("--prefix={}", install.display()));
         configure.arg(format!("--openssldir={}", self.openssl_dir.display()));
         configure.args(["--libdir=lib", "no-shared", "no-module", "no-tests", "no-comp", "no-zlib", "no-zlib-dynamic"]);
-        // Ciphers that no profile uses, and protocols that packetboat does not speak.
-        configure.args(["no-camellia", "no-idea", "no-seed", "no-quic", "no-cmp"]);
+        // Ciphers and hashes that no profile uses, and protocols that packetboat does not speak.
+        configure.args(["no-camellia", "no-idea", "no-seed", "no-aria", "no-bf", "no-cast", "no-gost", "no-ocb", "no-siv"]);
+        configure.args(["no-blake2", "no-mdc2", "no-rmd160", "no-scrypt", "no-sm2", "no-sm3", "no-sm4", "no-whirlpool"]);
+        configure.args(["no-quic", "no-cmp", "no-cms", "no-ct", "no-ocsp", "no-rfc3779", "no-srp", "no-ts"]);
+        // Both cost time in each handshake: keys of loadable engines, and jobs that wait for hardware.
+        configure.args(["no-engine", "no-async"]);
         configure.args(feature(cfg!(feature = "no-dso"), &["no-dso"], &[]));
         configure.args(feature(cfg!(feature = "legacy"), &[], &["no-legacy"]));
         configure.args(feature(cfg!(feature = "ssl3"), &["enable-ssl3", "enable-ssl3-method"], &["no-ssl3"]));
         let weak = cfg!(feature = "weak-crypto");
         configure.args(feature(weak, &["enable-weak-ssl-ciphers"], &["no-weak-ssl-ciphers"]));
         if target.contains("musl") {
-            // musl lacks the headers and functions for these.
-            configure.args(["no-engine", "no-async", "-DOPENSSL_NO_SECURE_MEMORY"]);
+            // musl lacks the headers and functions for this.
+            configure.arg("-DOPENSSL_NO_SECURE_MEMORY");
         }
         compiler(&mut configure, &target, &host);
         Ok(configure)
