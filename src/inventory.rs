@@ -27,8 +27,9 @@ use crate::lifecycle::unix_time as now;
 use crate::transport::detect::hello::ClientHello;
 use activity::take_failures;
 pub use activity::{
-    Activities, Change, Connection, KEPT, LoginWay, Logins, Owner, Proof, ReadingReport, RecordsError, Report,
-    SendingReport, SendingState, SentMessages, State, Visit, VisitAt, read_saved as read_saved_reports,
+    Activities, Change, Connection, DeviceRecipients, KEPT, LoginWay, Logins, MailboxRecipients, Owner, Proof,
+    ReadingReport, RecordsError, Report, SendingReport, SendingState, SentMessages, State, Visit, VisitAt,
+    read_saved as read_saved_reports,
 };
 pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;

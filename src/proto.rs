@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 pub use crate::failure::{Failure, Kind, Side};
 use crate::protocol::Protocol;
-use crate::submission::Announcement;
+use crate::submission::{Announcement, Reservation};
 use dialect::Dialect;
 use imap::Imap;
 pub use kept::{KeepReason, MessageEnvelope};
@@ -128,6 +128,9 @@ pub trait Session: Send {
     /// another number, once the present one has come to its end.
     fn present_message(&self) -> Option<u32>;
 
+    /// Returns the number of recipients of a message that the server has and has not answered, in submission.
+    fn unanswered_recipients(&self) -> u32;
+
     /// Goes on without the server after login, if the session can: its connection is lost, or was given up. Drop the
     /// connection first. Returns whether the session goes on.
     fn upstream_lost(&mut self, out: &mut Outbox) -> bool;
@@ -203,7 +206,7 @@ pub enum Action {
 }
 
 /// A message that the server has taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Submitted {
     /// The number of recipients that the server has taken.
     pub recipients: u32,
@@ -215,6 +218,8 @@ pub struct Submitted {
     pub outside: Option<Box<str>>,
     /// The server's reply, in which it mostly names the message.
     pub answer: String,
+    /// The recipients in the quotas. Drop it once they are counted.
+    pub reserved: Reservation,
 }
 
 /// The parts of a session's life.

@@ -2,9 +2,12 @@
 
 pub mod date;
 mod narrower;
+mod quota;
 
 use std::fmt;
 use std::sync::Arc;
+
+pub use quota::{Bound, RecipientCounts, RecipientQuota, Reservation};
 
 /// The policies for the sender that a device gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,44 +173,6 @@ impl Default for Stamps {
 impl fmt::Debug for Stamps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Stamps")
-    }
-}
-
-/// A bound on recipients that is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// That of the mailbox, in a day.
-    Mailbox,
-    /// That of the device, in an hour.
-    Device,
-}
-
-/// The right to send to one more recipient, beside this number of the present message.
-#[derive(Clone)]
-pub struct RecipientQuota(Arc<dyn Fn(u32) -> Option<Bound> + Send + Sync>);
-
-impl RecipientQuota {
-    /// Makes a quota. `reached` gets the number of recipients that the present message has already.
-    pub fn new(reached: impl Fn(u32) -> Option<Bound> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(reached))
-    }
-
-    /// Returns the bound that keeps the present message, which has this number of recipients, from another one.
-    pub fn reached(&self, recipients: u32) -> Option<Bound> {
-        (self.0)(recipients)
-    }
-}
-
-impl Default for RecipientQuota {
-    /// No quota.
-    fn default() -> Self {
-        Self::new(|_| None)
-    }
-}
-
-impl fmt::Debug for RecipientQuota {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RecipientQuota")
     }
 }
 

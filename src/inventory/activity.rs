@@ -8,6 +8,7 @@ mod connections;
 mod hours;
 mod logins;
 mod mailboxes;
+mod recipients;
 mod record;
 mod report;
 mod saved;
@@ -18,7 +19,7 @@ mod visit;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -30,6 +31,7 @@ use connections::Connections;
 pub use connections::{Connection, KEPT, Owner, SentMessages};
 pub use logins::{LoginWay, Logins};
 use mailboxes::Mailboxes;
+pub use recipients::{DeviceRecipients, MailboxRecipients};
 use record::{Record, Rules};
 pub(super) use report::take_failures;
 pub use report::{ReadingReport, Report, State};
@@ -40,7 +42,7 @@ pub use visit::{Proof, Visit, VisitAt};
 /// The records of all configured devices.
 pub struct Activities {
     table: RwLock<Table>,
-    mailboxes: Mailboxes,
+    mailboxes: Arc<Mailboxes>,
     changed: Arc<AtomicBool>,
     /// The start of this process, in seconds since 1970: before it nobody could see a login.
     started: u64,
@@ -69,6 +71,8 @@ struct Entry {
     /// The number of its open sessions.
     open: AtomicUsize,
     record: Mutex<Record>,
+    /// The recipients of its messages under way. It rises under the record's lock alone.
+    under_way: AtomicU64,
     connections: Connections,
 }
 
@@ -82,7 +86,7 @@ pub struct Change {
 
 impl Default for Activities {
     fn default() -> Self {
-        Self { table: RwLock::default(), mailboxes: Mailboxes::default(), changed: Arc::default(), started: now() }
+        Self { table: RwLock::default(), mailboxes: Arc::default(), changed: Arc::default(), started: now() }
     }
 }
 
@@ -171,7 +175,12 @@ impl Activities {
 
 impl Entry {
     fn new(record: Record) -> Self {
-        Self { open: AtomicUsize::new(0), record: Mutex::new(record), connections: Connections::default() }
+        Self {
+            open: AtomicUsize::new(0),
+            record: Mutex::new(record),
+            under_way: AtomicU64::new(0),
+            connections: Connections::default(),
+        }
     }
 
     fn report(&self, section: &Section, rules: Rules, now: u64) -> Report {

@@ -182,6 +182,11 @@ pub(super) trait Relay: Send {
         None
     }
 
+    /// Returns the number of recipients of a message that the server has and has not answered, in submission.
+    fn unanswered_recipients(&self) -> u32 {
+        0
+    }
+
     /// Returns whether the relay waits for a login at another connection to the server.
     fn is_connecting(&self) -> bool {
         false

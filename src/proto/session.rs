@@ -349,6 +349,13 @@ impl<D: Dialect> Session for Machine<D> {
         }
     }
 
+    fn unanswered_recipients(&self) -> u32 {
+        match &self.state {
+            State::Relay(relay) => relay.unanswered_recipients(),
+            _ => 0,
+        }
+    }
+
     fn leftover(&mut self, side: Side) -> Leftover {
         match &mut self.state {
             State::Relay(relay) => relay.leftover(side),

@@ -221,6 +221,8 @@ impl<N: Network> Connection<'_, '_, N> {
             Event::Submitted(submitted) => {
                 self.answered();
                 let pause = self.record.submitted(&submitted);
+                // The recipients are counted.
+                drop(submitted);
                 self.accepted();
                 Box::pin(self.keep_pace(pause)).await;
                 Ok(())

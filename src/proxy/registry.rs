@@ -156,6 +156,11 @@ impl Registered {
         }
     }
 
+    /// The lifecycle of the process: its drain waits until whoever has it drops it.
+    pub(super) fn process(&self) -> Lifecycle {
+        self.lifecycle.clone()
+    }
+
     /// Waits until the drain is over.
     pub(super) async fn ending(&self) -> Failure {
         self.lifecycle.clone().reached(Phase::Ending).await;

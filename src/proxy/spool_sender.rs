@@ -104,6 +104,12 @@ impl Submit for SpoolSender {
                 });
             }
         };
+        // Devices that send meanwhile count, too. A message that does not fit waits here, because its device was told that
+        // it is sent.
+        let reserved = match mailbox.submission().quota.for_message(outgoing.envelope().recipients.len()) {
+            Ok(reserved) => reserved,
+            Err(_) => return Attempt::Held(Hold::OverQuota(OVER_QUOTA.to_owned())),
+        };
         let (stream, unread) = match self.log_in(&mailbox).await {
             Ok(stream) => stream,
             Err(failure) => {
@@ -123,6 +129,7 @@ impl Submit for SpoolSender {
             Err(Error::Spool(error)) => return Attempt::Unreadable(error),
         };
         let hold = self.sent_mail.settled(&outgoing.envelope().account, &mailbox, &outcome);
+        drop(reserved);
         let Outcome { answer, refused, deferred, .. } = outcome;
         Attempt::Answered(Answered { answer, refused, deferred, hold })
     }
@@ -139,5 +146,8 @@ fn hold(failure: &Failure) -> Hold {
 
 /// The octets that the session's replies have room for.
 const REPLIES: usize = 64 * 1024;
+/// The reason for the wait of a mailbox that has sent to as many recipients as it may.
+const OVER_QUOTA: &str =
+    "submission.recipients_per_day is reached, and submission.refuse_over_recipients_per_day is true";
 /// The reason for the wait of a mailbox that the mail server throttles.
 const THROTTLED: &str = "the mail server throttles this mailbox";

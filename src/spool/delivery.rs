@@ -57,6 +57,8 @@ pub enum Hold {
         /// The reason in words.
         why: String,
     },
+    /// The mailbox has sent to as many recipients in a day as the configuration lets it.
+    OverQuota(String),
     /// The server is not reached, or there is no token for now.
     Unreachable(String),
     /// The server, or the token endpoint, refuses the login: an operator has to act.
@@ -75,9 +77,11 @@ impl Hold {
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Busy | Self::Pace(_) => None,
-            Self::Throttled { why, .. } | Self::Unreachable(why) | Self::RefusedLogin(why) | Self::NoAccount(why) => {
-                Some(why)
-            }
+            Self::Throttled { why, .. }
+            | Self::OverQuota(why)
+            | Self::Unreachable(why)
+            | Self::RefusedLogin(why)
+            | Self::NoAccount(why) => Some(why),
         }
     }
 
@@ -86,6 +90,7 @@ impl Hold {
         match self {
             Self::Busy => BUSY,
             Self::Pace(wait) | Self::Throttled { wait, .. } => *wait,
+            Self::OverQuota(_) => OVER_QUOTA,
             Self::Unreachable(_) | Self::RefusedLogin(_) | Self::NoAccount(_) => interval(step),
         }
     }
@@ -229,10 +234,17 @@ impl Spool {
                 let wait = hold.wait(step);
                 if let Some(why) = hold.text().filter(|_| !is_same) {
                     let (mailbox, next) = (&mailbox.1, humantime::format_duration(wait));
-                    if hold.is_refused_login() {
-                        warn!(mailbox, "kept messages wait, because the login is refused; next try in {next}: {why}");
-                    } else {
-                        info!(mailbox, "kept messages wait for their mail server; next try in {next}: {why}");
+                    match hold {
+                        Hold::RefusedLogin(_) | Hold::NoAccount(_) => {
+                            warn!(
+                                mailbox,
+                                "kept messages wait, because the login is refused; next try in {next}: {why}"
+                            );
+                        }
+                        Hold::OverQuota(_) => {
+                            info!(mailbox, "kept messages wait, because of a limit; next try in {next}: {why}");
+                        }
+                        _ => info!(mailbox, "kept messages wait for their mail server; next try in {next}: {why}"),
                     }
                 }
                 queue.held.insert(mailbox.clone(), HeldMailbox { until: Instant::now() + wait, step, hold });
@@ -287,6 +299,8 @@ impl Spool {
 
 /// The wait for a session of a mailbox that devices use.
 const BUSY: Duration = Duration::from_secs(20);
+/// The wait of a mailbox that is over its quota of a day: the quota is counted by ten minutes.
+const OVER_QUOTA: Duration = Duration::from_secs(10 * 60);
 /// The time between two tries to open the spool where no message comes.
 const OPENING: Duration = Duration::from_secs(60);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);

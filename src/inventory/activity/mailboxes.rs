@@ -11,7 +11,14 @@ use super::{Activities, now};
 
 /// The counts by mailbox, in lower case. Mailboxes of accounts alone are counted, so that their number is bounded.
 #[derive(Default)]
-pub(super) struct Mailboxes(Mutex<BTreeMap<String, Day>>);
+pub(super) struct Mailboxes(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    days: BTreeMap<String, Day>,
+    /// The recipients of messages under way.
+    under_way: BTreeMap<String, u64>,
+}
 
 /// The counts of one mailbox, as they are saved.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -24,7 +31,7 @@ pub(super) struct SavedMailbox {
 type Day = Spans<600, 144>;
 
 impl Activities {
-    /// Counts the recipients of a message that the mail server has accepted from a mailbox.
+    /// Counts the recipients of a message that the mail server has accepted from a mailbox, or may have.
     pub fn mailbox_sent(&self, mailbox: &str, recipients: u32) {
         self.mailboxes.add(mailbox, recipients.into(), now());
         self.changed.store(true, Ordering::Relaxed);
@@ -38,25 +45,73 @@ impl Activities {
 
 impl Mailboxes {
     fn add(&self, mailbox: &str, recipients: u64, now: u64) {
-        let mut days = self.0.lock();
+        let days = &mut self.0.lock().days;
         days.retain(|_, day| day.recipients(now) > 0);
         days.entry(mailbox.to_lowercase()).or_default().add(recipients, now);
     }
 
     fn recipients(&self, mailbox: &str, now: u64) -> u64 {
-        self.0.lock().get(&mailbox.to_lowercase()).map_or(0, |day| day.recipients(now))
+        self.0.lock().sent(&mailbox.to_lowercase(), now)
+    }
+
+    /// The recipients of a mailbox, in lower case, with those of its messages under way.
+    pub(super) fn with_under_way(&self, mailbox: &str, now: u64) -> u64 {
+        self.0.lock().with_under_way(mailbox, now)
+    }
+
+    /// Counts one more recipient of a mailbox, in lower case, as under way, if there are fewer than `most` then. Returns
+    /// whether it is counted.
+    pub(super) fn begin(&self, mailbox: &str, most: u64, now: u64) -> bool {
+        let mut counts = self.0.lock();
+        let has_room = counts.with_under_way(mailbox, now) < most;
+        if has_room {
+            counts.begin(mailbox, 1);
+        }
+        has_room
+    }
+
+    /// Counts recipients of a mailbox, in lower case, as under way.
+    pub(super) fn begin_over(&self, mailbox: &str, recipients: u64) {
+        self.0.lock().begin(mailbox, recipients);
+    }
+
+    /// Recipients of a mailbox, in lower case, are not under way any more.
+    pub(super) fn end(&self, mailbox: &str, recipients: u64) {
+        let under_way = &mut self.0.lock().under_way;
+        if let Some(count) = under_way.get_mut(mailbox) {
+            *count = count.saturating_sub(recipients);
+            if *count == 0 {
+                under_way.remove(mailbox);
+            }
+        }
     }
 
     /// The counts to save.
     pub(super) fn saved(&self, now: u64) -> Vec<SavedMailbox> {
-        let days = self.0.lock();
+        let days = &self.0.lock().days;
         let lately = days.iter().filter(|(_, day)| day.recipients(now) > 0);
         lately.map(|(mailbox, day)| SavedMailbox { mailbox: mailbox.clone(), day: day.clone() }).collect()
     }
 
     /// Takes the counts of an earlier run.
     pub(super) fn load(&self, saved: Vec<SavedMailbox>) {
-        *self.0.lock() = saved.into_iter().map(|one| (one.mailbox, one.day)).collect();
+        self.0.lock().days = saved.into_iter().map(|one| (one.mailbox, one.day)).collect();
+    }
+}
+
+impl Counts {
+    fn sent(&self, mailbox: &str, now: u64) -> u64 {
+        self.days.get(mailbox).map_or(0, |day| day.recipients(now))
+    }
+
+    fn with_under_way(&self, mailbox: &str, now: u64) -> u64 {
+        let under_way = self.under_way.get(mailbox).copied().unwrap_or_default();
+        self.sent(mailbox, now).saturating_add(under_way)
+    }
+
+    fn begin(&mut self, mailbox: &str, recipients: u64) {
+        let count = self.under_way.entry(mailbox.to_owned()).or_default();
+        *count = count.saturating_add(recipients);
     }
 }
 
@@ -80,7 +135,7 @@ mod tests {
         assert_eq!(mailboxes.recipients("scans@contoso.example", last + SPAN), 240);
         assert_eq!(mailboxes.recipients("scans@contoso.example", last + 25 * HOUR), 0);
         assert_eq!(mailboxes.recipients("nobody@contoso.example", last), 0);
-        assert!(mailboxes.0.lock().values().all(|day| day.len() <= 25));
+        assert!(mailboxes.0.lock().days.values().all(|day| day.len() <= 25));
     }
 
     #[test]
@@ -89,7 +144,7 @@ mod tests {
         mailboxes.add("old@contoso.example", 10, START);
         mailboxes.add("new@contoso.example", 10, START + 30 * HOUR);
         assert_eq!(mailboxes.saved(START + 30 * HOUR).len(), 1);
-        assert_eq!(mailboxes.0.lock().len(), 1);
+        assert_eq!(mailboxes.0.lock().days.len(), 1);
     }
 
     #[test]

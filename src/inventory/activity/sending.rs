@@ -105,7 +105,7 @@ impl Sending {
         self.idle_sessions = 0;
     }
 
-    /// Counts the recipients of a message that was accepted, or is kept here.
+    /// Counts the recipients of a message that was accepted, is kept here, or may have been accepted.
     pub(super) fn count(&mut self, recipients: u64, now: u64) {
         self.hour.add(recipients, now);
     }

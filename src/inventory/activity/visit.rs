@@ -50,11 +50,6 @@ impl Activities {
         Some(Visit { entry, protocol, number, has_message: false, changed: Arc::clone(&self.changed) })
     }
 
-    /// The number of recipients that a device has sent to in the last hour. The oldest five minutes count as a whole.
-    pub fn recipients_of_device(&self, login: &str) -> u64 {
-        self.find(login).map_or(0, |entry| entry.record.lock().sending_mut().recipients_of_hour(now()))
-    }
-
     /// Notes a login that failed. A claimed name counts for a device only from the address that it comes from itself,
     /// or before its first login: strangers who guess say nothing about it.
     pub fn login_failed(&self, login: &str, at: VisitAt, failure: &Failure, proof: Proof) {
@@ -85,8 +80,8 @@ impl Visit {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Counts the recipients of a message that is kept here, and sent later.
-    pub fn kept(&mut self, recipients: u32) {
+    /// Counts the recipients of a message that is kept here and sent later, or that the mail server has not answered.
+    pub fn may_be_sent(&mut self, recipients: u32) {
         self.has_message = true;
         self.entry.record.lock().sending_mut().count(recipients.into(), now());
         self.changed.store(true, Ordering::Relaxed);

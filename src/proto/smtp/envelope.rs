@@ -6,7 +6,7 @@ use super::path::{Address, Mail, Recipient};
 use super::rules::SessionRules;
 use super::sender::{SENDER_REFUSED, SenderRules};
 use crate::failure::{Failure, Kind, Refuser};
-use crate::submission::Bound;
+use crate::submission::{Bound, RecipientCounts, Reservation};
 
 /// A command that goes no further.
 pub(super) struct Stopped {
@@ -96,12 +96,18 @@ pub(super) fn mail(
     Ok(())
 }
 
-/// Writes RCPT for the server. A trial has one recipient, the mailbox, for all that the device gives: those behind the
-/// first one are answered here.
+/// Writes RCPT for the server, and reserves its recipient. A trial has one recipient, the mailbox, for all that the device
+/// gives: those behind the first one are answered here.
 ///
 /// # Errors
-/// The reply for the device, where the command goes no further.
-pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, taken: u32, out: &mut Vec<u8>) -> Result<(), Stopped> {
+/// The reply for the device, where the command goes no further. Nothing is reserved then.
+pub(super) fn rcpt(
+    arguments: &[u8],
+    rules: &SessionRules,
+    taken: u32,
+    reserved: &mut Reservation,
+    out: &mut Vec<u8>,
+) -> Result<(), Stopped> {
     let Recipient { address } = Recipient::parse(arguments).map_err(|mistake| mistake.reply())?;
     if rules.recipients.as_ref().is_some_and(|list| !list.allows(&address)) {
         let domain = address.domain().unwrap_or("no domain");
@@ -113,9 +119,7 @@ pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, taken: u32, out: &mut
     if rules.delivered_to.is_some() && taken > 0 {
         return Err("250 2.1.5 recipient OK".into());
     }
-    if let Some(stopped) = rules.quota.reached(taken).map(over_quota) {
-        return Err(stopped);
-    }
+    reserved.add().map_err(over_quota)?;
     out.extend_from_slice(b"RCPT TO:");
     out.extend_from_slice(rules.delivered_to.as_ref().unwrap_or(&address).path().as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -127,7 +131,7 @@ pub(super) fn rcpt(arguments: &[u8], rules: &SessionRules, taken: u32, out: &mut
 /// # Errors
 /// The reply to MAIL (RFC 5321 §4.2.3: 450 passes by itself).
 pub(super) fn check_device(rules: &SessionRules) -> Result<(), Stopped> {
-    let is_reached = rules.quota.reached(0) == Some(Bound::Device);
+    let is_reached = rules.quota.reached() == Some(Bound::Device);
     let failure = || Failure { message_refused_by: Some(Refuser::Rules), ..Failure::new(Kind::DeviceQuota, PER_HOUR) };
     if is_reached { Err(Stopped { reply: DEVICE_OVER_QUOTA, failure: Some(failure()) }) } else { Ok(()) }
 }

@@ -22,6 +22,7 @@ use crate::proto::{
     Action, Activity, Awaited, Failure, KeepReason, Kind, Leftover, Offer, Outbox, Responses, Side, Step,
     UpstreamLogin, dialect, preamble,
 };
+use crate::submission::Reservation;
 use crate::text::excerpt;
 use transaction::Transaction;
 
@@ -49,6 +50,8 @@ pub(in crate::proto) struct Relay {
     octets: u64,
     /// The number of recipients of the last message.
     sent_to: u32,
+    /// The reservation of the last message, until the driver counts its recipients.
+    sent: Reservation,
     /// The number of messages that have come to their end.
     messages: u32,
     /// The domain of its first recipient outside of the mailbox's own domain.
@@ -138,6 +141,7 @@ impl Relay {
             replaced: None,
             octets: 0,
             sent_to: 0,
+            sent: Reservation::default(),
             messages: 0,
             outside: None,
             unknown_commands: 0,
@@ -248,6 +252,10 @@ impl dialect::Relay for Relay {
 
     fn present_message(&self) -> Option<u32> {
         self.transaction.is_some().then_some(self.messages)
+    }
+
+    fn unanswered_recipients(&self) -> u32 {
+        if matches!(self.stage, Stage::Pending(Pending::Message)) { self.recipients() } else { 0 }
     }
 
     fn is_connecting(&self) -> bool {

@@ -32,6 +32,11 @@ impl SentMail {
         mailbox.message_sent()
     }
 
+    /// Counts the recipients of a message that the mail server has not answered, and may have taken.
+    pub(in crate::proxy) fn may_be_taken(&self, mailbox: &Mailbox, recipients: u32) {
+        self.inventory.activities().mailbox_sent(&mailbox.account.mailbox, recipients);
+    }
+
     /// Counts the outcome of a message that the spool keeps, and leaves a mailbox alone that the mail server throttles.
     /// Returns the reason for which the next message of the mailbox waits, if so.
     pub(in crate::proxy) fn settled(&self, account: &str, mailbox: &Mailbox, outcome: &Outcome) -> Option<Hold> {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Connection;
 use super::network::Network;
 use crate::failure::{Failure, Kind, Reply};
+use crate::lifecycle::Phase;
 use crate::proto::sasl::{Credentials, Method};
 use crate::proto::{KeepReason, MessageEnvelope, Terms, UpstreamLogin};
 use crate::protocol::Security;
@@ -100,20 +101,29 @@ impl<N: Network> Connection<'_, '_, N> {
             return self.driver.message_kept(true);
         };
         self.driver.drop_upstream();
+        let mailbox = self.record.mailbox.clone();
+        // The device's own count has the message. That of the mailbox gets it with the answer.
+        let reserved = mailbox.as_ref().map(|mailbox| mailbox.submission().quota.under_way(kept.recipients()));
         self.driver.message_kept(true);
         let mut transaction = Transaction::new(stream, &unread, self.service.limits.submission);
-        let (mailbox, sent_mail) = (self.record.mailbox.clone(), self.service.telemetry.sent_mail.clone());
+        let sent_mail = self.service.telemetry.sent_mail.clone();
         let account = self.record.device().map(|device| device.account.clone());
+        let mut process = self.registered.process();
         tokio::spawn(async move {
-            let outcome = transaction.late_answer(kept.recipients()).await;
+            // The drain waits for it. A message without an answer at its end is sent once more after the next start.
+            let outcome = tokio::select! {
+                outcome = transaction.late_answer(kept.recipients()) => outcome,
+                () = process.reached(Phase::Ending) => return,
+            };
             if let (Some(mailbox), Some(account)) = (mailbox, account) {
                 // The next message asks the mailbox itself.
                 let _ = sent_mail.settled(&account, &mailbox, &outcome);
             }
+            drop(reserved);
             kept.answered(outcome.answer);
             transaction.quit().await;
             // The server counts the connection until here.
-            drop(admission);
+            drop((admission, process));
         });
     }
 

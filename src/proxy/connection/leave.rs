@@ -94,6 +94,9 @@ impl<N: Network> Connection<'_, '_, N> {
     pub(super) async fn leave(mut self, ending: Ending) {
         self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
         let mistake = self.mistake(&ending);
+        if matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::OutcomeUnknown) {
+            self.record.may_be_sent(self.driver.session().unanswered_recipients());
+        }
         let activity = self.driver.session().activity();
         (self.record.commands, self.record.fetched) = (activity.commands, activity.fetched);
         self.record.passed = self.driver.passed();

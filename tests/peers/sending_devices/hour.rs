@@ -1,7 +1,11 @@
 //! These tests prove that a device which is stolen or runs wild does not use up its mailbox, and that its first recipient
 //! outside of the mailbox's domain is told.
 
-use packetboat::simulator::quirks::smtp::{SmtpFault, SmtpMoment};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use packetboat::simulator::quirks::smtp::{Afterwards, SmtpFault, SmtpMoment};
 use serde_json::Value;
 
 use support::exchange::{BY_SECRET, Exchange, LOGIN, SCAN, account};
@@ -137,6 +141,110 @@ fn the_first_recipient_outside_of_the_domain_is_told() {
     let mut scanner = Scanner::log_in(&proxy);
     assert!(mail(&mut scanner).starts_with("250 "));
     assert!(scanner.ask(&format!("RCPT TO:<{OUTSIDE}>")).starts_with("550 5.7.1 "));
+}
+
+/// Sessions of a device at the same time: a recipient counts from the moment in which the mail server gets it.
+#[test]
+fn sessions_at_the_same_time_do_not_exceed_the_number_together() {
+    const MOST: usize = 10;
+    let exchange = Exchange::new();
+    exchange.quirk(|quirks| quirks.smtp.connections = 100);
+    let bound = format!("[submission]\nrecipients_per_hour_of_device = {MOST}\nconnections_per_mailbox = 100\n");
+    let proxy = exchange.proxy(&configuration(&exchange, &bound));
+    for _ in 0..2 {
+        let mut scanners: Vec<Scanner> = (0..6).map(|_| Scanner::log_in(&proxy)).collect();
+        let taken = AtomicUsize::new(0);
+        let all_have_asked = Barrier::new(scanners.len());
+        thread::scope(|scope| {
+            for scanner in &mut scanners {
+                scope.spawn(|| {
+                    let began = mail(scanner).starts_with("250 ");
+                    let rcpt = format!("RCPT TO:<{SCAN}>");
+                    let own = (0..4).filter(|_| began && scanner.ask(&rcpt).starts_with("250 ")).count();
+                    taken.fetch_add(own, Ordering::Relaxed);
+                    all_have_asked.wait();
+                    // The first round gives all of them back, each session in one of three ways.
+                    match own {
+                        0 => {}
+                        1 => scanner.ok("RSET"),
+                        2 => scanner.ok("EHLO scanner"),
+                        _ => scanner.ok("QUIT"),
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), MOST);
+        drop(scanners);
+        proxy.until_open(0);
+    }
+    let all_have_asked = Barrier::new(6);
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let mut scanner = Scanner::log_in(&proxy);
+                let began = mail(&mut scanner).starts_with("250 ");
+                let rcpt = format!("RCPT TO:<{SCAN}>");
+                let own = (0..4).filter(|_| began && scanner.ask(&rcpt).starts_with("250 ")).count();
+                all_have_asked.wait();
+                if own > 0 {
+                    scanner.ok("DATA");
+                    scanner.0.send(MESSAGE);
+                    assert!(scanner.reply().starts_with("250 "));
+                }
+            });
+        }
+    });
+    let sent: usize = exchange.simulator.submissions().iter().map(|one| one.recipients.len()).sum();
+    assert_eq!(sent, MOST);
+    assert_eq!(mail(&mut Scanner::log_in(&proxy)), HELD);
+}
+
+/// A recipient that the server refuses, a message that it refuses, and a device that leaves in the middle use nothing up.
+#[test]
+fn recipients_of_what_is_not_sent_are_given_back() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&configuration(&exchange, BOUND));
+    let all = [SCAN, "b@contoso.example", "c@contoso.example"];
+    let fault = |moment, reply: &str| {
+        let one = SmtpFault::reply(moment, reply);
+        exchange.quirk(|quirks| quirks.smtp.faults = vec![SmtpFault { times: Some(1), ..one }]);
+    };
+    let mut scanner = Scanner::log_in(&proxy);
+    fault(SmtpMoment::Recipient, "550 5.1.1 no such user");
+    assert!(mail(&mut scanner).starts_with("250 "));
+    assert!(scanner.ask("RCPT TO:<nobody@contoso.example>").starts_with("550 "));
+    all.iter().for_each(|one| scanner.ok(&format!("RCPT TO:<{one}>")));
+    assert!(scanner.ask("RCPT TO:<d@contoso.example>").starts_with("452 4.5.3 this device"));
+    // Another session of the device has nothing left meanwhile.
+    assert_eq!(mail(&mut Scanner::log_in(&proxy)), HELD);
+    scanner.ok("DATA");
+    fault(SmtpMoment::EndOfData, "554 5.6.0 no");
+    scanner.0.send(MESSAGE);
+    assert!(scanner.reply().starts_with("554 "));
+    assert!(mail(&mut scanner).starts_with("250 "));
+    all.iter().for_each(|one| scanner.ok(&format!("RCPT TO:<{one}>")));
+    scanner.ok("DATA");
+    scanner.0.send(b"Subject: half\r\n");
+    drop(scanner);
+    wait("the device's end", || mail(&mut Scanner::log_in(&proxy)), |answer| answer.starts_with("250 "));
+    assert!(send(&mut Scanner::log_in(&proxy), &all).starts_with("250 "));
+    assert_eq!(mail(&mut Scanner::log_in(&proxy)), HELD);
+}
+
+/// The server is lost behind the final dot: it may have sent the message.
+#[test]
+fn messages_without_an_answer_count() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&configuration(&exchange, BOUND));
+    let lost = SmtpFault { times: Some(1), ..SmtpFault::silent(SmtpMoment::EndOfData, Afterwards::Close) };
+    exchange.quirk(|quirks| quirks.smtp.faults = vec![lost]);
+    let answer = send(&mut Scanner::log_in(&proxy), &[SCAN, "b@contoso.example"]);
+    assert!(answer.starts_with("451 4.4.2 "), "{answer}");
+    until_metric(&proxy, "packetboat_mailbox_recipients_day{account=\"scans\"} 2");
+    let mut scanner = Scanner::log_in(&proxy);
+    assert!(mail(&mut scanner).starts_with("250 "));
+    scanner.ok(&format!("RCPT TO:<{SCAN}>"));
+    assert!(scanner.ask("RCPT TO:<b@contoso.example>").starts_with("452 4.5.3 this device"));
 }
 
 /// Messages in the spool count as well: the device has heard 250.

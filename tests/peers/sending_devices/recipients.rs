@@ -1,14 +1,15 @@
 //! These tests prove that the recipients of a mailbox are counted for a day, shown, and refused where the operator asks
 //! for it.
 
+use packetboat::simulator::quirks::smtp::{SmtpFault, SmtpMoment};
 use serde_json::Value;
 
 use support::accessibility::assert_accessible;
 use support::browser::Browser;
-use support::exchange::{BY_SECRET, Exchange, SCAN};
-use support::proxy::Proxy;
+use support::exchange::{BY_SECRET, Exchange, SCAN, account};
+use support::proxy::{Proxy, translating_listener};
 
-use super::{MESSAGE, configuration, send, send_well, until, until_metric, wait};
+use super::{MESSAGE, command, configuration, send, send_well, until, until_metric, wait};
 use crate::submission_exchange::Scanner;
 
 /// The account of the status, once it satisfies the condition.
@@ -74,6 +75,13 @@ fn recipients_over_the_bound_are_refused_where_the_operator_asks_for_it() {
     let mut scanner = Scanner::log_in(&proxy);
     scanner.ok(&format!("MAIL FROM:<{SCAN}>"));
     scanner.ok(&format!("RCPT TO:<{SCAN}>"));
+    // A session at the same time has one of the three until its message comes to nothing.
+    let mut other = Scanner::log_in(&proxy);
+    other.ok(&format!("MAIL FROM:<{SCAN}>"));
+    other.ok("RCPT TO:<d@contoso.example>");
+    assert!(other.ask("RCPT TO:<e@contoso.example>").starts_with("452 4.5.3 the mailbox"));
+    assert!(scanner.ask("RCPT TO:<b@contoso.example>").starts_with("452 4.5.3 the mailbox"));
+    other.ok("RSET");
     scanner.ok("RCPT TO:<b@contoso.example>");
     let answer = scanner.ask("RCPT TO:<c@contoso.example>");
     assert_eq!(answer, "452 4.5.3 the mailbox has sent to as many recipients as it may in 24 hours, try again later");
@@ -87,4 +95,56 @@ fn recipients_over_the_bound_are_refused_where_the_operator_asks_for_it() {
     let report = until(&proxy, "refused", |one| one["state"] == "refused");
     assert_eq!(report["sending"]["reason"], "submission_quota");
     assert_eq!(exchange.simulator.submissions().len(), 2, "the mail server saw no more");
+}
+
+/// A message whose device has heard 250 is not lost over the bound: it waits until there is room.
+#[test]
+fn kept_messages_wait_where_the_bound_is_reached() {
+    let exchange = Exchange::new();
+    let text = |most: u32| {
+        exchange.submission_frame()
+            + &translating_listener("smtps", "smtp", "implicit", "spool = \"fallback\"")
+            + &exchange.identity(BY_SECRET)
+            + &account("scans", SCAN, "")
+            + &format!("[submission]\nrecipients_per_day = {most}\nrefuse_over_recipients_per_day = true\n")
+    };
+    let proxy = exchange.proxy(&text(3));
+    exchange.quirk(|quirks| {
+        quirks.smtp.faults = vec![SmtpFault::reply(SmtpMoment::EndOfData, "451 4.3.2 busy")];
+    });
+    let mut scanner = Scanner::log_in(&proxy);
+    for _ in 0..2 {
+        assert!(send(&mut scanner, &[SCAN, "b@contoso.example"]).starts_with("250 2.6.0 kept"));
+    }
+    exchange.quirk(|quirks| quirks.smtp.faults.clear());
+    let sent = || exchange.simulator.submissions().iter().filter(|one| one.reply.starts_with("250")).count();
+    let listed = || -> Vec<Value> {
+        let answer = command(&proxy, &["spool", "list", "--json"]).output;
+        serde_json::from_str::<Value>(&answer).unwrap()["messages"].as_array().unwrap().clone()
+    };
+    let retry =
+        |message: &Value| assert_eq!(command(&proxy, &["spool", "retry", message["id"].as_str().unwrap()]).code, 0);
+    let messages = listed();
+    retry(&messages[0]);
+    wait("the first one", sent, |count| *count == 1);
+    wait("one left", listed, |left| left.len() == 1);
+    retry(&messages[1]);
+    let reason = "submission.recipients_per_day is reached";
+    proxy
+        .log
+        .wait_for("the wait", |line| line.contains("kept messages wait, because of a limit") && line.contains(reason));
+    let waits =
+        |left: &Vec<Value>| left[0]["state"] == "waiting" && left[0]["last_answer"].as_str().unwrap().contains(reason);
+    wait("the second one waits", listed, waits);
+    // One recipient is left of the day, for a device.
+    assert!(send(&mut scanner, &[SCAN]).starts_with("250 "));
+    scanner.ok(&format!("MAIL FROM:<{SCAN}>"));
+    assert!(scanner.ask(&format!("RCPT TO:<{SCAN}>")).starts_with("452 4.5.3 the mailbox"));
+    assert_eq!(sent(), 2);
+    proxy.configure(&text(5));
+    assert_eq!(proxy.reload().0, 0);
+    retry(&messages[1]);
+    wait("an empty spool", listed, |left| left.is_empty());
+    assert_eq!(sent(), 3);
+    until_account(&proxy, "five", |one| one["recipients_day"] == 5);
 }

@@ -98,6 +98,21 @@ fn a_late_answer_counts() {
     assert_eq!(proxy.metric("packetboat_mailbox_recipients_day", "account=\"scans\""), 1);
 }
 
+/// The drain waits for an answer that comes after the device has left, so that the message is not sent a second time.
+#[test]
+fn the_drain_waits_for_a_late_answer() {
+    let exchange = Exchange::new();
+    let mut proxy = keeping(&exchange, "patience = \"100ms\"\n");
+    exchange.quirk(|quirks| quirks.smtp.final_delay = Duration::from_secs(3));
+    let mut scanner = Scanner::log_in(&proxy);
+    assert_eq!(scanner.submit(&stuffed(MESSAGE)), KEPT);
+    scanner.ok("QUIT");
+    proxy.until_open(0);
+    proxy.process.signal("TERM");
+    assert!(proxy.process.wait().success());
+    assert_eq!((in_spool(&exchange), exchange.simulator.messages(SCAN)), (0, 1), "{}", proxy.log.all());
+}
+
 /// Exchange Online has 550 for a throttle. It is no refusal of the message, and the mailbox is left alone.
 #[test]
 fn a_throttled_mailbox_is_left_alone_and_loses_nothing() {

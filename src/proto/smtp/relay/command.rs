@@ -91,7 +91,11 @@ impl Relay {
     }
 
     fn rcpt(&mut self, arguments: &[u8], upstream: &mut Vec<u8>) -> Result<Pending, Stopped> {
-        let written = envelope::rcpt(arguments, &self.rules, self.recipients(), upstream);
+        let taken = self.recipients();
+        // Without MAIL nothing is sent, and the reservation ends with the command.
+        let mut unsent = self.rules.quota.begin();
+        let reserved = self.transaction.as_mut().map_or(&mut unsent, |transaction| &mut transaction.reserved);
+        let written = envelope::rcpt(arguments, &self.rules, taken, reserved, upstream);
         if let Some(transaction) = &mut self.transaction {
             match &written {
                 Ok(()) => transaction.ask(upstream),

@@ -147,7 +147,11 @@ impl Relay {
                     self.has_server = true;
                     // A message keeps the rules by which its envelope was judged.
                     if pending == Pending::Mail {
+                        let reserved = rules.quota.begin();
                         self.rules = rules;
+                        if let Some(transaction) = &mut self.transaction {
+                            transaction.reserved = reserved;
+                        }
                     }
                     self.resume(pending, out);
                     return Step::Act(len, Action::LoggedIn);
@@ -221,7 +225,7 @@ impl Relay {
 
     /// Begins the envelope of another message, which is to replace the present one.
     pub(super) fn begin(&mut self, arguments: &[u8]) {
-        self.replaced = self.transaction.replace(Box::new(Transaction::new(arguments)));
+        self.replaced = self.transaction.replace(Box::new(Transaction::new(arguments, self.rules.quota.begin())));
         self.is_second_server = false;
     }
 }

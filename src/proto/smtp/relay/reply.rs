@@ -86,8 +86,8 @@ impl Relay {
 
     fn submitted(&mut self, line: &[u8]) -> Action {
         let (recipients, octets, outside) = (self.sent_to, self.octets, self.outside.take());
-        let is_trial = self.rules.delivered_to.is_some();
-        Action::Submitted(Submitted { recipients, octets, is_trial, outside, answer: excerpt(line) })
+        let (is_trial, reserved) = (self.rules.delivered_to.is_some(), std::mem::take(&mut self.sent));
+        Action::Submitted(Submitted { recipients, octets, is_trial, outside, answer: excerpt(line), reserved })
     }
 
     /// Keeps a line of a reply until its last one is there. Those beyond a bound are left out.
@@ -165,8 +165,10 @@ impl Relay {
                 let transaction = self.transaction.take();
                 self.sent_to = transaction.as_ref().map_or(0, |transaction| transaction.recipients());
                 let own = self.rules.own_domain();
-                self.outside = transaction.zip(own).and_then(|(transaction, own)| transaction.other_domain(own));
-                return Ok((!reply.is_positive()).then(|| refusal::of(Refused::Message, reply)));
+                self.outside = transaction.as_ref().zip(own).and_then(|(of, own)| of.other_domain(own));
+                let refused = (!reply.is_positive()).then(|| refusal::of(Refused::Message, reply));
+                self.sent = transaction.filter(|_| refused.is_none()).map(|sent| sent.reserved).unwrap_or_default();
+                return Ok(refused);
             }
             Pending::Data { .. } if reply.code == 354 => {
                 self.octets = 0;

@@ -2,6 +2,7 @@
 
 use crate::failure::Refuser;
 use crate::proto::{Failure, KeepReason, Kind};
+use crate::submission::Reservation;
 
 /// The commands of a message before its content, as far as the server has taken them.
 pub(super) struct Transaction {
@@ -20,11 +21,13 @@ pub(super) struct Transaction {
     pub(super) refusal: Option<String>,
     /// The refusal of a recipient; one that passes, if there is any.
     refused: Option<Failure>,
+    /// The recipients of this message in the quotas, the present one included.
+    pub(super) reserved: Reservation,
 }
 
 impl Transaction {
-    /// Begins the envelope of a message.
-    pub(super) fn new(mail: &[u8]) -> Self {
+    /// Begins the envelope of a message, with a reservation that has no recipient yet.
+    pub(super) fn new(mail: &[u8], reserved: Reservation) -> Self {
         Self {
             mail: mail.into(),
             lines: Vec::new(),
@@ -34,6 +37,7 @@ impl Transaction {
             kept_for: None,
             refusal: None,
             refused: None,
+            reserved,
         }
     }
 
@@ -68,6 +72,7 @@ impl Transaction {
             self.taken = self.lines.len();
         } else {
             self.lines.truncate(self.taken);
+            self.reserved.remove();
         }
     }
 
@@ -117,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_recipients_that_were_taken_are_replayed() {
-        let mut transaction = Transaction::new(b"FROM:<a@b.example>");
+        let mut transaction = Transaction::new(b"FROM:<a@b.example>", Reservation::default());
         for (line, is_taken) in [("RCPT TO:<a>\r\n", true), ("RCPT TO:<b>\r\n", false), ("RCPT TO:<c>\r\n", true)] {
             transaction.ask(line.as_bytes());
             assert_eq!(transaction.present(), line.as_bytes());
@@ -135,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_envelope_beyond_the_bound_is_not_replayed() {
-        let mut transaction = Transaction::new(b"");
+        let mut transaction = Transaction::new(b"", Reservation::default());
         let line = [b"RCPT TO:<", &[b'a'; 240][..], b">\r\n"].concat();
         for _ in 0..LONGEST / line.len() {
             transaction.ask(&line);
@@ -149,7 +154,7 @@ mod tests {
     #[test]
     fn a_recipient_outside_is_found_by_its_domain() {
         let outside = |paths: &[&str]| {
-            let mut transaction = Transaction::new(b"FROM:<a@b.example>");
+            let mut transaction = Transaction::new(b"FROM:<a@b.example>", Reservation::default());
             for path in paths {
                 transaction.ask(format!("RCPT TO:<{path}>\r\n").as_bytes());
                 transaction.answered(!path.contains("refused"));

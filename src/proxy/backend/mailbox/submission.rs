@@ -10,9 +10,9 @@ use crate::config::Config;
 use crate::crypto;
 use crate::device::Device;
 use crate::failure::RepeatedError;
-use crate::inventory::Inventory;
+use crate::inventory::{DeviceRecipients, Inventory, MailboxRecipients};
 use crate::proto::SubmissionTerms;
-use crate::submission::{Bound, DeviceLists, HoldBack, RecipientQuota, Stamp};
+use crate::submission::{Bound, DeviceLists, HoldBack, RecipientCounts, RecipientQuota, Stamp};
 use crate::withdrawal::Withdrawn;
 
 impl Mailbox {
@@ -87,14 +87,10 @@ impl Mailbox {
     /// The quota of a device in an hour, and that of the mailbox.
     fn quota_of(&self, device: &Device) -> RecipientQuota {
         let of_mailbox = self.submission.quota.clone();
-        let Some(inventory) = self.inventory.clone() else { return of_mailbox };
+        let recipients = self.inventory.as_ref().and_then(|one| one.activities().device_recipients(&device.name));
+        let Some(recipients) = recipients else { return of_mailbox };
         let most = u64::from(self.recipients_per_hour_of(device));
-        let name = device.name.clone();
-        RecipientQuota::new(move |recipients| {
-            let sent = inventory.activities().recipients_of_device(&name);
-            let is_reached = sent.saturating_add(recipients.into()) >= most;
-            if is_reached { Some(Bound::Device) } else { of_mailbox.reached(recipients) }
-        })
+        RecipientQuota::new(DeviceQuota { recipients, most, of_mailbox })
     }
 
     /// The advice for a login that Exchange Online refuses for submission.
@@ -116,11 +112,67 @@ pub(super) fn quota(config: &Config, mailbox: &str, inventory: Option<&Arc<Inven
     let Some(inventory) = inventory.filter(|_| limits.refuse_over_recipients_per_day) else {
         return RecipientQuota::default();
     };
-    let (most, mailbox, inventory) = (u64::from(limits.recipients_per_day), mailbox.to_owned(), Arc::clone(inventory));
-    RecipientQuota::new(move |recipients| {
-        let sent = inventory.activities().recipients_of(&mailbox);
-        (sent.saturating_add(recipients.into()) >= most).then_some(Bound::Mailbox)
-    })
+    let recipients = inventory.activities().mailbox_recipients(mailbox);
+    RecipientQuota::new(MailboxQuota { recipients, most: limits.recipients_per_day.into() })
+}
+
+/// The quota of a mailbox in a day.
+struct MailboxQuota {
+    recipients: MailboxRecipients,
+    most: u64,
+}
+
+/// The quota of a device in an hour, within that of its mailbox.
+struct DeviceQuota {
+    recipients: DeviceRecipients,
+    most: u64,
+    of_mailbox: RecipientQuota,
+}
+
+impl RecipientCounts for MailboxQuota {
+    fn reached(&self) -> Option<Bound> {
+        (self.recipients.number() >= self.most).then_some(Bound::Mailbox)
+    }
+
+    fn reserve(&self) -> Result<(), Bound> {
+        if self.recipients.begin(self.most) { Ok(()) } else { Err(Bound::Mailbox) }
+    }
+
+    fn reserve_over(&self, recipients: u32) {
+        self.recipients.begin_over(recipients);
+    }
+
+    fn release(&self, recipients: u32) {
+        self.recipients.end(recipients);
+    }
+}
+
+impl RecipientCounts for DeviceQuota {
+    fn reached(&self) -> Option<Bound> {
+        let is_reached = self.recipients.number() >= self.most;
+        if is_reached { Some(Bound::Device) } else { self.of_mailbox.reached() }
+    }
+
+    fn reserve(&self) -> Result<(), Bound> {
+        if !self.recipients.begin(self.most) {
+            return Err(Bound::Device);
+        }
+        let reserved = self.of_mailbox.reserve();
+        if reserved.is_err() {
+            self.recipients.end(1);
+        }
+        reserved
+    }
+
+    fn reserve_over(&self, recipients: u32) {
+        self.recipients.begin_over(recipients);
+        self.of_mailbox.reserve_over(recipients);
+    }
+
+    fn release(&self, recipients: u32) {
+        self.recipients.end(recipients);
+        self.of_mailbox.release(recipients);
+    }
 }
 
 /// The present time, and a random number.

@@ -103,14 +103,24 @@ impl SessionRecord<'_> {
     pub(in crate::proxy) fn message_kept(&mut self) {
         let (recipients, outside) = std::mem::take(&mut self.begun);
         if let Some(visit) = &mut self.visit {
-            visit.kept(recipients);
+            visit.may_be_sent(recipients);
         }
         self.sent_to_other_domain(outside.as_deref());
     }
 
+    /// Counts the recipients of a message whose server was lost before it answered: it may have been sent.
+    pub(in crate::proxy) fn may_be_sent(&mut self, recipients: u32) {
+        if let Some(visit) = &mut self.visit {
+            visit.may_be_sent(recipients);
+        }
+        if let Some(mailbox) = &self.mailbox {
+            self.telemetry.sent_mail.may_be_taken(mailbox, recipients);
+        }
+    }
+
     /// Counts and logs a message that the server has taken. Returns the wait before its mailbox sends the next one.
     pub(in crate::proxy) fn submitted(&mut self, submitted: &Submitted) -> Duration {
-        let Submitted { recipients, octets, is_trial, outside, answer } = submitted;
+        let Submitted { recipients, octets, is_trial, outside, answer, .. } = submitted;
         self.telemetry.counters.message_accepted(*recipients, *octets);
         self.sent.messages += 1;
         self.sent.recipients += u64::from(*recipients);

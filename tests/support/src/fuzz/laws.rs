@@ -188,6 +188,10 @@ impl Session for Checked {
         self.session.present_message()
     }
 
+    fn unanswered_recipients(&self) -> u32 {
+        self.session.unanswered_recipients()
+    }
+
     fn leftover(&mut self, side: Side) -> Leftover {
         let leftover = self.session.leftover(side);
         if leftover != Leftover::Wait {
