@@ -3,34 +3,43 @@
 //! A mailbox has one at most. It holds one of the mailbox's sessions, and gives way when a device waits for a session.
 
 mod exchange;
+mod unsettled;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::backend::mailbox::{Admission, Mailbox};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, ParkedEnd, ParkedTake};
-use crate::proto::logout;
-use crate::protocol::Protocol;
 use crate::token::AccessToken;
 use crate::transport::upstream::ParkedConnection;
-pub(super) use exchange::{inbox, prepare, read_to_end, still_lives};
+pub(super) use exchange::{inbox, log_out, prepare, still_lives};
+pub(super) use unsettled::Unsettled;
 
 /// The parked connections of the process.
 pub(super) struct Parking {
     metrics: Arc<Metrics>,
     table: Mutex<Table>,
     changed: Notify,
-    /// The number of connections that are being closed.
-    closing: watch::Sender<usize>,
+    /// The number of connections that have no device any more and are not parked: they are being made ready for that, or
+    /// closed.
+    unsettled: watch::Sender<usize>,
+    is_draining: watch::Sender<bool>,
+}
+
+/// The way by which a connection comes to be parked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Its device has logged out.
+    Logout,
+    /// It was parked, and the device that was to take it has left.
+    Return,
 }
 
 #[derive(Default)]
@@ -42,8 +51,9 @@ struct Table {
     generation: u64,
     /// Mail servers that have shown stale mail.
     distrusted: BTreeSet<String>,
-    /// The number of logins that take a parked connection before the next one that is compared.
-    until_sample: u64,
+    /// The number of logins that take a parked connection of a mail server before the next one that is compared; none
+    /// before the first one.
+    until_sample: BTreeMap<String, u64>,
 }
 
 /// A mailbox at a mail server.
@@ -79,7 +89,8 @@ impl Parking {
             metrics: Arc::clone(metrics),
             table: Mutex::default(),
             changed: Notify::new(),
-            closing: watch::Sender::new(0),
+            unsettled: watch::Sender::new(0),
+            is_draining: watch::Sender::new(false),
         }
     }
 
@@ -90,27 +101,21 @@ impl Parking {
             table.generation += 1;
             table.most = most;
             table.distrusted.clear();
-            table.until_sample = 0;
+            table.until_sample.clear();
             std::mem::take(&mut table.by_mailbox)
         };
         self.end_all(ended.into_values(), ParkedEnd::Reload);
     }
 
-    /// Ends all connections. None is parked from here on.
+    /// Ends all connections. None is parked from here on, and those that are being made ready for it log out.
     pub(super) fn drain(self: &Arc<Self>) {
         let ended = {
             let mut table = self.table();
             table.most = 0;
             std::mem::take(&mut table.by_mailbox)
         };
+        self.is_draining.send_replace(true);
         self.end_all(ended.into_values(), ParkedEnd::Drain);
-    }
-
-    /// Waits until the connections that end are closed.
-    pub(super) async fn settle(&self) {
-        let mut closing = self.closing.subscribe();
-        // The process does not wait for a server that is gone.
-        let _ = timeout(LEAVING, closing.wait_for(|count| *count == 0)).await;
     }
 
     /// The number of the present configuration.
@@ -126,14 +131,16 @@ impl Parking {
     }
 
     /// Returns whether this login dials although its mailbox has a parked connection, so that the two are compared later:
-    /// the first login that could take one since the start or a reload, and each hundredth. The parked connection stays
-    /// where it is. Without a free session beside it, a later login is chosen.
+    /// at each mail server the first login that could take one since the start or a reload, and each hundredth. The parked
+    /// connection stays where it is. Without a free session beside it, a later login is chosen.
     pub(super) fn samples(&self, mailbox: &Mailbox) -> bool {
         let mut table = self.table();
         let has_one = table.by_mailbox.get(&Key::of(mailbox)).is_some_and(|session| session.is_for(mailbox));
-        let samples = has_one && table.until_sample == 0 && !mailbox.has_no_session();
+        let upstream = mailbox.account.upstream.as_str();
+        let is_due = table.until_sample.get(upstream).is_none_or(|left| *left == 0);
+        let samples = has_one && is_due && !mailbox.has_no_session();
         if samples {
-            table.until_sample = SAMPLED - 1;
+            table.until_sample.insert(upstream.to_owned(), SAMPLED - 1);
         }
         samples
     }
@@ -155,7 +162,9 @@ impl Parking {
             let mut table = self.table();
             let session = table.by_mailbox.remove(&Key::of(mailbox))?;
             if session.is_for(mailbox) {
-                table.until_sample = table.until_sample.saturating_sub(1);
+                if let Some(left) = table.until_sample.get_mut(&mailbox.account.upstream) {
+                    *left = left.saturating_sub(1);
+                }
                 return Some(session);
             }
             session
@@ -166,7 +175,7 @@ impl Parking {
     }
 
     /// Parks a connection of this configuration. One that cannot be parked ends.
-    pub(super) fn park(self: &Arc<Self>, session: ParkedSession, generation: u64) {
+    pub(super) fn park(self: &Arc<Self>, session: ParkedSession, generation: u64, origin: Origin) {
         let key = Key::of(&session.login.mailbox);
         let refused = {
             let mut table = self.table();
@@ -187,7 +196,9 @@ impl Parking {
                 Some(end) => Some((session, end)),
                 None => {
                     table.by_mailbox.insert(key, session);
-                    self.metrics.parked();
+                    if origin == Origin::Logout {
+                        self.metrics.parked();
+                    }
                     None
                 }
             }
@@ -262,30 +273,22 @@ impl Parking {
     }
 
     /// Logs out of a connection. Its session is free once the server has closed it.
-    pub(super) fn end(self: &Arc<Self>, session: ParkedSession, end: ParkedEnd) {
-        self.metrics.parked_ended(end);
+    fn end(self: &Arc<Self>, session: ParkedSession, end: ParkedEnd) {
         let ParkedSession { connection, login, admission, .. } = session;
-        debug!(mailbox = login.mailbox.account.mailbox, reason = end.label(), "parked connection ends");
-        self.log_out(connection, admission);
+        self.ended(&login.mailbox, end);
+        let unsettled = self.unsettled();
+        tokio::spawn(async move {
+            if let Ok(stream) = connection.unpark() {
+                log_out(stream).await;
+            }
+            drop((admission, unsettled));
+        });
     }
 
-    /// Logs out of a connection, in a task of its own.
-    fn log_out(self: &Arc<Self>, connection: ParkedConnection, admission: Admission) {
-        self.closing.send_modify(|count| *count += 1);
-        let parking = Arc::clone(self);
-        tokio::spawn(async move {
-            let leave = async {
-                let mut stream = connection.unpark()?;
-                stream.write_all(logout(Protocol::Imap)).await?;
-                stream.flush().await?;
-                read_to_end(&mut stream).await?;
-                stream.shutdown().await
-            };
-            // The server may be gone; nothing depends on it any more.
-            let _ = timeout(LEAVING, leave).await;
-            drop(admission);
-            parking.closing.send_modify(|count| *count -= 1);
-        });
+    /// Counts a parked connection that has ended without a login.
+    pub(super) fn ended(&self, mailbox: &Mailbox, end: ParkedEnd) {
+        self.metrics.parked_ended(end);
+        debug!(mailbox = mailbox.account.mailbox, reason = end.label(), "parked connection ends");
     }
 
     fn table(&self) -> Counted<'_> {
@@ -352,7 +355,5 @@ impl Key {
     }
 }
 
-/// One login in so many is compared.
+/// At each mail server one login in so many is compared.
 const SAMPLED: u64 = 100;
-/// The longest wait for a server's answer to LOGOUT.
-pub(super) const LEAVING: Duration = Duration::from_secs(2);

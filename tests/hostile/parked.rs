@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use openssl::ssl::SslContext;
 
@@ -135,7 +136,7 @@ impl Scene {
 
     /// Plays the second session of a device whose login dials although a connection is parked: packetboat compares the
     /// two after the device's LOGOUT, for stale mail, and parks the dialled one.
-    fn sample(&self, number: usize, mut first: Peer) -> Result<(), String> {
+    fn sample(&self, number: usize, mut first: Peer) -> Result<Peer, String> {
         let mut device = self.begin(number)?;
         let mut second = self.let_in(number)?;
         session(&mut device, &mut second, 2)?;
@@ -145,7 +146,19 @@ impl Scene {
             let status = own_command(peer, "STATUS INBOX (UIDNEXT UIDVALIDITY)")?;
             peer.send(&format!("* STATUS INBOX (UIDNEXT 9 UIDVALIDITY 1)\r\n{status} OK done\r\n"));
         }
-        first.line_with("P5 LOGOUT").map(drop)
+        first.line_with("P5 LOGOUT")?;
+        Ok(second)
+    }
+
+    /// Waits until packetboat knows that the cell's device is gone.
+    fn until_lost(&self, number: usize) {
+        let login = format!("\"login\":\"d{number}\"");
+        self.proxy.log.wait_for("its end", |line| line.contains("device_lost") && line.contains(&login));
+    }
+
+    /// Has a connection parked whose login was compared with the one before. The next login takes it.
+    fn parked_and_compared(&self, number: usize) -> Result<Peer, String> {
+        self.sample(number, self.leave(number, State::Parked)?)
     }
 
     /// Plays the fault, with the second session of a cell.
@@ -231,15 +244,18 @@ fn taken(device: &mut Peer, first: &mut Peer, fault: Fault) -> Result<(), String
 #[test]
 fn a_parked_connection_dies_at_every_point_of_its_life() {
     let cells: Vec<(usize, Cell)> = Cell::all().into_iter().enumerate().collect();
-    let scene = Scene::new(cells.len() + 1);
-    // The first login that could take a parked connection is a sample; the next one comes behind all cells.
-    let first = scene.leave(cells.len(), State::Parked).unwrap();
-    until("parked connection", || scene.parked() == 1);
-    scene.sample(cells.len(), first).unwrap();
+    let scene = Scene::new(cells.len());
     let (parked, unparked): (Vec<_>, Vec<_>) = cells.iter().partition(|(_, cell)| cell.state >= State::Parked);
     let (left, mut failures) = side_by_side(&parked, |number, cell| scene.leave(number, cell.state));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    until("parked connections", || scene.parked() == 2 + parked.len() as u64);
+    until("parked connections", || scene.parked() == parked.len() as u64);
+    // At each server the first login that could take a parked connection is a sample, however many others have one.
+    let left = Mutex::new(BTreeMap::from_iter(left));
+    let take = |number: usize| left.lock().unwrap().remove(&number).unwrap();
+    let (left, failed) = side_by_side(&parked, |number, _| scene.sample(number, take(number)));
+    failures.extend(failed);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    until("parked connections", || scene.parked() == 2 * parked.len() as u64);
     let left = Mutex::new(BTreeMap::from_iter(left));
     let come_back = |number, cell| {
         let first = left.lock().unwrap().remove(&number).unwrap();
@@ -255,6 +271,62 @@ fn a_parked_connection_dies_at_every_point_of_its_life() {
     let count = |of: fn(&Cell) -> bool| parked.iter().filter(|(_, cell)| of(cell)).count() as u64;
     assert_eq!(taken, count(|cell| cell.state == State::Taken));
     assert!(lost >= count(|cell| matches!(cell.state, State::NoopHeard | State::MidNoop)), "{lost}");
+}
+
+/// The device is gone while packetboat asks the parked connection whether it lives. The server's answer decides: the
+/// connection is parked again, or hears LOGOUT.
+#[test]
+fn a_device_leaves_while_its_parked_connection_is_asked() {
+    let scene = Scene::new(2);
+    for (number, answer, parked) in [(0, "OK done", 2), (1, "NO not now", 5)] {
+        let mut second = scene.parked_and_compared(number).unwrap();
+        until("parked connection", || scene.parked() == parked);
+        let mut device = scene.begin(number).unwrap();
+        let noop = own_command(&mut second, "NOOP").unwrap();
+        inflict(Fault::Reset, &mut device, &MEANS);
+        scene.until_lost(number);
+        second.send(&format!("{noop} {answer}\r\n"));
+        if number == 1 {
+            second.line_with("P5 LOGOUT").unwrap();
+            continue;
+        }
+        let mut device = scene.begin(number).unwrap();
+        let noop = own_command(&mut second, "NOOP").unwrap();
+        second.send(&format!("{noop} OK done\r\n"));
+        session(&mut device, &mut second, 1).unwrap();
+        let unselect = own_command(&mut second, "UNSELECT").unwrap();
+        second.send(&format!("{unselect} OK done\r\n"));
+        until("parked connection", || scene.parked() == 3);
+        assert_eq!(scene.proxy.reload().0, 0);
+        second.line_with("P5 LOGOUT").unwrap();
+    }
+    let metric = |what| scene.proxy.metric(&format!("packetboat_parked_{what}_total"), "");
+    until("one taken, and one lost", || (metric("taken"), metric("lost")) == (1, 1));
+}
+
+/// The drain comes while the server owes an answer to UNSELECT, and to NOOP for a device that has left: both connections hear
+/// LOGOUT, and the process waits for their end.
+#[test]
+fn the_drain_logs_out_of_what_is_not_parked_yet() {
+    let mut scene = Scene::new(3);
+    let mut asked = scene.parked_and_compared(0).unwrap();
+    until("parked connection", || scene.parked() == 2);
+    let mut device = scene.begin(0).unwrap();
+    let noop = own_command(&mut asked, "NOOP").unwrap();
+    inflict(Fault::Reset, &mut device, &MEANS);
+    scene.until_lost(0);
+    let mut unselects = scene.leave(1, State::UnselectHeard).unwrap();
+    // A server that never answers does not keep the process.
+    let silent = scene.leave(2, State::UnselectHeard).unwrap();
+    let began = Instant::now();
+    scene.proxy.process.signal("TERM");
+    unselects.line_with("P5 LOGOUT").unwrap();
+    asked.send(&format!("{noop} OK done\r\n"));
+    asked.line_with("P5 LOGOUT").unwrap();
+    drop((asked, unselects));
+    assert!(scene.proxy.process.wait().success());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    drop(silent);
 }
 
 const AT_A_TIME: usize = 32;

@@ -174,17 +174,20 @@ where
         self.state_has_changed();
     }
 
-    /// Takes over a connection to the server that was parked, and lets the device in. [`Event::LoggedIn`] follows. Returns
-    /// whether the session can do that.
-    pub fn resume(&mut self, upstream: U, terms: MailboxTerms, state: ParkedState) -> bool {
+    /// Takes over a connection to the server that was parked, and lets the device in. [`Event::LoggedIn`] follows.
+    ///
+    /// # Errors
+    /// The connection: the session cannot do that.
+    pub fn resume(&mut self, upstream: U, terms: MailboxTerms, state: ParkedState) -> Result<(), U> {
         self.drop_upstream();
         let is_in = self.session.resumed(terms, state, &mut self.outbox);
-        if is_in {
-            self.upstream.stream = Some(upstream);
-            self.event = Some(Event::LoggedIn);
-        }
         self.state_has_changed();
-        is_in
+        if !is_in {
+            return Err(upstream);
+        }
+        self.upstream.stream = Some(upstream);
+        self.event = Some(Event::LoggedIn);
+        Ok(())
     }
 
     /// Drops the connection to the server and tells the device that its login has failed. The device may try again.

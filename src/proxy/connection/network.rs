@@ -28,7 +28,10 @@ pub(in crate::proxy) trait Network: 'static {
     fn take_warm(&self, server: &Server) -> Option<Self::Stream>;
 
     /// Takes a stream to a server off its event loop.
-    fn park(stream: Self::Stream) -> impl Future<Output = io::Result<ParkedConnection>> + Send;
+    ///
+    /// # Errors
+    /// The stream, where it cannot be parked and may be used on; none where it is lost.
+    fn park(stream: Self::Stream) -> impl Future<Output = Result<ParkedConnection, Option<Self::Stream>>> + Send;
 
     /// Puts a parked connection on the event loop of the calling thread.
     ///
@@ -84,7 +87,7 @@ impl Network for Tcp {
         server.take_warm()
     }
 
-    fn park(stream: Stream) -> impl Future<Output = io::Result<ParkedConnection>> + Send {
+    fn park(stream: Stream) -> impl Future<Output = Result<ParkedConnection, Option<Stream>>> + Send {
         ParkedConnection::of(stream)
     }
 

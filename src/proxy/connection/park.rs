@@ -2,47 +2,53 @@
 
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::Connection;
 use super::network::Network;
 use super::session_record::Ending;
 use super::staleness::shows_new_mail;
-use super::wait::within;
 use crate::failure::Failure;
 use crate::inventory::LoginWay;
 use crate::metrics::ParkedTake;
+use crate::proto::Terms;
 use crate::proto::parking::ParkedState;
-use crate::proto::{Terms, logout};
 use crate::proxy::backend::authorize::Authorized;
 use crate::proxy::backend::mailbox::{Admission, Mailbox};
-use crate::proxy::parking::{self, ParkedSession, StandingLogin};
+use crate::proxy::parking::{self, Origin, ParkedSession, Parking, StandingLogin, Unsettled};
 
 impl<N: Network> Connection<'_, '_, N> {
     /// The device has logged out, and has its answer. Its server connection is parked, or is logged out: in a task of its
     /// own, because the device does not wait for that.
     pub(super) fn park(&mut self, state: ParkedState) -> Result<(), Ending> {
         // The order matters: a reload between the two is seen by one of them.
-        let generation = self.service.parking.generation();
-        let present = self.registered.mailbox();
-        let is_sampled = self.is_sampled;
-        let opened = self.opened.take();
-        let left = self.driver.take_upstream();
-        let (Some(opened), Some((stream, unread))) = (opened, left) else { return Err(Ending::LoggedOut) };
-        let Authorized { mailbox, token, admission, since, .. } = opened;
-        let is_present = present.is_ok_and(|(present, _)| Arc::ptr_eq(&present, &mailbox));
-        let (Some(admission), Some(since)) = (admission, since) else { return Err(Ending::LoggedOut) };
-        let login = StandingLogin { mailbox, token, since, capability: Vec::new() };
         let parking = Arc::clone(&self.service.parking);
+        let generation = parking.generation();
+        let present = self.registered.mailbox();
+        let Some((stream, unread)) = self.driver.take_upstream() else { return Err(Ending::LoggedOut) };
+        let Some(Authorized { mailbox, token, admission, since, .. }) = self.opened.take() else {
+            parking.leave(stream, None);
+            return Err(Ending::LoggedOut);
+        };
+        let is_present = present.is_ok_and(|(present, _)| Arc::ptr_eq(&present, &mailbox));
+        let (Some(admission), Some(since)) = (admission, since) else {
+            parking.leave(stream, None);
+            return Err(Ending::LoggedOut);
+        };
+        let login = StandingLogin { mailbox, token, since, capability: Vec::new() };
         let may_park = is_present
             && unread.is_empty()
             && self.revoked.is_none()
             && login.usable_until() > Instant::now()
             && !login.mailbox.is_left_alone()
             && parking.takes(&login.mailbox);
-        let parks = may_park.then_some(Parks { parking, state, generation, is_sampled });
-        tokio::spawn(leave_behind::<N>(stream, (login, admission), parks));
+        if may_park {
+            let parks = Parks { generation, is_sampled: self.is_sampled, unsettled: parking.unsettled(), parking };
+            tokio::spawn(leave_behind::<N>(Idle { stream, login, admission }, state, parks));
+        } else {
+            parking.leave(stream, Some(admission));
+        }
         Err(Ending::LoggedOut)
     }
 
@@ -56,24 +62,33 @@ impl<N: Network> Connection<'_, '_, N> {
         if self.is_sampled {
             return Ok(false);
         }
-        let Some(ParkedSession { connection, login, admission, .. }) = self.service.parking.take(mailbox) else {
-            return Ok(false);
+        let parking = Arc::clone(&self.service.parking);
+        let generation = parking.generation();
+        let Some(session) = parking.take(mailbox) else { return Ok(false) };
+        let mut check = Box::pin(check_alive::<N>(session));
+        let answered = match self.unless_left(async { Ok((&mut check).await) }).await {
+            Ok(answered) => answered,
+            Err(failure) => {
+                let unsettled = parking.unsettled();
+                tokio::spawn(go_back::<N>(check, Parks { parking, generation, is_sampled: false, unsettled }));
+                return Err(failure);
+            }
         };
-        let metrics = &self.service.telemetry.metrics;
-        let Ok(mut stream) = N::unpark(connection) else {
-            metrics.parked_taken(ParkedTake::Lost);
-            return Ok(false);
+        let Idle { stream, login, admission } = match answered {
+            Ok(idle) => idle,
+            Err(lost) => {
+                lost.leave(&parking);
+                return Ok(false);
+            }
         };
-        let lives = self.unless_left(async { Ok(parking::still_lives(&mut stream).await) }).await?;
         let state = ParkedState { capability: Some(login.capability), may_be_selected: false };
-        if !lives {
-            metrics.parked_taken(ParkedTake::Lost);
-            return Ok(false);
-        }
         let facts = N::facts(&stream);
-        if !self.driver.resume(stream, *of_mailbox, state) {
+        if let Err(stream) = self.driver.resume(stream, *of_mailbox, state) {
+            parking.lost();
+            parking.leave(stream, Some(admission));
             return Ok(false);
         }
+        let metrics = &self.service.telemetry.metrics;
         metrics.parked_taken(ParkedTake::Taken);
         self.record.upstream_tls = facts;
         self.record.mailbox = Some(Arc::clone(mailbox));
@@ -93,39 +108,86 @@ impl<N: Network> Connection<'_, '_, N> {
     }
 }
 
+/// A connection without a device, on which no command is open.
+struct Idle<S> {
+    stream: S,
+    login: StandingLogin,
+    admission: Admission,
+}
+
+/// A connection that was parked and does not answer. Its stream may still be there.
+struct Lost<S> {
+    stream: Option<S>,
+    admission: Admission,
+}
+
 /// The conditions under which a connection is parked.
 struct Parks {
-    parking: Arc<parking::Parking>,
-    state: ParkedState,
+    parking: Arc<Parking>,
     /// The number of the configuration that it belongs to.
     generation: u64,
     /// It is compared with the mailbox's parked connection before.
     is_sampled: bool,
+    unsettled: Unsettled,
 }
 
-/// Parks a connection, or logs out of it.
-async fn leave_behind<N: Network>(
-    mut stream: N::Stream,
-    (mut login, admission): (StandingLogin, Admission),
-    parks: Option<Parks>,
-) {
-    if let Some(Parks { parking, state, generation, is_sampled }) = parks
-        && let Some(capability) = parking::prepare(&mut stream, state).await
-        && (!is_sampled || shows_new_mail::<N>(&parking, &login.mailbox, &mut stream).await)
-    {
-        login.capability = capability;
-        if let Ok(connection) = N::park(stream).await {
-            parking.park(ParkedSession::new(connection, login, admission), generation);
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Lost<S> {
+    /// Counts the connection as lost, and logs out of it if that can be.
+    fn leave(self, parking: &Arc<Parking>) {
+        parking.lost();
+        if let Some(stream) = self.stream {
+            parking.leave(stream, Some(self.admission));
         }
-        return;
     }
-    let leave = async {
-        // The server may be gone; nothing depends on it any more.
-        let _ = stream.write_all(logout(login.mailbox.server.protocol())).await;
-        let _ = stream.flush().await;
-        let _ = parking::read_to_end(&mut stream).await;
-        let _ = stream.shutdown().await;
-    };
-    within(parking::LEAVING, leave).await;
-    drop(admission);
+}
+
+/// Asks a connection that was parked whether it lives.
+async fn check_alive<N: Network>(session: ParkedSession) -> Result<Idle<N::Stream>, Lost<N::Stream>> {
+    let ParkedSession { connection, login, admission, .. } = session;
+    let Ok(mut stream) = N::unpark(connection) else { return Err(Lost { stream: None, admission }) };
+    if parking::still_lives(&mut stream).await {
+        Ok(Idle { stream, login, admission })
+    } else {
+        Err(Lost { stream: Some(stream), admission })
+    }
+}
+
+/// Parks a connection again whose device has left while it was asked. It may go to another device, because the answer is
+/// waited for.
+async fn go_back<N: Network>(
+    check: impl Future<Output = Result<Idle<N::Stream>, Lost<N::Stream>>> + Send,
+    parks: Parks,
+) {
+    let Parks { parking, generation, unsettled, .. } = parks;
+    match check.await {
+        Ok(Idle { stream, login, admission }) => match N::park(stream).await {
+            Ok(connection) => {
+                parking.park(ParkedSession::new(connection, login, admission), generation, Origin::Return);
+            }
+            Err(stream) => Lost { stream, admission }.leave(&parking),
+        },
+        Err(lost) => lost.leave(&parking),
+    }
+    drop(unsettled);
+}
+
+/// Parks a connection whose device has logged out, or logs out of it.
+async fn leave_behind<N: Network>(idle: Idle<N::Stream>, state: ParkedState, parks: Parks) {
+    let Idle { mut stream, mut login, admission } = idle;
+    let Parks { parking, generation, is_sampled, unsettled } = parks;
+    let capability = parking.unless_draining(parking::prepare(&mut stream, state)).await;
+    let is_fit =
+        capability.is_some() && (!is_sampled || shows_new_mail::<N>(&parking, &login.mailbox, &mut stream).await);
+    login.capability = capability.unwrap_or_default();
+    let left = if is_fit { N::park(stream).await } else { Err(Some(stream)) };
+    match left {
+        Ok(connection) => parking.park(ParkedSession::new(connection, login, admission), generation, Origin::Logout),
+        Err(stream) => {
+            if let Some(stream) = stream {
+                parking::log_out(stream).await;
+            }
+            drop(admission);
+        }
+    }
+    drop(unsettled);
 }

@@ -21,7 +21,7 @@ pub(super) async fn shows_new_mail<N: Network>(
     mailbox: &Mailbox,
     dialled: &mut N::Stream,
 ) -> bool {
-    let Some(fresh) = parking::inbox(dialled).await else { return false };
+    let Some(fresh) = parking.unless_draining(parking::inbox(dialled)).await else { return false };
     let Some(ParkedSession { connection, login, admission, .. }) = parking.take_to_compare(mailbox) else {
         return true;
     };
@@ -29,8 +29,9 @@ pub(super) async fn shows_new_mail<N: Network>(
         parking.lost();
         return true;
     };
-    let Some(shown) = parking::inbox(&mut stream).await else {
+    let Some(shown) = parking.unless_draining(parking::inbox(&mut stream)).await else {
         parking.lost();
+        parking.leave(stream, Some(admission));
         return true;
     };
     let is_stale = shown.are_older_than(fresh);
@@ -48,9 +49,7 @@ pub(super) async fn shows_new_mail<N: Network>(
             );
         }
     }
-    if let Ok(connection) = N::park(stream).await {
-        let end = if is_stale { ParkedEnd::Stale } else { ParkedEnd::Full };
-        parking.end(ParkedSession::new(connection, login, admission), end);
-    }
+    parking.ended(&login.mailbox, if is_stale { ParkedEnd::Stale } else { ParkedEnd::Full });
+    parking.leave(stream, Some(admission));
     !is_stale
 }

@@ -252,8 +252,8 @@ impl Network for Pipes {
         None
     }
 
-    async fn park(_: Pipe) -> std::io::Result<ParkedConnection> {
-        Err(std::io::Error::other("pipes are not parked"))
+    async fn park(_: Pipe) -> Result<ParkedConnection, Option<Pipe>> {
+        Err(None)
     }
 
     fn unpark(_: ParkedConnection) -> std::io::Result<Pipe> {

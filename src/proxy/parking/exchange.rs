@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::proto::logout;
 use crate::proto::parking::{Answer, InboxNumbers, OwnCommand, ParkedState, has_unselect};
+use crate::protocol::Protocol;
 
 /// Makes a connection ready to be parked: no mailbox is selected any more. Returns its capability list; none where it
 /// cannot be parked.
@@ -73,12 +75,20 @@ where
     }
 }
 
-/// Reads and drops what comes, until the server closes.
-pub(in crate::proxy) async fn read_to_end<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<()> {
-    let mut octets = [0; 256];
-    while stream.read(&mut octets).await? > 0 {}
-    Ok(())
+/// Logs out, and waits until the server has closed: it counts the connection until then.
+pub(in crate::proxy) async fn log_out<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let leave = async {
+        stream.write_all(logout(Protocol::Imap)).await?;
+        stream.flush().await?;
+        let mut octets = [0; 256];
+        while stream.read(&mut octets).await? > 0 {}
+        stream.shutdown().await
+    };
+    // The server may be gone; nothing depends on it any more.
+    let _ = timeout(LEAVING, leave).await;
 }
 
 /// The longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest wait for a server's answer to LOGOUT.
+pub(super) const LEAVING: Duration = Duration::from_secs(2);

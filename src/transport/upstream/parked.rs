@@ -12,13 +12,12 @@ impl ParkedConnection {
     /// Takes a connection off its event loop.
     ///
     /// # Errors
-    /// Octets are on their way, the server has closed, or there is no TLS.
-    pub async fn of(stream: Stream) -> io::Result<Self> {
-        let Stream::Server(tls) = stream else { return Err(io::Error::other("it is not TLS towards a server")) };
-        if !tls.is_idle() {
-            return Err(io::Error::other("octets are left, or the server has closed"));
+    /// The stream, where octets are on their way, the server has closed, or there is no TLS; none where it breaks.
+    pub async fn of(stream: Stream) -> Result<Self, Option<Stream>> {
+        match stream {
+            Stream::Server(tls) if tls.is_idle() => tls.park(Vec::new()).await.map(Self).map_err(|_| None),
+            stream => Err(Some(stream)),
         }
-        tls.park(Vec::new()).await.map(Self)
     }
 
     /// Puts the connection on the event loop of the calling thread.

@@ -305,7 +305,7 @@ impl Pair {
         let Settings { upstream, probe, deletes, relogin, parks, .. } = self.settings;
         if let Some(Parked { server, state }) = self.resumes.take() {
             self.server = Some(server.clone());
-            assert!(self.driver.resume(server, MailboxTerms { probe, deletes, relogin, parks }, state));
+            assert!(self.driver.resume(server, MailboxTerms { probe, deletes, relogin, parks }, state).is_ok());
             return;
         }
         let server = Pipe::default();
