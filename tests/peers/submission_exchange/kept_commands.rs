@@ -220,6 +220,8 @@ fn a_full_share_is_told() {
     assert_eq!(proxy.log.count(line), 1, "said once");
     assert!(said(&proxy, &["list"]).contains("\nfull: device \""));
     assert_eq!(proxy.metric("packetboat_spool_full_shares", ""), 1);
+    let shown = proxy.status()["spool"]["full_shares"][0].as_str().unwrap().to_owned();
+    assert!(shown.starts_with("device \""), "the page has it: {shown}");
     assert_eq!(proxy.metric("packetboat_spool_not_kept_total", ""), 2);
     let [first, _] = <[String; 2]>::try_from(ids(&proxy)).unwrap();
     said(&proxy, &["remove", &first]);
