@@ -3,7 +3,9 @@
 
 mod dovecot;
 mod ends;
+mod programs;
 mod stale;
+mod stress;
 
 use std::time::{Duration, Instant};
 
