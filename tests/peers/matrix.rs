@@ -13,7 +13,8 @@ use support::proxy::{AUTO_FAST, AUTO_SLOW, Proxy, detect_delay, entry, listener,
 use support::stacks::{Stack, Start, Version};
 
 /// Entries of a listener, and whether the device uses STARTTLS.
-pub(crate) const ENTRIES: &[(&str, bool)] = &[("implicit", false), ("starttls", true), (AUTO_SLOW, false), (AUTO_FAST, true)];
+pub(crate) const ENTRIES: &[(&str, bool)] =
+    &[("implicit", false), ("starttls", true), (AUTO_SLOW, false), (AUTO_FAST, true)];
 
 fn big() -> &'static [u8] {
     static BIG: OnceLock<Vec<u8>> = OnceLock::new();

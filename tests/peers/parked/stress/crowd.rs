@@ -129,7 +129,8 @@ impl<'a> Device<'a> {
             6 => is_ok(&visit.idle(), "IDLE"),
             7 => is_ok(&visit.ask("STATUS INBOX (MESSAGES UIDNEXT)"), "STATUS"),
             8 => {
-                let commands = ["NOOP", "LIST \"\" *", "UID STORE 1:* +FLAGS (\\Seen)", "NOOP", "SELECT INBOX", "SEARCH ALL"];
+                let commands =
+                    ["NOOP", "LIST \"\" *", "UID STORE 1:* +FLAGS (\\Seen)", "NOOP", "SELECT INBOX", "SEARCH ALL"];
                 visit.ask_all(&commands.map(str::to_owned));
             }
             _ => {

@@ -70,11 +70,15 @@ fn take_turns(twins: &Twins, pair: usize) {
 fn turn(twins: &Twins, pair: usize, device: &mut Device, random: &mut Random, heard: &mut Vec<String>) -> bool {
     let number = device.number;
     let mut check = |what: &str, [parked, dialled]: [Vec<String>; 2]| {
-        if std::env::var_os("STRESS_TRACE").is_some() { eprintln!("{pair} {number} {what}"); }
         heard.push(format!("device {number}: {what}\n  {}", dialled.join("\n  ")));
         let tail = heard.len().saturating_sub(40);
-        assert!(parked == dialled, "pair {pair}, seed {}:\n{}\nin place of that the parked one has\n  {}", seed(),
-            heard[tail..].join("\n"), parked.join("\n  "));
+        assert!(
+            parked == dialled,
+            "pair {pair}, seed {}:\n{}\nin place of that the parked one has\n  {}",
+            seed(),
+            heard[tail..].join("\n"),
+            parked.join("\n  ")
+        );
     };
     let Some((script, visits)) = &mut device.open else {
         device.visits += 1;
@@ -86,7 +90,9 @@ fn turn(twins: &Twins, pair: usize, device: &mut Device, random: &mut Random, he
         if lists[0] != lists[1] || random.chance(20) {
             // A server may volunteer no list to a login: then the one that is told has to be the one that it has.
             let asked = both(&mut visits, |visit| visit.ask("CAPABILITY"));
-            let told = lists[0][0].split_once("[CAPABILITY ").map(|(_, list)| format!("* CAPABILITY {}", list.trim_end_matches(']')));
+            let told = lists[0][0]
+                .split_once("[CAPABILITY ")
+                .map(|(_, list)| format!("* CAPABILITY {}", list.trim_end_matches(']')));
             assert!(told.is_none_or(|told| told == asked[1][0]), "{lists:?}, {asked:?}");
             check("CAPABILITY", asked);
             lists = lists.map(|lines| lines.iter().map(|line| line.split(" [").next().unwrap().to_owned()).collect());
@@ -133,9 +139,7 @@ fn turn(twins: &Twins, pair: usize, device: &mut Device, random: &mut Random, he
 fn both(visits: &mut [Visit; 2], mut ask: impl FnMut(&mut Visit) -> Vec<String>) -> [Vec<String>; 2] {
     let [parked, dialled] = visits;
     [parked, dialled].map(|visit| {
-        let begun = std::time::Instant::now();
         let mut lines = ask(visit);
-        if begun.elapsed().as_millis() > 1000 { eprintln!("SLOW {:?} {lines:?}", begun.elapsed()); }
         lines.retain(|line| !line.ends_with(" RECENT"));
         // packetboat writes its own refusals where there is room for them.
         let (refusals, answers): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains(" NO [NOPERM]"));
@@ -161,7 +165,10 @@ fn comparable(line: &str) -> String {
 
 /// A line of a login or LOGOUT without its text, which is packetboat's or the server's.
 fn without_text(line: &str) -> String {
-    match (line.split_once(" OK [").and_then(|(tag, rest)| Some((tag, rest.split_once(']')?.0))), line.split(' ').take(2)) {
+    match (
+        line.split_once(" OK [").and_then(|(tag, rest)| Some((tag, rest.split_once(']')?.0))),
+        line.split(' ').take(2),
+    ) {
         (Some((tag, code)), _) => format!("{tag} OK [{code}]"),
         (None, words) => words.collect::<Vec<_>>().join(" "),
     }

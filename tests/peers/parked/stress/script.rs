@@ -59,7 +59,14 @@ fn literals(random: &mut Random) -> Act {
     let message = |random: &mut Random| {
         let mut message = format!("Subject: n{}\r\n\r\n", random.below(1000)).into_bytes();
         for _ in 0..random.below(6) {
-            message.extend(random.pick(&[b"x.1 OK done\r\n", b"* 9 EXISTS\r\n", b"a LOGOUT\r\n", b"{3}\r\n", b"DONE\r\n", b"text "]));
+            message.extend(random.pick(&[
+                b"x.1 OK done\r\n",
+                b"* 9 EXISTS\r\n",
+                b"a LOGOUT\r\n",
+                b"{3}\r\n",
+                b"DONE\r\n",
+                b"text ",
+            ]));
         }
         message
     };
@@ -148,5 +155,4 @@ const SPOILERS: &[&str] = &[
     "SETMETADATA INBOX (/private/comment \"x\")",
     "FETCH",
     "UID",
-    "",
 ];

@@ -59,9 +59,8 @@ impl Twins {
 
     /// So many pairs at the simulator.
     pub fn at_exchange(pairs: usize, messages: &[&[u8]]) -> Self {
-        let mailboxes: Vec<_> = (0..pairs)
-            .map(|number| Self::BOTH.map(|twin| format!("{twin}{number}@contoso.example")))
-            .collect();
+        let mailboxes: Vec<_> =
+            (0..pairs).map(|number| Self::BOTH.map(|twin| format!("{twin}{number}@contoso.example"))).collect();
         let exchange = Exchange::with(|tenant| {
             for mailbox in mailboxes.iter().flatten() {
                 tenant.users.push(User::new(mailbox, "the password of a person"));
