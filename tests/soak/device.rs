@@ -60,8 +60,9 @@ type Visit<T = ()> = Result<T, Trouble>;
 impl<'a> Device<'a> {
     pub fn new(run: &'a Run, number: usize) -> Self {
         let mut random = Random(run.seed ^ (number as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
-        let is_imap = random.chance(60);
-        let (starts_in_clear, version, idles) = (random.chance(40), random.below(3), is_imap && random.chance(20));
+        let is_imap = random.chance(60) || Self::polls(number);
+        let (starts_in_clear, version) = (random.chance(40), random.below(3));
+        let idles = is_imap && random.chance(20) && !Self::polls(number);
         Self {
             run,
             number,
@@ -93,6 +94,11 @@ impl<'a> Device<'a> {
         number % 4 == 3
     }
 
+    /// Whether the device comes every few seconds, to a server whose connections are parked.
+    pub fn polls(number: usize) -> bool {
+        number.is_multiple_of(10)
+    }
+
     /// Comes again and again, and at the end once more, until everything is fetched.
     pub fn live(&mut self) {
         let first = self.random.below(30_000) as u64;
@@ -100,8 +106,12 @@ impl<'a> Device<'a> {
         while self.run.over.pause(pause) {
             let rude = (Self::is_rude(self.number) && self.random.chance(40)).then(|| self.rudeness());
             self.come(rude);
-            let least = if self.vanished.is_some() { UNTIL_GIVEN_UP } else { 20_000 };
-            pause = Duration::from_millis(least + self.random.below(80_000) as u64);
+            let (least, more) = match self.vanished {
+                Some(_) => (UNTIL_GIVEN_UP, 80_000),
+                None if Self::polls(self.number) => (1000, 4000),
+                None => (20_000, 80_000),
+            };
+            pause = Duration::from_millis(least + self.random.below(more) as u64);
         }
         self.idles = false;
         for _ in 0..LAST_TRIES {
@@ -191,6 +201,7 @@ impl<'a> Device<'a> {
             return Err(Trouble::Refused(answer.status));
         }
         add(&self.run.tally.logins, 1);
+        add(&self.run.tally.polls, usize::from(Self::polls(self.number)));
         self.ok(&mut connection, "LIST", "LIST \"\" *")?;
         let mut exists = self.ok(&mut connection, "SELECT", "SELECT INBOX")?.exists.unwrap_or(0);
         let begun = Instant::now();

@@ -1,8 +1,9 @@
 //! This test proves that hundreds of devices, through many disturbances, lose no mail and leave nothing behind in the
 //! proxy.
 //!
-//! The devices use IMAP and POP3, TLS 1.0 to 1.2, polls, IDLE, 25 MiB messages, and tokens that live for a minute. The
-//! server and the token endpoint go away and come back, and devices are rude. The log has no reader, threads are
+//! The devices use IMAP and POP3, TLS 1.0 to 1.2, polls, IDLE, 25 MiB messages, and tokens that live for a minute. Half of
+//! them have a server whose connections are parked. The server and the token endpoint go away and come back, and devices
+//! are rude. The log has no reader, threads are
 //! refused, files hang, and the network forgets connections. Every line of the log has its cause, or is counted as
 //! lost. `make soak` runs it, as root.
 
@@ -18,7 +19,7 @@ mod ledger;
 mod run;
 mod system;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -112,6 +113,7 @@ fn soak() {
     faults.extend(causes::unaccounted(&log, &metrics));
     faults.extend(run.unexplained());
     let dovecot = dovecot.into_inner().unwrap();
+    faults.extend(parked(&run, &dovecot, &mailboxes, &metrics));
     let names = mailboxes.iter().flat_map(|mailbox| dovecot.names_of(mailbox));
     let left: Vec<u64> = names.map(|name| number_in(&name)).collect();
     println!("{} messages are left in the mailboxes", left.len());
@@ -135,6 +137,7 @@ fn soak() {
         ("messages of 25 MiB", sums.large),
         ("resumed sessions", read(&run.tally.resumed)),
         ("wrong passwords", read(&run.tally.wrong_passwords)),
+        ("logins that took a parked connection", sum(&metrics, "packetboat_parked_taken_total", "") as usize),
     ] {
         if count == 0 {
             faults.push(format!("no {what}: this run shows nothing"));
@@ -184,7 +187,7 @@ struct Parts {
 
 fn configuration(dovecot: &Dovecot, issuer: &Issuer, mailboxes: &[String], files: &Files) -> Parts {
     let mut frame = LOG.to_owned() + &upstreams(dovecot);
-    frame = frame.replacen("[upstream.implicit]\n", "[upstream.implicit]\nwarm_connections = 2\n", 1);
+    frame = frame.replacen("[upstream.implicit]\n", "[upstream.implicit]\nwarm_connections = 2\npark = \"20s\"\n", 1);
     let [chain, key] = ["server.pem", "server.key"].map(|name| files.certificate.join(name));
     frame += &format!("[certificate.own]\nchain = {chain:?}\nkey = {key:?}\n");
     for (name, protocol, entry) in [
@@ -271,6 +274,38 @@ fn tell(run: &Run, issuer: &Issuer, reloads: usize, metrics: &str, log: usize) {
         sum(metrics, "packetboat_sessions_total", ""),
         sum(metrics, "packetboat_logins_total", "")
     );
+}
+
+/// Compares the logins at the server with those of the devices that poll, and prints the numbers of parked connections.
+/// Returns the faults.
+fn parked(run: &Run, dovecot: &Dovecot, mailboxes: &[String], metrics: &str) -> Vec<String> {
+    let log = dovecot.log();
+    let logins: HashSet<&str> =
+        (0..mailboxes.len()).filter(|number| Device::polls(*number)).map(|number| mailboxes[number].as_str()).collect();
+    let user = |line: &str| {
+        line.split("imap-login: Login: user=<").nth(1)?.split('>').next().map(|user| logins.contains(user))
+    };
+    let (at_server, polls) = (log.lines().filter(|line| user(line) == Some(true)).count(), read(&run.tally.polls));
+    let of = |name: &str| sum(metrics, &format!("packetboat_parked_{name}"), "");
+    let (kept, taken, lost, stale) = (of("total"), of("taken_total"), of("lost_total"), of("stale_total"));
+    println!(
+        "{} devices poll: {polls} logins, and {at_server} at the server; {kept} connections parked, {taken} taken, {lost} lost, \
+         {} ended, {stale} stale",
+        logins.len(),
+        of("ended_total")
+    );
+    let mut faults = Vec::new();
+    // Reloads, restarts and ends of tokens end parked connections all the time.
+    if at_server * 4 > polls * 3 {
+        faults.push(format!("{polls} logins of devices that poll are {at_server} at the server"));
+    }
+    if stale > 0 {
+        faults.push(format!("{stale} parked connections are said to be stale"));
+    }
+    if kept < taken + lost {
+        faults.push(format!("{kept} connections were parked, {taken} taken, {lost} lost"));
+    }
+    faults
 }
 
 fn number_in(name: &str) -> u64 {

@@ -33,6 +33,8 @@ pub struct Latch(Mutex<bool>, Condvar);
 pub struct Tally {
     pub visits: AtomicUsize,
     pub logins: AtomicUsize,
+    /// Logins of devices that poll, whose connections are parked.
+    pub polls: AtomicUsize,
     pub rude: AtomicUsize,
     pub wrong_passwords: AtomicUsize,
     /// Visits that a disturbance has spoilt.
