@@ -1,9 +1,16 @@
 //! A visit of a device, whose answers are read as they come, up to an end that may come at any time.
 
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
+
+use openssl::ssl::SslContext;
+use support::connection::Connection;
 use support::device::Device;
 use support::exchange::PASSWORD;
 use support::fuzz::random::Random;
+use support::process::PATIENCE;
 use support::proxy::Proxy;
+use support::stacks::{Version, context, old};
 
 pub struct Visit {
     device: Device,
@@ -14,7 +21,14 @@ pub struct Visit {
 impl Visit {
     /// Connects, and logs in. All tags of the visit begin with this name. Returns the answer to the login, too.
     pub fn begin(proxy: &Proxy, login: &str, name: &str) -> (Self, Vec<String>) {
-        let device = proxy.imap("imap").device;
+        static TLS: LazyLock<SslContext> =
+            LazyLock::new(|| context(|context| old(context, Version::Tls1_0, "AES128-SHA")));
+        let mut connection = Connection::connect(Ipv4Addr::LOCALHOST, proxy.address("imap")).unwrap();
+        connection.set_patience(PATIENCE).unwrap();
+        connection.connect_tls(&TLS, &mut None).unwrap();
+        let mut device = Device(connection);
+        let greeting = device.line();
+        assert!(greeting.starts_with("* OK "), "{greeting}");
         let mut visit = Self { device, name: name.to_owned(), count: 0 };
         let answer = visit.ask(&format!("LOGIN {login} {PASSWORD}"));
         (visit, answer)
@@ -125,12 +139,23 @@ impl Visit {
 
     /// Leaves without LOGOUT, in the middle of something.
     pub fn break_off(mut self, random: &mut Random) {
+        self.part(random.below(8));
+        match random.below(3) {
+            0 => self.device.0.reset(),
+            1 => self.device.0.close_half(),
+            // The end of the connection does not matter here.
+            _ => drop(self.device.0.close()),
+        }
+    }
+
+    /// Sends a part of something, or something whose answer nobody reads.
+    fn part(&mut self, which: usize) {
         let (idle, _) = self.command("IDLE");
         let (fetch, _) = self.command("FETCH 1:* BODY.PEEK[]");
         let (select, _) = self.command("SELECT INBOX");
         let (append, _) = self.command("APPEND INBOX {50}");
         let (append_at_once, _) = self.command("APPEND INBOX {50+}\r\nSubject: never whole");
-        match random.below(8) {
+        match which {
             0 => {}
             1 => self.send(idle),
             2 => self.send([select, fetch].concat()),
@@ -139,11 +164,6 @@ impl Visit {
             5 => self.send(append_at_once.trim_ascii_end()),
             6 => self.send(fetch.trim_ascii_end()),
             _ => self.send([fetch, b"x LOGOUT".to_vec()].concat()),
-        }
-        if random.chance(50) {
-            self.device.0.reset();
-        } else {
-            self.device.0.close_half();
         }
     }
 }
