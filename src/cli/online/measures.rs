@@ -60,8 +60,11 @@ impl Measures<'_> {
         };
         match self.advice(times) {
             Advice::Leave(why) => {
-                let what =
-                    if self.park().is_zero() { "leave park at its default, \"0s\"" } else { "set park = \"0s\"" };
+                let what = if self.park().is_zero() {
+                    "leave park at its default, \"0s\"".to_owned()
+                } else {
+                    format!("set park = \"0s\" below [upstream.{}]", self.account.upstream)
+                };
                 let _ = writeln!(text, "         {what}: {why}");
             }
             Advice::Again(how) => {
@@ -137,7 +140,7 @@ impl Measures<'_> {
         match mail {
             NewMail::Hidden => Advice::Leave("devices would not see new mail in time".to_owned()),
             NewMail::Unknown => Advice::Leave("without UIDNEXT nothing shows whether new mail is hidden".to_owned()),
-            _ if saved < WORTH => Advice::Leave(format!("it would save {} a login", words(saved))),
+            _ if saved < WORTH => Advice::Leave(format!("a kept connection would save only {} a login", words(saved))),
             NewMail::Shows if !self.park().is_zero() => Advice::IsSet(self.park()),
             NewMail::Shows => Advice::Park,
             NewMail::None => Advice::Again(format!(
@@ -223,7 +226,7 @@ mod tests {
         for (login, noop, is_advised) in [(5000, 20, true), (110, 20, true), (109, 20, false), (5000, 4950, false)] {
             let text = text(FILE, times(login, noop, NewMail::Shows));
             assert_eq!(text.contains("park = \"5m\""), is_advised, "{text}");
-            assert_ne!(text.contains("it would save "), is_advised, "{text}");
+            assert_ne!(text.contains("would save only "), is_advised, "{text}");
         }
         let text = text(FILE, times(5190, 20, NewMail::Shows));
         assert!(text.starts_with(
@@ -249,7 +252,7 @@ mod tests {
                     .ends_with("park = \"5m\" of [upstream.exchange] is right\n")
             );
             let hidden = text(&file, times(5000, 20, NewMail::Hidden));
-            assert!(hidden.contains("set park = \"0s\": devices would not see new mail"), "{hidden}");
+            assert!(hidden.contains("set park = \"0s\" below [upstream.exchange]: devices would not see new mail"), "{hidden}");
         }
     }
 }
