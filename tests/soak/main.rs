@@ -280,23 +280,24 @@ fn tell(run: &Run, issuer: &Issuer, reloads: usize, metrics: &str, log: usize) {
 /// Returns the faults.
 fn parked(run: &Run, dovecot: &Dovecot, mailboxes: &[String], metrics: &str) -> Vec<String> {
     let log = dovecot.log();
-    let logins: HashSet<&str> =
+    let polling: HashSet<&str> =
         (0..mailboxes.len()).filter(|number| Device::polls(*number)).map(|number| mailboxes[number].as_str()).collect();
-    let user = |line: &str| {
-        line.split("imap-login: Login: user=<").nth(1)?.split('>').next().map(|user| logins.contains(user))
+    let is_of_poll = |line: &&str| {
+        let user = line.split("Login: user=<").nth(1).and_then(|rest| rest.split('>').next());
+        line.contains("imap-login") && user.is_some_and(|user| polling.contains(user))
     };
-    let (at_server, polls) = (log.lines().filter(|line| user(line) == Some(true)).count(), read(&run.tally.polls));
+    let (at_server, polls) = (log.lines().filter(is_of_poll).count(), read(&run.tally.polls));
     let of = |name: &str| sum(metrics, &format!("packetboat_parked_{name}"), "");
     let (kept, taken, lost, stale) = (of("total"), of("taken_total"), of("lost_total"), of("stale_total"));
     println!(
         "{} devices poll: {polls} logins, and {at_server} at the server; {kept} connections parked, {taken} taken, {lost} lost, \
          {} ended, {stale} stale",
-        logins.len(),
+        polling.len(),
         of("ended_total")
     );
     let mut faults = Vec::new();
     // Reloads, restarts and ends of tokens end parked connections all the time.
-    if at_server * 4 > polls * 3 {
+    if at_server == 0 || at_server * 4 > polls * 3 {
         faults.push(format!("{polls} logins of devices that poll are {at_server} at the server"));
     }
     if stale > 0 {

@@ -252,7 +252,10 @@ mod tests {
                     .ends_with("park = \"5m\" of [upstream.exchange] is right\n")
             );
             let hidden = text(&file, times(5000, 20, NewMail::Hidden));
-            assert!(hidden.contains("set park = \"0s\" below [upstream.exchange]: devices would not see new mail"), "{hidden}");
+            assert!(
+                hidden.contains("set park = \"0s\" below [upstream.exchange]: devices would not see new mail"),
+                "{hidden}"
+            );
         }
     }
 }

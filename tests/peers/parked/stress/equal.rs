@@ -38,101 +38,123 @@ fn equal(twins: &Twins) {
     assert!(twins.logins() - before <= 2 * sessions - taken, "{} logins", twins.logins() - before);
 }
 
-/// A device at both twins.
-struct Device {
-    number: usize,
-    open: Option<(Script, [Visit; 2])>,
-    visits: u64,
-}
-
+/// The devices of a pair of mailboxes take turns.
 fn take_turns(twins: &Twins, pair: usize) {
     let mut random = Random(seed() << 32 | pair as u64);
-    let mut devices = [0, 1].map(|number| Device { number, open: None, visits: 0 });
-    let mut heard = Vec::new();
+    let mut devices = [0, 1].map(|number| Device { pair, number, open: None, visits: 0 });
+    let mut heard = Heard { pair, answers: Vec::new() };
     loop {
-        let waiting: Vec<usize> =
-            (0..2).filter(|device| devices[*device].open.is_some() || devices[*device].visits < rounds()).collect();
+        let is_there = |device: &Device| device.open.is_some() || device.visits < rounds();
+        let waiting: Vec<usize> = (0..2).filter(|device| is_there(&devices[*device])).collect();
         if waiting.is_empty() {
             return;
         }
-        let device = waiting[random.below(waiting.len())];
+        let device = &mut devices[waiting[random.below(waiting.len())]];
         // Most visits are alone at the mailbox.
         let turns = if random.chance(70) { 100 } else { 1 + random.below(4) };
         for _ in 0..turns {
-            if turn(twins, pair, &mut devices[device], &mut random, &mut heard) {
+            if device.open.is_none() {
+                device.begin(twins, &mut random, &mut heard);
+            } else if device.goes_on(&mut random, &mut heard) {
                 break;
             }
         }
     }
 }
 
-/// Plays the next act of a device at both twins. Returns whether its visit is over.
-fn turn(twins: &Twins, pair: usize, device: &mut Device, random: &mut Random, heard: &mut Vec<String>) -> bool {
-    let number = device.number;
-    let mut check = |what: &str, [parked, dialled]: [Vec<String>; 2]| {
-        heard.push(format!("device {number}: {what}\n  {}", dialled.join("\n  ")));
-        let tail = heard.len().saturating_sub(40);
-        assert!(
-            parked == dialled,
-            "pair {pair}, seed {}:\n{}\nin place of that the parked one has\n  {}",
-            seed(),
-            heard[tail..].join("\n"),
-            parked.join("\n  ")
-        );
-    };
-    let Some((script, visits)) = &mut device.open else {
-        device.visits += 1;
-        let name = format!("d{number}v{}", device.visits);
-        let begun = Twins::BOTH.map(|twin| Visit::begin(&twins.proxy, &login(twin, pair, number), &name));
+/// What the devices of a pair have heard so far.
+struct Heard {
+    pair: usize,
+    answers: Vec<String>,
+}
+
+impl Heard {
+    /// Checks that both twins have answered the same.
+    fn check(&mut self, device: usize, what: &str, [parked, dialled]: [Vec<String>; 2]) {
+        self.answers.push(format!("device {device}: {what}\n  {}", dialled.join("\n  ")));
+        let tail = self.answers.len().saturating_sub(40);
+        let (pair, before, other) = (self.pair, self.answers[tail..].join("\n"), parked.join("\n  "));
+        assert!(parked == dialled, "pair {pair}, seed {}:\n{before}\nbut the parked one has\n  {other}", seed());
+    }
+}
+
+/// A device at both twins.
+struct Device {
+    pair: usize,
+    number: usize,
+    open: Option<(Script, [Visit; 2])>,
+    visits: u64,
+}
+
+impl Device {
+    fn begin(&mut self, twins: &Twins, random: &mut Random, heard: &mut Heard) {
+        self.visits += 1;
+        let name = format!("d{}v{}", self.number, self.visits);
+        let begun = Twins::BOTH.map(|twin| Visit::begin(&twins.proxy, &login(twin, self.pair, self.number), &name));
         let [(parked, first), (dialled, second)] = begun;
         let mut visits = [parked, dialled];
-        let mut lists = [first, second].map(|lines| lines.iter().map(|line| without_text(line)).collect::<Vec<_>>());
+        let mut lists = [first, second].map(|lines| in_short(&lines));
         if lists[0] != lists[1] || random.chance(20) {
-            // A server may volunteer no list to a login: then the one that is told has to be the one that it has.
+            // A server may volunteer no list to a login: then the list that a device is told is the one of the connection.
             let asked = both(&mut visits, |visit| visit.ask("CAPABILITY"));
-            let told = lists[0][0]
-                .split_once("[CAPABILITY ")
-                .map(|(_, list)| format!("* CAPABILITY {}", list.trim_end_matches(']')));
-            assert!(told.is_none_or(|told| told == asked[1][0]), "{lists:?}, {asked:?}");
-            check("CAPABILITY", asked);
+            let told = lists[0][0].split_once("[CAPABILITY ").map(|(_, list)| list.trim_end_matches(']'));
+            let is_right = told.is_none_or(|told| format!("* CAPABILITY {told}") == asked[1][0]);
+            assert!(is_right, "{lists:?}, {asked:?}");
+            heard.check(self.number, "CAPABILITY", asked);
             lists = lists.map(|lines| lines.iter().map(|line| line.split(" [").next().unwrap().to_owned()).collect());
         }
-        check("log in", lists);
+        heard.check(self.number, "log in", lists);
         // Nothing is selected, whatever the device before has done.
-        check("FETCH", both(&mut visits, |visit| visit.ask("FETCH 1 FLAGS")));
-        device.open = Some((Script::random(random), visits));
-        return false;
-    };
-    if !script.acts.is_empty() {
-        match script.acts.remove(0) {
-            Act::Commands(commands) => check(&format!("{commands:?}"), both(visits, |visit| visit.ask_all(&commands))),
+        heard.check(self.number, "FETCH", both(&mut visits, |visit| visit.ask("FETCH 1 FLAGS")));
+        self.open = Some((Script::random(random), visits));
+    }
+
+    /// Plays the next act. Returns whether the visit is over.
+    fn goes_on(&mut self, random: &mut Random, heard: &mut Heard) -> bool {
+        let Some((script, mut visits)) = self.open.take() else { return true };
+        let Script { mut acts, leave } = script;
+        if acts.is_empty() {
+            self.leaves(leave, visits, random, heard);
+            return true;
+        }
+        match acts.remove(0) {
+            Act::Commands(commands) => {
+                let answers = both(&mut visits, |visit| visit.ask_all(&commands));
+                let answers = answers.map(|lines| in_any_order(lines, commands.len()));
+                heard.check(self.number, &format!("{commands:?}"), answers);
+            }
             Act::Literals(command, literals) => {
-                check(&command, both(visits, |visit| visit.ask_with(&command, &literals)));
+                let answers = both(&mut visits, |visit| visit.ask_with(&command, &literals));
+                heard.check(self.number, &command, answers);
             }
-            Act::Idle => check("IDLE", both(visits, Visit::idle)),
+            Act::Idle => heard.check(self.number, "IDLE", both(&mut visits, Visit::idle)),
         }
-        return false;
+        self.open = Some((Script { acts, leave }, visits));
+        false
     }
-    let Some((script, mut visits)) = device.open.take() else { return true };
-    match script.leave {
-        Leave::LogOut => {
-            let of_logout = both(&mut visits, |visit| visit.ask("LOGOUT"));
-            check("LOGOUT", of_logout.map(|lines| lines.iter().map(|line| without_text(line)).collect()));
-        }
-        Leave::LogOutTogether(mut commands) => {
-            commands.push("LOGOUT".to_owned());
-            let answers = both(&mut visits, |visit| visit.ask_all(&commands));
-            check("LOGOUT, together", answers.map(|lines| lines.iter().map(|line| without_bye(line)).collect()));
-        }
-        Leave::BreakOff => {
-            let same = random.0;
-            for visit in visits {
-                *random = Random(same);
-                visit.break_off(random);
+
+    fn leaves(&self, leave: Leave, mut visits: [Visit; 2], random: &mut Random, heard: &mut Heard) {
+        match leave {
+            Leave::LogOut => {
+                let answers = both(&mut visits, |visit| visit.ask("LOGOUT"));
+                heard.check(self.number, "LOGOUT", answers.map(|lines| in_short(&lines)));
+            }
+            Leave::LogOutTogether(mut commands) => {
+                commands.push("LOGOUT".to_owned());
+                let answers = both(&mut visits, |visit| visit.ask_all(&commands));
+                let answers = answers.map(|lines| in_any_order(lines, commands.len()));
+                let answers = answers.map(|lines| lines.iter().map(|line| without_bye(line)).collect());
+                heard.check(self.number, &format!("{commands:?}"), answers);
+            }
+            Leave::BreakOff => {
+                let same = random.0;
+                for visit in visits {
+                    *random = Random(same);
+                    visit.break_off(random);
+                }
             }
         }
     }
-    true
 }
 
 /// The answers of both twins, without what may differ between two connections.
@@ -141,15 +163,26 @@ fn both(visits: &mut [Visit; 2], mut ask: impl FnMut(&mut Visit) -> Vec<String>)
     [parked, dialled].map(|visit| {
         let mut lines = ask(visit);
         lines.retain(|line| !line.ends_with(" RECENT"));
-        // packetboat writes its own refusals where there is room for them.
-        let (refusals, answers): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains(" NO [NOPERM]"));
-        answers.into_iter().chain(refusals).map(|line| comparable(line)).collect()
+        lines.iter().map(|line| comparable(line)).collect()
     })
+}
+
+/// The answers to commands that were sent together, which come in any order: packetboat writes its refusals where there is
+/// room for them, and Dovecot answers quick commands before slow ones.
+fn in_any_order(mut lines: Vec<String>, commands: usize) -> Vec<String> {
+    if commands > 1 {
+        lines.sort();
+    }
+    lines
 }
 
 /// A line without \Recent (RFC 3501 §2.3.2), without the numbers of the mailbox itself, and without times.
 fn comparable(line: &str) -> String {
     let mut line = line.replace(" \\Recent", "").replace("\\Recent ", "").replace("\\Recent", "");
+    // Dovecot keeps a keyword that a read-only mailbox has refused, for as long as the connection lasts.
+    if line.starts_with("* FLAGS ") || line.starts_with("* OK [PERMANENTFLAGS ") {
+        line = line.replace(" keyword", "");
+    }
     for name in ["UIDVALIDITY ", "APPENDUID ", "COPYUID ", "HIGHESTMODSEQ "] {
         if let Some(at) = line.find(name) {
             let begin = at + name.len();
@@ -163,14 +196,16 @@ fn comparable(line: &str) -> String {
     line
 }
 
+/// The lines of a login or LOGOUT without their texts, which are packetboat's or the server's.
+fn in_short(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| without_text(line)).collect()
+}
+
 /// A line of a login or LOGOUT without its text, which is packetboat's or the server's.
 fn without_text(line: &str) -> String {
-    match (
-        line.split_once(" OK [").and_then(|(tag, rest)| Some((tag, rest.split_once(']')?.0))),
-        line.split(' ').take(2),
-    ) {
-        (Some((tag, code)), _) => format!("{tag} OK [{code}]"),
-        (None, words) => words.collect::<Vec<_>>().join(" "),
+    match line.split_once(" OK [").and_then(|(tag, rest)| Some((tag, rest.split_once(']')?.0))) {
+        Some((tag, code)) => format!("{tag} OK [{code}]"),
+        None => line.split(' ').take(2).collect::<Vec<_>>().join(" "),
     }
 }
 

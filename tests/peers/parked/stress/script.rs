@@ -38,13 +38,19 @@ impl Script {
                 0..15 => literals(random),
                 15..22 => Act::Idle,
                 22..24 => Act::Commands(["SELECT INBOX", "IDLE\r\nDONE", "NOOP"].map(str::to_owned).to_vec()),
-                24..40 => Act::Commands((0..2 + random.below(4)).map(|_| one(random, &commands)).collect()),
+                24..40 => {
+                    let count = 2 + random.below(4);
+                    Act::Commands(together(random, &commands, count))
+                }
                 _ => Act::Commands(vec![one(random, &commands)]),
             });
         }
         let leave = match random.below(100) {
             0..80 => Leave::LogOut,
-            80..88 => Leave::LogOutTogether((0..1 + random.below(3)).map(|_| one(random, &commands)).collect()),
+            80..88 => {
+                let count = 1 + random.below(3);
+                Leave::LogOutTogether(together(random, &commands, count))
+            }
             _ => Leave::BreakOff,
         };
         Self { acts, leave }
@@ -53,6 +59,12 @@ impl Script {
 
 fn one(random: &mut Random, commands: &[&str]) -> String {
     commands[random.below(commands.len())].to_owned()
+}
+
+/// Commands that are sent together. Dovecot executes others while it writes the message of APPEND, in any order.
+fn together(random: &mut Random, commands: &[&str], count: usize) -> Vec<String> {
+    let in_order: Vec<&str> = commands.iter().copied().filter(|command| !command.starts_with("APPEND")).collect();
+    (0..count).map(|_| one(random, &in_order)).collect()
 }
 
 fn literals(random: &mut Random) -> Act {
@@ -119,7 +131,6 @@ const COMMANDS: &[&str] = &[
     "SEARCH RETURN (SAVE) ALL",
     "FETCH $ (UID FLAGS)",
     "SORT (SUBJECT) UTF-8 ALL",
-    "THREAD REFERENCES UTF-8 ALL",
     "STATUS INBOX (MESSAGES UIDNEXT UNSEEN)",
     "STATUS Box (MESSAGES)",
     "LIST \"\" *",

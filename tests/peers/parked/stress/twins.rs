@@ -40,7 +40,7 @@ impl Twins {
     /// So many pairs at Dovecot, with these messages in each mailbox.
     pub fn at_dovecot(pairs: usize, messages: &[&[u8]]) -> Self {
         let issuer = Issuer::start();
-        let dovecot = Dovecot::start_for_a_crowd(&issuer);
+        let dovecot = Dovecot::start_with_tokens_of(&issuer);
         let mailboxes: Vec<_> = (0..pairs).map(|_| [(); 2].map(|()| dovecot.user_with(messages))).collect();
         let (ports, roots) = ([dovecot.imaps, dovecot.pop3s], dovecot.roots());
         let directory = roots.parent().unwrap();
