@@ -183,6 +183,8 @@ fn comparable(line: &str) -> String {
     if line.starts_with("* FLAGS ") || line.starts_with("* OK [PERMANENTFLAGS ") {
         line = line.replace(" keyword", "");
     }
+    // A guess of Dovecot's that depends on what it has in memory (RFC 3501 §7.2.2).
+    line = line.replace(" \\UnMarked", "").replace(" \\Marked", "");
     for name in ["UIDVALIDITY ", "APPENDUID ", "COPYUID ", "HIGHESTMODSEQ "] {
         if let Some(at) = line.find(name) {
             let begin = at + name.len();
