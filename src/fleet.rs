@@ -2,9 +2,12 @@
 //! the registration of this instance; everything that is shared stands above [`Records`].
 
 mod error;
+mod kept;
 #[cfg(feature = "fleet")]
 mod postgres;
 mod records;
+mod seen;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +20,21 @@ use crate::crypto;
 use crate::lifecycle::{Lifecycle, Phase};
 
 pub use error::Error;
+pub use kept::{Kept, KeptRecords, label as kept_label};
 #[cfg(feature = "fleet")]
 pub use postgres::{Migration, Postgres};
 pub use records::{
     Answer, Candidate, DatabaseFacts, Instance, InstanceRecords, KnownInstance, Lease, PATIENCE, Records, Renewal,
     SealedAccess, SealedKind, SignIn, SignInKey, SignInRecords,
 };
+pub use seen::{SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
+pub use status::{Outage, Status};
 
 /// This process as an instance of its fleet.
 pub struct Fleet {
     records: Arc<dyn Records>,
     instance: Instance,
+    status: Status,
 }
 
 impl Fleet {
@@ -37,7 +44,12 @@ impl Fleet {
     /// The operating system has no random octets for its id.
     pub fn new(records: Arc<dyn Records>, name: &str) -> Result<Self, Error> {
         let instance = Instance { id: uuid()?, name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
-        Ok(Self { records, instance })
+        Ok(Self { records, instance, status: Status::default() })
+    }
+
+    /// Whether the database is reached, and which instances are registered.
+    pub fn status(&self) -> &Status {
+        &self.status
     }
 
     /// The records of the fleet.
@@ -53,20 +65,9 @@ impl Fleet {
     /// Keeps this instance registered until the process drains, and ends the registration then. The log says when the
     /// database goes away and when it is back.
     pub async fn run(&self, mut lifecycle: Lifecycle) {
-        let mut trouble: Option<String> = None;
         loop {
-            let registered = self.records.register(&self.instance, LIFE).await;
-            match (registered, trouble.take()) {
-                (Ok(()), None) => {}
-                (Ok(()), Some(_)) => info!(instance = self.instance.name, "the fleet's database is back"),
-                (Err(error), before) => {
-                    let error = error.to_string();
-                    if before.as_ref() != Some(&error) {
-                        warn!(instance = self.instance.name, "{error}");
-                    }
-                    trouble = Some(error);
-                }
-            }
+            let renewed = self.renew().await;
+            self.log_change(renewed);
             tokio::select! {
                 () = sleep(RENEWAL) => {}
                 () = lifecycle.reached(Phase::Draining) => break,
@@ -78,6 +79,34 @@ impl Fleet {
                 "the registration of this instance ends by itself within {}: {error}",
                 humantime::format_duration(LIFE)
             );
+        }
+    }
+
+    /// Prolongs the registration, and reads which instances are registered.
+    async fn renew(&self) -> Result<Vec<String>, Error> {
+        self.records.register(&self.instance, LIFE).await?;
+        let known = self.records.instances().await?;
+        Ok(known.into_iter().filter(|one| one.left.is_some()).map(|one| one.instance.name).collect())
+    }
+
+    /// Logs an outage once, and another reason of it; and once that it is over.
+    fn log_change(&self, renewed: Result<Vec<String>, Error>) {
+        let before = self.status.outage();
+        let instance = self.instance.name.as_str();
+        match renewed {
+            Ok(instances) => {
+                self.status.reached(instances);
+                if let Some(outage) = before {
+                    info!(instance, "the fleet's database is back; it was away since {}", outage.since_words());
+                }
+            }
+            Err(error) => {
+                self.status.failed(&error);
+                let error = error.to_string();
+                if before.is_none_or(|before| before.why != error) {
+                    warn!(instance, "{error}; until then this instance goes on without the database");
+                }
+            }
         }
     }
 }

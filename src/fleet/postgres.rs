@@ -5,8 +5,10 @@
 
 mod access;
 mod instances;
+mod kept;
 mod refusal;
 mod schema;
+mod seen;
 mod sign_ins;
 
 use std::sync::Arc;

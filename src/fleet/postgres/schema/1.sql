@@ -56,14 +56,19 @@ create unlogged table packetboat.mailbox_session (
 );
 create index mailbox_session_of_instance on packetboat.mailbox_session (instance);
 
--- The devices that each instance has seen.
+-- The devices that each instance has seen. A record is no jsonb, which would take no device that sends the octet 0.
 create table packetboat.seen (
     device text not null,
     instance text not null,
-    record jsonb not null,
+    -- None where somebody has had the device forgotten.
+    record json,
+    has_logged_in boolean not null,
     last_seen timestamptz not null,
+    -- The time of the last change, in microseconds since 1970: what instances read on from.
+    changed bigint not null,
     primary key (device, instance)
 );
+create index seen_changed on packetboat.seen (changed, device, instance);
 create index seen_last on packetboat.seen (last_seen);
 
 -- Certificates and keys that all instances have in common.

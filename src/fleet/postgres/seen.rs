@@ -1,0 +1,106 @@
+//! The devices that the instances have seen. Each operation is one statement.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::{Postgres, length};
+use crate::fleet::records::Answer;
+use crate::fleet::error::Error;
+use crate::fleet::seen::{SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
+
+impl SeenRecords for Postgres {
+    fn put_seen<'a>(&'a self, instance: &'a str, records: &'a [SeenRecord]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let devices: Vec<&str> = records.iter().map(|record| record.device.as_str()).collect();
+            let texts: Vec<&str> = records.iter().map(|record| record.json.as_str()).collect();
+            let logins: Vec<bool> = records.iter().map(|record| record.has_logged_in).collect();
+            let ages: Vec<f64> = records.iter().map(|record| record.age.as_secs_f64()).collect();
+            let parameters: &[_] = &[
+                (&instance as _, Type::TEXT),
+                (&devices as _, Type::TEXT_ARRAY),
+                (&texts as _, Type::TEXT_ARRAY),
+                (&logins as _, Type::BOOL_ARRAY),
+                (&ages as _, Type::FLOAT8_ARRAY),
+            ];
+            self.changes(PUT, parameters).await.map(drop)
+        })
+    }
+
+    fn seen_behind<'a>(
+        &'a self,
+        cursor: &'a SeenCursor,
+        most: u32,
+    ) -> Answer<'a, Option<(Vec<SeenByInstance>, SeenCursor)>> {
+        Box::pin(async move {
+            let most = i64::from(most);
+            let SeenCursor { changed, device, instance } = cursor;
+            let parameters: &[_] = &[
+                (changed as _, Type::INT8),
+                (device as _, Type::TEXT),
+                (instance as _, Type::TEXT),
+                (&most as _, Type::INT8),
+            ];
+            let rows = self.rows(READ, parameters).await?;
+            let read = || -> Result<_, tokio_postgres::Error> {
+                let records = rows.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+                let last = rows.last().map(cursor_of).transpose()?;
+                Ok(last.map(|last| (records, last)))
+            };
+            read().map_err(|_| Error::Strange("a device that an instance has seen"))
+        })
+    }
+
+    fn forget_seen<'a>(&'a self, device: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move { self.changes(FORGET, &[(&device, Type::TEXT)]).await.map(drop) })
+    }
+
+    fn remove_seen<'a>(&'a self, instance: &'a str, devices: &'a [String]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let statement = "delete from packetboat.seen where instance = $1 and device = any($2)";
+            let parameters: &[_] = &[(&instance as _, Type::TEXT), (&devices as _, Type::TEXT_ARRAY)];
+            self.changes(statement, parameters).await.map(drop)
+        })
+    }
+
+    fn limit_seen(&self, oldest: Duration, most: u32) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let (seconds, most) = (oldest.as_secs_f64(), i64::from(most));
+            let parameters: &[_] = &[(&seconds as _, Type::FLOAT8), (&most as _, Type::INT8)];
+            self.changes(LIMIT, parameters).await.map(drop)
+        })
+    }
+}
+
+fn record(row: &Row) -> Result<SeenByInstance, tokio_postgres::Error> {
+    Ok(SeenByInstance {
+        device: row.try_get(0)?,
+        instance: row.try_get(1)?,
+        json: row.try_get(2)?,
+        age: length(row.try_get(3)?).unwrap_or_default(),
+    })
+}
+
+fn cursor_of(row: &Row) -> Result<SeenCursor, tokio_postgres::Error> {
+    Ok(SeenCursor { device: row.try_get(0)?, instance: row.try_get(1)?, changed: row.try_get(4)? })
+}
+
+/// In the order of the keys, so that two instances of one name do not wait for each other's rows in a circle.
+const PUT: &str = "insert into packetboat.seen (device, instance, record, has_logged_in, last_seen, changed) \
+    select device, $1, record::json, has_logged_in, clock_timestamp() - make_interval(secs => age), \
+    (extract(epoch from clock_timestamp()) * 1000000)::bigint \
+    from unnest($2, $3, $4, $5) as row (device, record, has_logged_in, age) order by device \
+    on conflict (device, instance) do update set record = excluded.record, \
+    has_logged_in = excluded.has_logged_in, last_seen = excluded.last_seen, changed = excluded.changed";
+
+const READ: &str = "select device, instance, record::text, \
+    extract(epoch from clock_timestamp() - last_seen)::float8, changed from packetboat.seen \
+    where (changed, device, instance) > ($1, $2, $3) order by changed, device, instance limit $4";
+
+const FORGET: &str = "update packetboat.seen set record = null, has_logged_in = false, \
+    changed = (extract(epoch from clock_timestamp()) * 1000000)::bigint where device = $1 and record is not null";
+
+const LIMIT: &str = "delete from packetboat.seen where last_seen < clock_timestamp() - make_interval(secs => $1) \
+    or (device, instance) in (select device, instance from packetboat.seen \
+    order by has_logged_in desc, last_seen desc, device, instance offset $2)";

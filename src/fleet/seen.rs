@@ -1,0 +1,75 @@
+//! The devices that each instance has seen, as all instances read them. What a record says is the inventory's matter.
+
+use std::time::Duration;
+
+use super::records::Answer;
+
+/// What one instance has seen of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenRecord {
+    /// The key of the device: the same at each instance.
+    pub device: String,
+    /// The record, as JSON.
+    pub json: String,
+    /// The device has logged in: it is forgotten after all others.
+    pub has_logged_in: bool,
+    /// The time since the device was last seen.
+    pub age: Duration,
+}
+
+/// A record as another instance reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenByInstance {
+    /// The key of the device.
+    pub device: String,
+    /// The name of the instance that has seen it.
+    pub instance: String,
+    /// The record, as JSON; none where somebody has had the device forgotten.
+    pub json: Option<String>,
+    /// The time since the device was last seen, by the clock of the database.
+    pub age: Duration,
+}
+
+/// The last record that was read. Reading goes on behind it; the default is before all records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenCursor {
+    /// The time of its change by the clock of the database, in microseconds since 1970.
+    pub changed: i64,
+    /// The key of the device.
+    pub device: String,
+    /// The name of the instance.
+    pub instance: String,
+}
+
+impl SeenCursor {
+    /// Returns the cursor so much earlier: a statement that took long ends behind others that began later.
+    #[must_use]
+    pub fn earlier(&self, by: Duration) -> Self {
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        Self { changed: self.changed.saturating_sub(by), ..Self::default() }
+    }
+}
+
+/// The devices that the instances have seen.
+pub trait SeenRecords: Send + Sync {
+    /// Puts what an instance has seen, in the place of what it has put before.
+    fn put_seen<'a>(&'a self, instance: &'a str, records: &'a [SeenRecord]) -> Answer<'a, ()>;
+
+    /// Reads records that have changed behind the cursor, the earliest first, and where the last of them is; at most so
+    /// many. None behind the last one.
+    fn seen_behind<'a>(
+        &'a self,
+        cursor: &'a SeenCursor,
+        most: u32,
+    ) -> Answer<'a, Option<(Vec<SeenByInstance>, SeenCursor)>>;
+
+    /// Marks a device as forgotten by each instance, until one sees it again.
+    fn forget_seen<'a>(&'a self, device: &'a str) -> Answer<'a, ()>;
+
+    /// Removes records of one instance, which has no room for them.
+    fn remove_seen<'a>(&'a self, instance: &'a str, devices: &'a [String]) -> Answer<'a, ()>;
+
+    /// Removes records of devices that nobody has seen for this time, and those beyond so many: first of devices that
+    /// have never logged in, and the longest unseen.
+    fn limit_seen(&self, oldest: Duration, most: u32) -> Answer<'_, ()>;
+}
