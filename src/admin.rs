@@ -11,6 +11,7 @@ mod csrf;
 mod device_view;
 mod edit;
 mod events;
+mod fleet_status;
 mod handler;
 mod inventory_files;
 mod limiter;
@@ -29,7 +30,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -52,6 +53,7 @@ use crate::transport::{adopt, listen};
 use attempts::Attempts;
 use csrf::CsrfGuard;
 pub use edit::{ConfigurationAccess, ReloadRequest};
+pub use fleet_status::FleetView;
 use handler::Caches;
 pub use inventory_files::{inventory_path, load_inventory};
 use limiter::ConnectionLimiter;
@@ -88,6 +90,8 @@ pub struct Admin {
     access: ConfigurationAccess,
     /// Lets one change of the configuration run at a time.
     editing: tokio::sync::Mutex<()>,
+    /// The fleet that this process is an instance of; none where it is alone.
+    fleet: OnceLock<FleetView>,
 }
 
 /// The event loops beside those of devices, each on a thread of its own.
@@ -240,6 +244,7 @@ impl Admin {
             sign_ins: SignIns::default(),
             access,
             editing: tokio::sync::Mutex::default(),
+            fleet: OnceLock::new(),
         })
     }
 

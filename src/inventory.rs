@@ -5,11 +5,15 @@
 
 mod activity;
 mod assessment;
+mod clock;
 mod device_csv;
 mod device_json;
 mod device_table;
+mod fleet_inventory;
 mod forgetting;
+mod instances;
 mod last_connections;
+mod merge;
 mod observation;
 mod seen_device;
 mod serde_names;
@@ -35,7 +39,10 @@ pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;
 pub use device_json::{LoadError, NoInventory, read, read_reports, read_saved, reports_to_json, to_json};
 use device_table::{DeviceTable, Entry};
+pub use fleet_inventory::FleetInventory;
 pub use forgetting::Forgotten;
+use instances::Instances;
+pub use instances::{Others, key_of};
 pub use observation::{Observation, TlsMode};
 pub use seen_device::SeenDevice;
 use seen_device::join_addresses;
@@ -46,6 +53,7 @@ pub struct Inventory {
     table: Mutex<DeviceTable>,
     changed: AtomicBool,
     activities: Activities,
+    instances: Instances,
 }
 
 /// The connection of a device. Dropping it notes that the device has left.
@@ -57,8 +65,13 @@ pub struct Presence {
 impl Inventory {
     /// An inventory without devices.
     pub fn new(limits: InventoryLimits) -> Arc<Self> {
-        let (table, changed) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { limits: Mutex::new(limits), table, changed, activities: Activities::default() })
+        Arc::new(Self {
+            limits: Mutex::new(limits),
+            table: Mutex::default(),
+            changed: AtomicBool::new(false),
+            activities: Activities::default(),
+            instances: Instances::default(),
+        })
     }
 
     /// The activity of configured devices.
@@ -66,10 +79,10 @@ impl Inventory {
         &self.activities
     }
 
-    /// The reports on configured devices, those with a problem first. `seen` are the devices that were seen, each with
-    /// its `[[device]]`: they know why a device does not come as far as its login.
+    /// The reports on configured devices, by all instances of the fleet, those with a problem first. `seen` are the
+    /// devices that were seen, each with its `[[device]]`: they know why a device does not come as far as its login.
     pub fn reports(&self, seen: &[SeenDevice]) -> Vec<Report> {
-        let mut reports = self.activities.reports();
+        let mut reports = self.all_reports();
         take_failures(&mut reports, seen);
         reports
     }
@@ -120,22 +133,12 @@ impl Inventory {
         }
     }
 
-    /// All devices: those that need attention first, then by assessment, the last seen first.
+    /// The devices of this instance: those that need attention first, then by assessment, the last seen first.
     pub fn devices(&self) -> Vec<SeenDevice> {
         // Connections of devices wait for the lock.
         let entries = self.table.lock().all();
         let mut devices: Vec<SeenDevice> = entries.iter().map(|entry| entry.snapshot()).collect();
-        join_addresses(&mut devices);
-        let age = |device: &SeenDevice| u64::MAX - device.last_seen;
-        devices.sort_by_cached_key(|device| {
-            (
-                !device.needs_attention(),
-                device.assessment.judgement,
-                age(device),
-                device.source,
-                device.fingerprint.clone(),
-            )
-        });
+        arrange(&mut devices);
         devices
     }
 
@@ -236,6 +239,22 @@ impl Drop for Presence {
         self.entry.device().last_seen = now();
         self.inventory.changed.store(true, Ordering::Relaxed);
     }
+}
+
+/// Tells each device of the logins from its address, and sorts: those that need attention first, then by assessment,
+/// the last seen first.
+fn arrange(devices: &mut [SeenDevice]) {
+    join_addresses(devices);
+    let age = |device: &SeenDevice| u64::MAX - device.last_seen;
+    devices.sort_by_cached_key(|device| {
+        (
+            !device.needs_attention(),
+            device.assessment.judgement,
+            age(device),
+            device.source,
+            device.fingerprint.clone(),
+        )
+    });
 }
 
 const LOGINS: usize = 4;

@@ -3,6 +3,7 @@
 //! Labels come from the configuration and from fixed lists, never from a peer, so that their number is bounded.
 
 mod definitions;
+mod fleet;
 mod history;
 mod listener;
 mod parking;
@@ -22,6 +23,7 @@ use tokio::runtime::RuntimeMetrics;
 use crate::config::Version;
 use crate::failure::{Failure, Kind};
 use definitions::{AccountMetrics, ListenerMetrics, ProcessMetrics};
+pub use fleet::FleetNumbers;
 pub use history::{History, Point};
 pub use listener::ListenerCounters;
 pub use parking::{ParkedEnd, ParkedTake};
@@ -58,6 +60,7 @@ pub struct Metrics {
     process: ProcessMetrics,
     spool: spool::SpoolMetrics,
     parking: parking::ParkingMetrics,
+    fleet: fleet::FleetMetrics,
     /// Event loops whose tasks are counted.
     event_loops: Mutex<Vec<RuntimeMetrics>>,
     totals: TotalCounters,
@@ -142,6 +145,7 @@ impl Metrics {
             process: ProcessMetrics::register(&registry)?,
             spool: spool::SpoolMetrics::register(&registry)?,
             parking: parking::ParkingMetrics::register(&registry)?,
+            fleet: fleet::FleetMetrics::register(&registry)?,
             registry,
             event_loops: Mutex::default(),
             totals: TotalCounters::default(),

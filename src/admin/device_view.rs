@@ -38,7 +38,7 @@ impl Admin {
             (sheet(config, device, &facts, role), senders(config), delivers_to_mailbox(config, &device.account))
         };
         let activities = self.common.inventory.activities();
-        let report = activities.report(name)?;
+        let report = self.common.inventory.report(name)?;
         let connections = activities.connections(name)?;
         let mut view = state(&report, &connections, role);
         let mailbox = report.account.as_ref().and_then(|account| senders.get(account));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -54,7 +54,7 @@ impl Admin {
             Client::Network(_) => &self.caches,
             Client::Owner => &self.owner_caches,
         };
-        let admin = Arc::clone(self);
+        let (admin, client) = (Arc::clone(self), client.clone());
         match path {
             "/" => Response::of(200, "text/html; charset=utf-8", PAGE),
             "/device" => Response::of(200, "text/html; charset=utf-8", DEVICE_PAGE),
@@ -70,8 +70,8 @@ impl Admin {
             "/tree.js" => Response::of(200, "text/javascript; charset=utf-8", TREE),
             // Browsers request it by themselves.
             "/favicon.ico" => Response::of(204, "image/x-icon", ""),
-            "/live" => caches.live.get(|| async move { health_response("alive\n", admin.stuck_thread().await) }).await,
-            "/ready" => caches.ready.get(|| async move { admin.ready().await }).await,
+            "/live" => caches.live.get(|| async move { admin.alive(&client).await }).await,
+            "/ready" => caches.ready.get(|| async move { admin.ready(&client).await }).await,
             "/metrics" => caches.metrics.get(|| async move { admin.metrics().await }).await,
             "/spool.js" => Response::of(200, "text/javascript; charset=utf-8", SPOOL),
             "/actions.json" => self.actions(),
@@ -92,17 +92,26 @@ impl Admin {
         Response::of(200, JSON, json!({ "attempts": attempts, "sign_ins": sign_ins }).to_string())
     }
 
-    async fn inventory(&self, write: fn(&[SeenDevice], &Inventory) -> Response) -> Response {
+    async fn inventory(&self, write: fn(&[SeenDevice], &Inventory, &Value) -> Response) -> Response {
+        self.refresh_fleet().await;
         let (inventory, names) = (Arc::clone(&self.common.inventory), self.descriptions().await);
-        render(move || write(&names.devices(&inventory), &inventory)).await
+        let fleet = self.fleet_status(Role::Administrator);
+        render(move || write(&names.devices(&inventory), &inventory, &fleet)).await
+    }
+
+    /// Whether the process is healthy.
+    async fn alive(&self, client: &Client) -> Response {
+        let warnings = self.fleet_warning(client).into_iter().collect();
+        health_response("alive", warnings, self.stuck_thread().await)
     }
 
     /// Whether devices can be served. That nobody has a token is no reason to send devices to another packetboat, but
-    /// to be said.
-    async fn ready(&self) -> Response {
+    /// to be said; nor is a fleet's database that is away.
+    async fn ready(&self, client: &Client) -> Response {
         let has_no_token = has_no_token(&self.serving.read().await.token_statuses());
-        let words = if has_no_token { "ready, but no account has a token\n" } else { "ready\n" };
-        health_response(words, self.why_not_ready().await)
+        let no_token = has_no_token.then(|| "no account has a token".to_owned());
+        let warnings = no_token.into_iter().chain(self.fleet_warning(client)).collect();
+        health_response("ready", warnings, self.why_not_ready().await)
     }
 
     async fn metrics(&self) -> Response {
@@ -111,12 +120,12 @@ impl Admin {
         let (senders, limit) = senders(serving.config());
         drop(serving);
         let expiries = self.facts().await.expiries(&tokens);
-        let (unsaved, spool) = (self.unsaved(&tokens), self.spool_numbers());
+        let (unsaved, spool, fleet) = (self.unsaved(&tokens), self.spool_numbers(), self.fleet_numbers());
         let common = self.common.clone();
         render(move || {
             let metrics = &common.metrics;
             metrics.devices(&common.inventory.counts());
-            let reports = common.inventory.activities().reports();
+            let reports = common.inventory.all_reports();
             metrics.device_states(
                 reports.iter().map(|one| (one.device.as_str(), one.last_login.unwrap_or_default(), one.state.label())),
             );
@@ -126,6 +135,7 @@ impl Admin {
             metrics.mailboxes(recipients, limit);
             metrics.set_state_written(unsaved.is_none());
             metrics.set_spool(&spool);
+            fleet.iter().for_each(|fleet| metrics.set_fleet(fleet));
             metrics.tokens(tokens.iter().map(|one| {
                 (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
             }));
@@ -201,9 +211,13 @@ impl Admin {
     }
 }
 
-/// The response to a health check.
-fn health_response(words: &str, problem: Option<String>) -> Response {
-    problem.map_or_else(|| Response::text(200, words), |why| Response::text(503, format!("{why}\n")))
+/// The response to a health check: what is well, and what should be known nevertheless.
+fn health_response(words: &str, warnings: Vec<String>, problem: Option<String>) -> Response {
+    match (problem, warnings.is_empty()) {
+        (Some(why), _) => Response::text(503, format!("{why}\n")),
+        (None, true) => Response::text(200, format!("{words}\n")),
+        (None, false) => Response::text(200, format!("{words}, but {}\n", warnings.join("; "))),
+    }
 }
 
 /// Makes an answer that takes processor time, on the thread for such answers.
@@ -211,13 +225,14 @@ pub(super) async fn render(make: impl FnOnce() -> Response + Send + 'static) -> 
     pool::PAGE.run(make).await.unwrap_or_else(|why| Response::text(503, format!("{why}\n")))
 }
 
-fn to_json(devices: &[SeenDevice], inventory: &Inventory) -> Response {
+fn to_json(devices: &[SeenDevice], inventory: &Inventory, fleet: &Value) -> Response {
     let configured = inventory::reports_to_json(&inventory.reports(devices));
     let devices = inventory::to_json(devices);
-    Response::of(200, JSON, format!("{{\"devices\":{devices},\"configured\":{configured}}}"))
+    let fleet = if fleet.is_null() { String::new() } else { format!(",\"fleet\":{fleet}") };
+    Response::of(200, JSON, format!("{{\"devices\":{devices},\"configured\":{configured}{fleet}}}"))
 }
 
-fn to_csv(devices: &[SeenDevice], inventory: &Inventory) -> Response {
+fn to_csv(devices: &[SeenDevice], inventory: &Inventory, _: &Value) -> Response {
     let table = inventory::csv(devices, &inventory.reports(devices));
     let mut said = Response::of(200, "text/csv; charset=utf-8", table);
     let name = "attachment; filename=\"packetboat-inventory.csv\"".to_owned();

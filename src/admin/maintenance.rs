@@ -20,6 +20,10 @@ impl Admin {
     fn log_silence(&self) {
         for change in self.common.inventory.activities().changes() {
             let report = &change.report;
+            // A balancer may have given the device to another instance.
+            if self.common.inventory.is_elsewhere(report) {
+                continue;
+            }
             let login = report.device.as_str();
             if change.is_silent {
                 let usual = report.usual_interval.map(|usual| format!(", and usually comes every {}", period(usual)));

@@ -55,7 +55,7 @@ impl Descriptions {
 
     /// The devices of the inventory, each with its `[[device]]`, and its description as name.
     pub(super) fn devices(&self, inventory: &Inventory) -> Vec<SeenDevice> {
-        let mut devices = inventory.devices();
+        let mut devices = inventory.all_devices();
         for device in &mut devices {
             if let Some((login, description)) = self.of_device(device) {
                 device.configured = Some(login.clone());
@@ -72,6 +72,7 @@ impl Admin {
     }
 
     pub(super) async fn status(&self) -> Response {
+        self.refresh_fleet().await;
         let not_ready = self.why_not_ready().await;
         let is_ready = not_ready.is_none();
         let serving = self.serving.read().await;
@@ -107,6 +108,7 @@ impl Admin {
             "ca": facts.authority.as_ref().map(|one| described("ca", one)),
             "expiries": expiries.iter().map(described_end).collect::<Vec<_>>(),
             "spool": self.spool_status(),
+            "fleet": self.fleet_status(Role::Administrator),
             "history": self.history(),
             "totals": {
                 "sessions": counted.sessions,

@@ -19,10 +19,11 @@ use crate::transport::http::server::Response;
 impl Admin {
     /// The status, as a technician sees it.
     pub(super) async fn technicians_status(&self) -> Response {
+        self.refresh_fleet().await;
         let (is_ready, facts) = (self.why_not_ready().await.is_none(), self.facts().await);
         let names = self.descriptions().await;
         let (inventory, started) = (std::sync::Arc::clone(&self.common.inventory), self.started);
-        let spool = self.spool_counts();
+        let (spool, fleet) = (self.spool_counts(), self.fleet_status(Role::Technician));
         render(move || {
             let seen = names.devices(&inventory);
             let configured: Vec<Value> = inventory.reports(&seen).iter().map(report).collect();
@@ -33,6 +34,7 @@ impl Admin {
                 "started": started,
                 "ready": is_ready,
                 "spool": spool,
+                "fleet": fleet,
                 "devices": seen.iter().map(device).collect::<Vec<_>>(),
                 "configured": configured,
                 "ca": facts.authority.as_ref().map(|one| described("ca", one)),
@@ -80,6 +82,7 @@ pub(super) fn configured(report: &Report, role: Role) -> Map<String, Value> {
         "last_login": report.last_login,
         "last_mail": report.last_mail,
         "last_seen": report.last_seen,
+        "instance": report.instance,
         "source": report.source,
         "open": report.open,
         "sessions": report.sessions,
@@ -131,6 +134,7 @@ fn device(seen: &SeenDevice) -> Value {
         "verdict": seen.assessment,
         "attention": seen.needs_attention(),
         "device": seen.configured,
+        "instance": seen.instance,
     })
 }
 

@@ -65,10 +65,12 @@ fn problem(state: State, those: &[&Report]) -> String {
 
 fn configured(reports: &[Report]) -> String {
     let send = reports.iter().any(|report| report.sending.is_some());
+    let is_fleet = reports.iter().any(|report| report.instance.is_some());
     let mut heads = vec!["", "DEVICE", "NAME", "STATE", "LAST LOGIN", "LAST MAIL", "LAST 24 HOURS", "ADDRESS"];
     if send {
         heads.insert(SENT, "LAST SENT");
     }
+    heads.extend(is_fleet.then_some("INSTANCE"));
     let rows = reports.iter().map(|report| {
         let time = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), ago);
         let mut cells = vec![
@@ -84,6 +86,7 @@ fn configured(reports: &[Report]) -> String {
         if send {
             cells.insert(SENT, time(report.sending.as_ref().and_then(|sending| sending.last_sent)));
         }
+        cells.extend(is_fleet.then(|| printed(report.instance.as_deref())));
         let failure = report.failure.as_deref().filter(|_| report.state != State::Ok);
         (cells, failure)
     });
@@ -119,10 +122,14 @@ fn state(report: &Report) -> String {
 }
 
 fn seen(devices: &[SeenDevice]) -> String {
-    let heads = ["", "SOURCE", "NAME", "LOGIN", "PROTOCOL", "TLS", "SESSIONS", "LAST SEEN", "VERDICT"];
+    let mut heads = vec!["", "SOURCE", "NAME", "LOGIN", "PROTOCOL", "TLS", "SESSIONS", "LAST SEEN", "VERDICT"];
+    let is_fleet = devices.iter().any(|device| device.instance.is_some());
+    if is_fleet {
+        heads.insert(INSTANCE, "INSTANCE");
+    }
     let rows = devices.iter().map(|device| {
         let tls = device.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
-        let cells = vec![
+        let mut cells = vec![
             if device.needs_attention() { "!" } else { "" }.to_owned(),
             device.source.to_string(),
             printed(device.name.as_deref()),
@@ -133,6 +140,9 @@ fn seen(devices: &[SeenDevice]) -> String {
             ago(device.last_seen),
             excerpt(device.assessment.text.as_bytes()),
         ];
+        if is_fleet {
+            cells.insert(INSTANCE, printed(device.instance.as_deref()));
+        }
         (cells, device.failure.as_deref().filter(|_| device.needs_attention()))
     });
     aligned(&heads, rows)
@@ -181,6 +191,8 @@ fn age(seconds: u64) -> String {
 
 /// The place of the column of the last sent message, which is there if a device sends.
 const SENT: usize = 6;
+/// The place of the column of the instance, which is there in a fleet.
+const INSTANCE: usize = 8;
 /// The most devices that the answer names for each problem.
 const NAMED: usize = 3;
 
@@ -214,6 +226,7 @@ mod tests {
             failed: None,
             reading: None,
             sending: None,
+            instance: None,
         }
     }
 

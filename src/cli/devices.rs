@@ -1,7 +1,9 @@
 //! `packetboat devices` prints the inventory of the running proxy, or the last one that it saved.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
 
 use super::control_client::request;
 use super::device_table::tables;
@@ -20,14 +22,46 @@ pub(super) struct DevicesArguments {
     /// Print CSV, for spreadsheets
     #[arg(long)]
     csv: bool,
+    /// Print only devices that this instance of the fleet has seen last
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
 }
 
 /// The devices, as the running proxy or its last saved files have them.
 struct Listing {
     devices: Vec<SeenDevice>,
     reports: Vec<Report>,
+    /// The fleet; none where packetboat is alone, or does not run.
+    fleet: Option<FleetFacts>,
     /// The answer as JSON.
     json: String,
+}
+
+/// The fleet, as the running proxy has it.
+#[derive(Deserialize, Serialize)]
+struct FleetFacts {
+    /// The instance that has answered.
+    instance: String,
+    /// The instances that are registered.
+    instances: Vec<String>,
+    /// The time since which the database is not used, and the reason.
+    outage: Option<OutageFacts>,
+    /// The last time that the devices of the other instances were read, in seconds since 1970.
+    read: Option<u64>,
+    /// The reason why they cannot be read.
+    problem: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct OutageFacts {
+    since: u64,
+    why: Option<String>,
+}
+
+/// The part of an answer with the fleet.
+#[derive(Deserialize)]
+struct ReadFleet {
+    fleet: Option<FleetFacts>,
 }
 
 /// Prints the devices of the running proxy, or those of its last saved inventory, as a table, JSON or CSV.
@@ -41,6 +75,13 @@ pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result
         print_error(format_args!("{why}; showing the last saved inventory, {}", shown.display()));
         saved(&directory)
     })?;
+    if let Some(sentence) = listing.fleet.as_ref().and_then(FleetFacts::why_alone) {
+        print_error(sentence);
+    }
+    let listing = match &arguments.instance {
+        Some(instance) => listing.of_instance(instance)?,
+        None => listing,
+    };
     if arguments.json {
         return print(format_args!("{}\n", listing.json));
     }
@@ -48,6 +89,48 @@ pub(super) fn devices(file: &ConfigFile, arguments: &DevicesArguments) -> Result
         return print(inventory::csv(&listing.devices, &listing.reports));
     }
     print(tables(&listing.devices, &listing.reports))
+}
+
+impl Listing {
+    /// The devices that this instance of the fleet has seen last.
+    fn of_instance(mut self, instance: &str) -> Result<Self, CommandError> {
+        let Some(fleet) = &self.fleet else {
+            return Err(Exit::Usage.because(
+                "--instance is for a fleet, and the packetboat that answers is no instance of one: leave it out",
+            ));
+        };
+        let is_it = |one: &Option<String>| one.as_deref() == Some(instance);
+        self.devices.retain(|device| is_it(&device.instance));
+        self.reports.retain(|report| is_it(&report.instance));
+        if self.devices.is_empty() && self.reports.is_empty() && !fleet.instances.iter().any(|one| one == instance) {
+            let known = fleet.instances.join(", ");
+            let instance = excerpt(instance.as_bytes());
+            let why = format!("no instance \"{instance}\" is registered, and none has seen a device; known are {known}");
+            return Err(Exit::Usage.because(why));
+        }
+        let fleet = serde_json::to_string(fleet).unwrap_or_default();
+        self.json = format!("{},\"fleet\":{fleet}}}", json(&self.devices, &self.reports).trim_end_matches('}'));
+        Ok(self)
+    }
+}
+
+impl FleetFacts {
+    /// Says that the devices of the other instances are not those of now, and why; none where they are.
+    fn why_alone(&self) -> Option<String> {
+        let time = |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
+        let why = match (&self.outage, &self.problem) {
+            (Some(OutageFacts { since, why }), _) => {
+                format!("the fleet's database is not used since {}: {}", time(*since), why.as_deref().unwrap_or_default())
+            }
+            (None, Some(problem)) => problem.clone(),
+            (None, None) => return None,
+        };
+        let shown = match self.read {
+            Some(read) => format!("devices of other instances are shown as of {}", time(read)),
+            None => format!("only the devices of instance {} are shown", self.instance),
+        };
+        Some(format!("{shown}: {why}"))
+    }
 }
 
 /// The devices that the running proxy knows.
@@ -59,7 +142,8 @@ fn from_proxy(file: &ConfigFile) -> Result<Listing, CommandError> {
     }
     let devices = read(&answer.body).map_err(|_| unavailable("the server that answers is not packetboat"))?;
     let reports = inventory::read_reports(&answer.body);
-    Ok(Listing { devices, reports, json: String::from_utf8_lossy(&answer.body).into_owned() })
+    let fleet = serde_json::from_slice(&answer.body).ok().and_then(|ReadFleet { fleet }| fleet);
+    Ok(Listing { devices, reports, fleet, json: String::from_utf8_lossy(&answer.body).into_owned() })
 }
 
 /// The devices that an earlier run has saved.
@@ -72,12 +156,13 @@ fn saved(directory: &Path) -> Result<Listing, CommandError> {
         print_error(error);
         Vec::new()
     });
-    let json = format!(
-        "{{\"devices\":{},\"configured\":{}}}",
-        inventory::to_json(&devices),
-        inventory::reports_to_json(&reports)
-    );
-    Ok(Listing { devices, reports, json })
+    let json = json(&devices, &reports);
+    Ok(Listing { devices, reports, fleet: None, json })
+}
+
+fn json(devices: &[SeenDevice], reports: &[Report]) -> String {
+    let (devices, reports) = (inventory::to_json(devices), inventory::reports_to_json(reports));
+    format!("{{\"devices\":{devices},\"configured\":{reports}}}")
 }
 
 fn read(text: &[u8]) -> Result<Vec<SeenDevice>, CommandError> {

@@ -6,7 +6,7 @@ use super::control_client::request;
 use super::error::{CommandError, unavailable};
 use super::output::print;
 use super::{ConfigFile, runtime};
-use crate::text::excerpt;
+use crate::text::Printable;
 
 #[derive(clap::Args)]
 pub(super) struct HealthArguments {
@@ -19,10 +19,14 @@ pub(super) struct HealthArguments {
 pub(super) fn health(file: &ConfigFile, arguments: &HealthArguments) -> Result<(), CommandError> {
     let (path, patience) = if arguments.ready { ("/ready", READY) } else { ("/live", PATIENCE) };
     let answer = runtime()?.block_on(request(file, path, patience, LONGEST_LINE))?;
-    let line = excerpt(answer.body.trim_ascii());
-    if answer.status == 200 { print(format!("{line}\n")) } else { Err(unavailable(line)) }
+    // A warning about the fleet's database has its reason, and what mends it.
+    let words: String = String::from_utf8_lossy(answer.body.trim_ascii()).chars().take(LONGEST_WORDS).collect();
+    let line = Printable::line(words);
+    if answer.status == 200 { print(format_args!("{}\n", line.as_str())) } else { Err(unavailable(line.as_str())) }
 }
 
+/// The longest line that is shown, in characters.
+const LONGEST_WORDS: usize = 1000;
 /// The longest answer about health, in octets.
 const LONGEST_LINE: usize = 64 * 1024;
 /// The longest time that `/live` may take; container health checks and people wait little longer.

@@ -129,7 +129,8 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     admin.serve(admin_listeners);
     let (beside, beside_lifecycle) = lifecycle::begin();
     tokio::spawn(Arc::clone(&known_sources).run(beside_lifecycle.clone()));
-    let registration = fleet::start(config, &beside_lifecycle);
+    let shown = fleet::Shown { admin: &admin, inventory: &common.inventory };
+    let registration = fleet::start(config, &shown, &beside_lifecycle);
     serve_owner(&admin, owners, beside_lifecycle.clone());
     admin.start_maintenance(beside_lifecycle);
     common.metrics.config_loaded(lifecycle::unix_time());

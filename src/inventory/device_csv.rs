@@ -18,18 +18,19 @@ pub fn csv(devices: &[SeenDevice], reports: &[Report]) -> String {
                 place.clone_from(text);
             }
         }
-        write_row(&mut text, cells, Some(report));
+        write_row(&mut text, cells, Some(report), instance(None, Some(report)));
     }
     for device in devices {
         let report = device.configured.as_deref().and_then(|name| by_name.get(name).copied());
-        write_row(&mut text, seen(device).to_vec(), report);
+        write_row(&mut text, seen(device).to_vec(), report, instance(Some(device), report));
     }
     text
 }
 
-/// Writes a row: the cells of a device that was seen, and those of the `[[device]]` that it is.
-fn write_row(text: &mut String, mut cells: Vec<String>, report: Option<&Report>) {
+/// Writes a row: the cells of a device that was seen, those of the `[[device]]` that it is, and the instance of the fleet.
+fn write_row(text: &mut String, mut cells: Vec<String>, report: Option<&Report>, instance: String) {
     cells.extend(report.map(configured).unwrap_or_default());
+    cells.push(instance);
     let cells: Vec<String> = cells.iter().map(|cell| quoted(cell)).collect();
     text.push_str(&cells.join(","));
     text.push_str("\r\n");
@@ -58,7 +59,7 @@ fn seen(device: &SeenDevice) -> [String; SEEN] {
     ]
 }
 
-fn configured(report: &Report) -> [String; COLUMNS.len() - SEEN] {
+fn configured(report: &Report) -> [String; COLUMNS.len() - SEEN - 1] {
     let sending = report.sending.as_ref();
     let count = |of: fn(&SendingReport) -> u64| sending.map(|sending| of(sending).to_string()).unwrap_or_default();
     [
@@ -79,6 +80,12 @@ fn configured(report: &Report) -> [String; COLUMNS.len() - SEEN] {
     ]
 }
 
+/// The instance of the fleet that has seen the device last.
+fn instance(device: Option<&SeenDevice>, report: Option<&Report>) -> String {
+    let of_device = device.and_then(|device| device.instance.clone());
+    of_device.or_else(|| report.and_then(|report| report.instance.clone())).unwrap_or_default()
+}
+
 fn optional(text: &Option<String>) -> String {
     text.clone().unwrap_or_default()
 }
@@ -95,8 +102,8 @@ fn quoted(cell: &str) -> String {
     if cell.contains([',', '"', '\r', '\n', ';', '\'']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
 
-/// The columns: those of devices that were seen, then those of configured ones.
-const COLUMNS: [&str; 32] = [
+/// The columns: those of devices that were seen, those of configured ones, and the instance of the fleet.
+const COLUMNS: [&str; 33] = [
     "source",
     "name",
     "logins",
@@ -129,6 +136,7 @@ const COLUMNS: [&str; 32] = [
     "recipients_24h",
     "sent_octets_24h",
     "refused_24h",
+    "instance",
 ];
 /// The number of columns of devices that were seen.
 const SEEN: usize = 18;

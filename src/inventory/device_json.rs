@@ -60,6 +60,13 @@ enum ReadDevice {
     },
 }
 
+/// The open connections of a device, which a saved inventory does not have any more.
+#[derive(Deserialize)]
+struct Open {
+    #[serde(default)]
+    open: usize,
+}
+
 #[derive(Deserialize)]
 struct OtherAssessment {
     #[serde(rename = "kind", deserialize_with = "other_judgement")]
@@ -187,6 +194,14 @@ pub fn read(text: &[u8]) -> Result<Vec<SeenDevice>, NoInventory> {
     let mut devices: Vec<SeenDevice> = read.devices.into_iter().filter_map(|device| device.known(now)).collect();
     join_addresses(&mut devices);
     Ok(devices)
+}
+
+/// A device as another instance of the fleet has written it, with its open connections; none where a later version has
+/// written what this one does not know.
+pub(super) fn read_one(text: &str) -> Option<SeenDevice> {
+    let Open { open } = serde_json::from_str(text).ok()?;
+    let ReadDevice::Known(device) = serde_json::from_str(text).ok()? else { return None };
+    Some(SeenDevice { open, ..*device })
 }
 
 impl<'a> From<&'a SeenDevice> for Written<'a> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Inventory;
+use super::device_table::Entry;
 use crate::lifecycle::unix_time as now;
 
 /// The outcome of forgetting a device.
@@ -46,6 +47,13 @@ impl Inventory {
             }
             None => Forgotten::Unknown,
         }
+    }
+
+    /// Returns whether a device is connected to this instance.
+    pub fn is_open(&self, source: IpAddr, protocol: &str, fingerprint: &str) -> bool {
+        let table = self.table.lock();
+        let of_it = |entry: &&Arc<Entry>| entry.is(protocol, fingerprint);
+        table.at(source).iter().filter(of_it).any(|entry| entry.open.load(Ordering::Relaxed) > 0)
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{Assessment, Judgement, needed_profile};
+use super::clock::Shift;
 use super::observation::{Observation, TlsMode};
 use super::serde_names::{kind_label, protocol_name, tls_mode_name, version_name};
 use crate::config::Version;
@@ -72,6 +73,9 @@ pub struct SeenDevice {
     /// The first login of the `[[device]]` that it is, where the configuration tells.
     #[serde(rename = "device", default, skip_serializing)]
     pub configured: Option<String>,
+    /// The instance of the fleet that has seen it last; none without a fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// The time of the last successful login from its address, by whichever protocol and TLS.
     #[serde(skip)]
     pub(super) address_logged_in: Option<u64>,
@@ -104,6 +108,7 @@ impl SeenDevice {
             assessment: Assessment::unknown(),
             open: 0,
             configured: None,
+            instance: None,
             address_logged_in: None,
         }
     }
@@ -146,6 +151,16 @@ impl SeenDevice {
         if self.assessment.judgement != Judgement::Needs {
             self.assessment = Assessment::without_login();
         }
+    }
+
+    /// Moves all times, so that the device was last seen at this time: another instance has written them by its own
+    /// clock.
+    pub(super) fn shift(&mut self, last_seen: u64) {
+        let Some(shift) = Shift::new(self.last_seen, last_seen) else { return };
+        self.first_seen = shift.of(self.first_seen);
+        self.last_seen = shift.of(self.last_seen);
+        self.failed = self.failed.map(|time| shift.of(time));
+        self.logged_in = self.logged_in.map(|time| shift.of(time));
     }
 
     /// Returns whether the device was refused or has failed, and nobody has logged in from its address since.

@@ -1,53 +1,86 @@
-//! The running proxy as an instance of its fleet: registered while it serves. A database that is away keeps nobody from
-//! serving.
+//! The running proxy as an instance of its fleet: registered while it serves, with one inventory for all instances. A
+//! database that is away keeps nobody from serving.
+
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use crate::admin::Admin;
 use crate::config::Config;
+use crate::inventory::Inventory;
 use crate::lifecycle::Lifecycle;
 
-/// The task that keeps this instance registered; none where the proxy is alone.
-pub(super) type Registration = Option<JoinHandle<()>>;
+/// The tasks that keep this instance registered, and its inventory exchanged; none where the proxy is alone.
+pub(super) type Registration = Vec<JoinHandle<()>>;
+
+/// What the fleet shows, and where.
+pub(super) struct Shown<'a> {
+    pub(super) admin: &'a Admin,
+    pub(super) inventory: &'a Arc<Inventory>,
+}
 
 /// Registers this instance, if the configuration has a fleet.
 #[cfg(feature = "fleet")]
-pub(super) fn start(config: &Config, lifecycle: &Lifecycle) -> Registration {
-    use std::sync::Arc;
+pub(super) fn start(config: &Config, shown: &Shown<'_>, lifecycle: &Lifecycle) -> Registration {
+    use tracing::warn;
 
-    use tracing::{info, warn};
+    use crate::admin::FleetView;
+    use crate::fleet::{self, Fleet, Postgres};
+    use crate::inventory::FleetInventory;
 
-    use crate::fleet::{self, Fleet, InstanceRecords, Postgres};
-
-    let section = config.fleet.as_ref()?;
+    let Some(section) = config.fleet.as_ref() else { return Vec::new() };
     let database = Arc::new(Postgres::new(section, config));
     let name = fleet::instance_name(config);
-    let joined = Fleet::new(Arc::clone(&database) as _, &name).map_err(|error| warn!("{error}")).ok()?;
-    let (migrate, address, lifecycle) = (section.migrate, section.database.to_string(), lifecycle.clone());
-    Some(tokio::spawn(async move {
-        if migrate {
-            match database.migrate().await {
-                Ok(done) if done.from == Some(done.to) => {}
-                Ok(done) => info!("the fleet's tables have version {} now", done.to),
-                Err(error) => warn!("the fleet's tables are not migrated: {error}"),
-            }
+    let joined = match Fleet::new(Arc::clone(&database) as _, &name) {
+        Ok(joined) => Arc::new(joined),
+        Err(error) => {
+            warn!("{error}");
+            return Vec::new();
         }
-        match database.database().await.and_then(|facts| fleet::check_schema(facts.schema)) {
-            Ok(()) => info!(instance = name, "an instance of the fleet with the database {address}"),
-            Err(error) => warn!(instance = name, "{error}"),
+    };
+    let apart = Arc::new(Postgres::new(section, config));
+    let inventory = FleetInventory::new(shown.inventory, &joined, apart);
+    shown.admin.set_fleet(FleetView::new(Arc::clone(&joined), Arc::clone(&inventory)));
+    let (migrate, address) = (section.migrate, section.database.to_string());
+    let (registered, exchanged) = (lifecycle.clone(), lifecycle.clone());
+    vec![
+        tokio::spawn(async move {
+            prepare(&database, migrate, &name, &address).await;
+            joined.run(registered).await;
+        }),
+        tokio::spawn(async move { inventory.run(exchanged).await }),
+    ]
+}
+
+/// Migrates the tables where that is wanted, and logs whether they fit.
+#[cfg(feature = "fleet")]
+async fn prepare(database: &crate::fleet::Postgres, migrate: bool, name: &str, address: &str) {
+    use tracing::{info, warn};
+
+    use crate::fleet::{InstanceRecords, check_schema};
+
+    if migrate {
+        match database.migrate().await {
+            Ok(done) if done.from == Some(done.to) => {}
+            Ok(done) => info!("the fleet's tables have version {} now", done.to),
+            Err(error) => warn!("the fleet's tables are not migrated: {error}"),
         }
-        joined.run(lifecycle).await;
-    }))
+    }
+    match database.database().await.and_then(|facts| check_schema(facts.schema)) {
+        Ok(()) => info!(instance = name, "an instance of the fleet with the database {address}"),
+        Err(error) => warn!(instance = name, "{error}"),
+    }
 }
 
 /// Nobody has a fleet without the cargo feature.
 #[cfg(not(feature = "fleet"))]
-pub(super) fn start(_: &Config, _: &Lifecycle) -> Registration {
-    None
+pub(super) fn start(_: &Config, _: &Shown<'_>, _: &Lifecycle) -> Registration {
+    Vec::new()
 }
 
-/// Waits until the registration has ended; the database has a bound for that.
+/// Waits until the registration has ended, and what was seen last is put; the database has a bound for that.
 pub(super) async fn leave(registration: Registration) {
-    if let Some(task) = registration {
+    for task in registration {
         // A task that panicked has ended its registration by not prolonging it.
         let _ = task.await;
     }

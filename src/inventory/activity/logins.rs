@@ -44,7 +44,7 @@ impl Logins {
     }
 
     /// The logins of two times together.
-    pub(super) fn and(&self, other: &Self) -> Self {
+    pub(in crate::inventory) fn and(&self, other: &Self) -> Self {
         Self {
             dialled: self.dialled.saturating_add(other.dialled),
             warm: self.warm.saturating_add(other.warm),

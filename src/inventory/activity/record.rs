@@ -289,6 +289,7 @@ impl Record {
                 last_login: self.last_read.or(self.last_login.filter(|_| !self.sending.is_used())),
             }),
             sending: self.sending.report(self.last_read, &day),
+            instance: None,
         }
     }
 }

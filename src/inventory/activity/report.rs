@@ -9,6 +9,7 @@ use super::logins::Logins;
 use super::sending::{SendingReport, SendingState};
 use crate::failure::Kind;
 use crate::inventory::SeenDevice;
+use crate::inventory::clock::Shift;
 use crate::inventory::serde_names::kind_label;
 
 /// The report on one device. Times are in seconds since 1970.
@@ -63,6 +64,9 @@ pub struct Report {
     /// Its sending side; none for a device that has never tried to send.
     #[serde(default)]
     pub sending: Option<SendingReport>,
+    /// The instance of the fleet that has had a sign of life of it last; none without a fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 /// The reading side of a device, by IMAP or POP3. Times are in seconds since 1970.
@@ -101,6 +105,28 @@ impl Report {
         self.sending.as_ref().is_some_and(|sending| sending.state == SendingState::Nothing)
     }
 
+    /// The last sign of life: an open session, a login, or a failure; none before the first.
+    pub fn sign_of_life(&self) -> Option<u64> {
+        self.last_seen.max(self.last_login).max(self.failed)
+    }
+
+    /// Moves all times, so that the last sign of life was at this time: another instance has written them by its own
+    /// clock.
+    pub(in crate::inventory) fn shift(&mut self, sign_of_life: u64) {
+        let Some(shift) = Shift::new(self.sign_of_life().unwrap_or(sign_of_life), sign_of_life) else { return };
+        let Self { since, last_login, last_mail, last_seen, failed, reading, sending, .. } = self;
+        let mut times = vec![since, last_login, last_mail, last_seen, failed];
+        if let Some(ReadingReport { failing_since, last_login }) = reading {
+            times.extend([failing_since, last_login]);
+        }
+        if let Some(SendingReport { since, last_login, last_sent, failed, .. }) = sending {
+            times.extend([since, last_login, last_sent, failed]);
+        }
+        for time in times {
+            *time = time.map(|time| shift.of(time));
+        }
+    }
+
     /// Takes the last failure of what was seen of the device, such as a TLS handshake, if it is newer than its own. A
     /// device that gets its mail keeps its own.
     fn take_failure(&mut self, seen: &SeenDevice) {
@@ -122,6 +148,15 @@ pub(in crate::inventory) fn take_failures(reports: &mut [Report], seen: &[SeenDe
     for report in reports {
         let of_it = by_name.get(report.device.as_str()).map(Vec::as_slice).unwrap_or_default();
         of_it.iter().for_each(|device| report.take_failure(device));
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// A device that has never logged in.
+    pub(in crate::inventory) fn never(device: &str) -> Self {
+        use super::record::{Record, Rules};
+        Record::new(device, 1).report(1, 0, Rules { started: 1, silent_after: 7200 })
     }
 }
 

@@ -1,0 +1,238 @@
+//! The inventory of a fleet: each instance puts what it has seen into the database, and reads what the others have seen.
+//!
+//! Nothing of it stands between a device and its mailbox. Where the database is away, an instance shows its own devices,
+//! and what it has read before.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
+
+use super::Inventory;
+use crate::fleet::{Error, Fleet, SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
+use crate::lifecycle::{Lifecycle, Phase, unix_time};
+use crate::pool;
+
+/// The exchange of an inventory with those of the other instances.
+pub struct FleetInventory {
+    inventory: Arc<Inventory>,
+    fleet: Arc<Fleet>,
+    records: Arc<dyn SeenRecords>,
+    /// The hash of each record that the database has from this process.
+    put: tokio::sync::Mutex<HashMap<String, u64>>,
+    reading: tokio::sync::Mutex<Reading>,
+    state: Mutex<State>,
+}
+
+/// How far the records of the others have been read.
+#[derive(Default)]
+struct Reading {
+    cursor: SeenCursor,
+    last: Option<Instant>,
+    /// The last time that all records were read.
+    complete: Option<Instant>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last time that the records of the others were read, in seconds since 1970.
+    read: Option<u64>,
+    /// The reason why they cannot be read or put.
+    problem: Option<String>,
+}
+
+impl FleetInventory {
+    /// The exchange of this inventory. The records have a connection of their own: a long list holds up nobody else.
+    pub fn new(inventory: &Arc<Inventory>, fleet: &Arc<Fleet>, records: Arc<dyn SeenRecords>) -> Arc<Self> {
+        inventory.set_instance(&fleet.instance().name);
+        Arc::new(Self {
+            inventory: Arc::clone(inventory),
+            fleet: Arc::clone(fleet),
+            records,
+            put: tokio::sync::Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The last time that the records of the other instances were read, in seconds since 1970; none before the first.
+    pub fn read_at(&self) -> Option<u64> {
+        self.state.lock().read
+    }
+
+    /// The reason why the records of the other instances cannot be read, or those of this one not be put, if so.
+    pub fn problem(&self) -> Option<String> {
+        self.state.lock().problem.clone()
+    }
+
+    /// Reads what the others have seen since, unless that was read within the last seconds. Returns after a second at
+    /// most: who asks gets what was read before.
+    pub async fn refresh(&self) {
+        if self.fleet.status().outage().is_none() {
+            // The next round tells what is wrong.
+            drop(timeout(REFRESH, self.read(FRESH)).await);
+        }
+    }
+
+    /// Has a device forgotten by all instances.
+    ///
+    /// # Errors
+    /// The database does not take it.
+    pub async fn forget(&self, device: &str) -> Result<(), Error> {
+        self.records.forget_seen(device).await
+    }
+
+    /// Puts and reads until the drain, and puts a last time then.
+    pub async fn run(&self, mut lifecycle: Lifecycle) {
+        let mut tick = interval(ROUND);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut limited: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = lifecycle.reached(Phase::Draining) => break,
+            }
+            let is_due = limited.is_none_or(|limited| limited.elapsed() >= LIMITING);
+            let done = self.round(is_due).await;
+            if done.is_ok() && is_due {
+                limited = Some(Instant::now());
+            }
+            self.note(done);
+        }
+        // The next start puts what this does not.
+        drop(timeout(LAST, self.put()).await);
+    }
+
+    async fn round(&self, limits: bool) -> Result<(), Error> {
+        self.inventory.set_running(self.fleet.status().instances());
+        self.put().await?;
+        if limits {
+            let bounds = self.inventory.limits();
+            let most = u32::try_from(bounds.devices.saturating_mul(RECORDS_OF_A_DEVICE)).unwrap_or(u32::MAX);
+            self.records.limit_seen(bounds.forget_after, most).await?;
+        }
+        self.read(Duration::ZERO).await
+    }
+
+    /// Keeps why the exchange fails, for people. The log has it once; an outage of the database is logged elsewhere.
+    fn note(&self, done: Result<(), Error>) {
+        let problem = done.as_ref().err().map(ToString::to_string);
+        let before = std::mem::replace(&mut self.state.lock().problem, problem.clone());
+        match (done, problem) {
+            (Err(error), Some(problem)) if !error.is_away() && before.as_ref() != Some(&problem) => {
+                warn!("the devices of the other instances are not shown: {problem}");
+            }
+            (Ok(()), _) if before.is_some() => info!("the devices of all instances are shown again"),
+            _ => {}
+        }
+    }
+
+    /// Puts the records that have changed, and removes those that this instance has no room for any more.
+    async fn put(&self) -> Result<(), Error> {
+        let mut put = self.put.lock().await;
+        let inventory = Arc::clone(&self.inventory);
+        // A page that is being made goes first.
+        let hashed = pool::PAGE.run(move || {
+            let records = inventory.seen_records();
+            records.into_iter().map(|record| (hash(&record), record)).collect::<Vec<_>>()
+        });
+        let all = hashed.await.map_err(Error::NotRead)?;
+        let done = self.put_changes(&mut put, all).await;
+        if done.is_err() {
+            // The database may come back from a backup, without what it had.
+            put.clear();
+        }
+        done
+    }
+
+    async fn put_changes(
+        &self,
+        put: &mut HashMap<String, u64>,
+        all: Vec<(u64, SeenRecord)>,
+    ) -> Result<(), Error> {
+        let instance = &self.fleet.instance().name;
+        let kept: HashSet<&str> = all.iter().map(|(_, record)| record.device.as_str()).collect();
+        let gone: Vec<String> = put.keys().filter(|device| !kept.contains(device.as_str())).cloned().collect();
+        for batch in gone.chunks(BATCH) {
+            self.records.remove_seen(instance, batch).await?;
+            for device in batch {
+                put.remove(device);
+            }
+        }
+        let (hashes, changed): (Vec<u64>, Vec<SeenRecord>) =
+            all.into_iter().filter(|(hash, record)| put.get(&record.device) != Some(hash)).take(MOST).unzip();
+        for (batch, hashes) in changed.chunks(BATCH).zip(hashes.chunks(BATCH)) {
+            self.records.put_seen(instance, batch).await?;
+            put.extend(batch.iter().zip(hashes).map(|(record, hash)| (record.device.clone(), *hash)));
+        }
+        Ok(())
+    }
+
+    /// Reads the records that have changed, unless that was done within this time. Now and then it reads all of them:
+    /// records may have been removed.
+    async fn read(&self, fresh: Duration) -> Result<(), Error> {
+        let mut reading = self.reading.lock().await;
+        if reading.last.is_some_and(|last| last.elapsed() < fresh) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let is_complete = reading.complete.is_none_or(|complete| complete.elapsed() >= COMPLETE);
+        let mut cursor = if is_complete { SeenCursor::default() } else { reading.cursor.earlier(OVERLAP) };
+        let (mut records, mut last): (Vec<SeenByInstance>, _) = (Vec::new(), None);
+        let most = self.inventory.limits().devices.saturating_mul(RECORDS_OF_A_DEVICE);
+        while let Some((mut rows, end)) = self.records.seen_behind(&cursor, PAGE).await? {
+            let is_last = rows.len() < PAGE as usize;
+            records.append(&mut rows);
+            cursor = end.clone();
+            last = Some(end);
+            if is_last || records.len() > most {
+                break;
+            }
+        }
+        let inventory = Arc::clone(&self.inventory);
+        pool::PAGE.run(move || inventory.take_records(records, is_complete)).await.map_err(Error::NotRead)?;
+        if let Some(last) = last {
+            reading.cursor = last;
+        }
+        reading.last = Some(begun);
+        if is_complete {
+            reading.complete = Some(begun);
+        }
+        self.state.lock().read = Some(unix_time());
+        Ok(())
+    }
+}
+
+fn hash(record: &SeenRecord) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    record.json.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The interval at which an instance puts what it has seen, and reads what the others have.
+const ROUND: Duration = Duration::from_secs(30);
+/// For so long the page and the commands have the devices of the others as they were read.
+const FRESH: Duration = Duration::from_secs(3);
+/// The longest wait of a page for them.
+const REFRESH: Duration = Duration::from_secs(1);
+/// The longest time of the last put.
+const LAST: Duration = Duration::from_secs(3);
+/// The interval at which all records are read.
+const COMPLETE: Duration = Duration::from_secs(600);
+/// The interval at which records beyond the limits are removed.
+const LIMITING: Duration = Duration::from_secs(600);
+/// A statement that puts records may take so long, and its records stand behind others that were read meanwhile.
+const OVERLAP: Duration = Duration::from_secs(10);
+/// The records of one statement.
+const BATCH: usize = 250;
+/// The most records that one round puts.
+const MOST: usize = 10_000;
+/// The records that one statement reads.
+const PAGE: u32 = 500;
+/// The database keeps so many records for each device that the inventory has room for, because devices move between
+/// instances.
+const RECORDS_OF_A_DEVICE: usize = 8;

@@ -1,0 +1,250 @@
+//! What the other instances of a fleet have seen: their records, bounded, beside what this instance has seen itself.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::activity::Report;
+use super::device_json::read_one;
+use super::merge::{join_device, join_report};
+use super::{Inventory, SeenDevice};
+use crate::fleet::{SeenByInstance, SeenRecord};
+use crate::lifecycle::unix_time;
+
+/// The records of the other instances; empty without a fleet.
+#[derive(Default)]
+pub(super) struct Instances(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    /// The name of this instance; none without a fleet.
+    own: Option<String>,
+    /// The instances that run, as the database had them last.
+    running: HashSet<String>,
+    records: Records,
+}
+
+#[derive(Default)]
+struct Records {
+    /// Devices that were seen, by their key and by instance.
+    devices: HashMap<(String, String), SeenDevice>,
+    /// Reports by the login of their device, and by instance.
+    reports: HashMap<String, BTreeMap<String, Report>>,
+    /// Devices that somebody has had forgotten, as this instance has seen them.
+    forgotten: Vec<String>,
+}
+
+impl Records {
+    /// Takes a record in, with its times by this computer's clock.
+    fn take(&mut self, record: SeenByInstance, own: &str, now: u64) {
+        let SeenByInstance { device, instance, json, age } = record;
+        let last_seen = now.saturating_sub(age.as_secs());
+        let is_own = instance == own;
+        if let Some(login) = device.strip_prefix(CONFIGURED) {
+            // What this instance knows of its own devices is newer.
+            let report = json.filter(|_| !is_own).and_then(|json| serde_json::from_str::<Report>(&json).ok());
+            if let Some(mut report) = report {
+                report.shift(last_seen);
+                report.instance = Some(instance.clone());
+                self.reports.entry(login.to_owned()).or_default().insert(instance, report);
+            }
+            return;
+        }
+        match json {
+            None => {
+                self.forgotten.extend(is_own.then(|| device.clone()));
+                self.devices.remove(&(device, instance));
+            }
+            Some(json) => {
+                if let Some(mut seen) = read_one(&json) {
+                    seen.shift(last_seen);
+                    seen.instance = Some(instance.clone());
+                    self.devices.insert((device, instance), seen);
+                }
+            }
+        }
+    }
+
+    /// Drops records beyond so many: devices that have never logged in first, then the longest unseen.
+    fn limit(&mut self, most: usize) {
+        let surplus = self.devices.len().saturating_sub(most);
+        if surplus > 0 {
+            let rank = |device: &SeenDevice| (device.logged_in.is_some(), device.last_seen);
+            let mut ranks: Vec<_> = self.devices.iter().map(|(key, device)| (rank(device), key.clone())).collect();
+            ranks.sort_unstable();
+            for (_, key) in ranks.into_iter().take(surplus) {
+                self.devices.remove(&key);
+            }
+        }
+    }
+}
+
+/// What other instances have of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They have not seen it.
+    None,
+    /// They have seen it, and it is connected to none of them.
+    Gone,
+    /// It is connected to one of them.
+    Connected,
+}
+
+impl Inventory {
+    /// Names this instance of a fleet.
+    pub fn set_instance(&self, name: &str) {
+        self.instances.0.lock().own = Some(name.to_owned());
+    }
+
+    /// Everything that this instance has seen, as records for the other instances.
+    pub fn seen_records(&self) -> Vec<SeenRecord> {
+        let now = unix_time();
+        let age = |seen: u64| Duration::from_secs(now.saturating_sub(seen));
+        let devices = self.devices().into_iter().filter_map(|device| {
+            let json = serde_json::to_string(&device).ok()?;
+            let has_logged_in = device.logged_in.is_some();
+            Some(SeenRecord { device: key(&device), json, has_logged_in, age: age(device.last_seen) })
+        });
+        let reports = self.activities.reports().into_iter().filter_map(|report| {
+            let seen = report.sign_of_life()?;
+            let json = serde_json::to_string(&report).ok()?;
+            let device = [CONFIGURED, &report.device].concat();
+            Some(SeenRecord { device, json, has_logged_in: true, age: age(seen) })
+        });
+        devices.chain(reports).collect()
+    }
+
+    /// Takes records of other instances in, in the place of those before where they are all that there are. Devices that
+    /// somebody has had forgotten go here as well.
+    pub fn take_records(&self, records: Vec<SeenByInstance>, is_complete: bool) {
+        let (now, most) = (unix_time(), self.limits().devices.saturating_mul(RECORDS_OF_A_DEVICE));
+        let mut table = self.instances.0.lock();
+        let own = table.own.clone().unwrap_or_default();
+        if is_complete {
+            table.records = Records::default();
+        }
+        for record in records {
+            table.records.take(record, &own, now);
+        }
+        table.records.limit(most);
+        let forgotten = std::mem::take(&mut table.records.forgotten);
+        drop(table);
+        for device in forgotten {
+            if let Some((source, protocol, fingerprint)) = parts(&device) {
+                self.forget(source, protocol, fingerprint);
+            }
+        }
+    }
+
+    /// Notes which instances run.
+    pub fn set_running(&self, instances: Vec<String>) {
+        self.instances.0.lock().running = instances.into_iter().collect();
+    }
+
+    /// Whether other instances have seen a device.
+    pub fn others_with(&self, device: &str) -> Others {
+        let table = self.instances.0.lock();
+        let of_it = table.records.devices.iter().filter(|((key, _), _)| key == device);
+        let mut known = Others::None;
+        for ((_, instance), seen) in of_it {
+            if seen.open > 0 && table.running.contains(instance) && table.own.as_ref() != Some(instance) {
+                return Others::Connected;
+            }
+            known = Others::Gone;
+        }
+        known
+    }
+
+    /// Forgets what other instances have seen of a device.
+    pub fn forget_of_others(&self, device: &str) {
+        self.instances.0.lock().records.devices.retain(|(key, _), _| key != device);
+    }
+
+    /// All devices that instances of the fleet have seen, each once, with the instance that has seen it last; those of
+    /// this instance where it is alone.
+    pub fn all_devices(&self) -> Vec<SeenDevice> {
+        let mut devices = self.devices();
+        let limits = self.limits();
+        let table = self.instances.0.lock();
+        let Some(own) = &table.own else { return devices };
+        devices.iter_mut().for_each(|device| device.instance = Some(own.clone()));
+        let mut all: HashMap<String, SeenDevice> = devices.into_iter().map(|device| (key(&device), device)).collect();
+        let own_keys: HashSet<String> = all.keys().cloned().collect();
+        let oldest = unix_time().saturating_sub(limits.forget_after.as_secs());
+        for ((key, instance), device) in &table.records.devices {
+            let is_known = instance == own && own_keys.contains(key);
+            if is_known || device.last_seen < oldest {
+                continue;
+            }
+            let runs = instance != own && table.running.contains(instance);
+            let device = SeenDevice { open: if runs { device.open } else { 0 }, ..device.clone() };
+            match all.remove(key) {
+                Some(before) => all.insert(key.clone(), join_device(before, device)),
+                None => all.insert(key.clone(), device),
+            };
+        }
+        drop(table);
+        let mut devices: Vec<SeenDevice> = all.into_values().collect();
+        devices.sort_unstable_by_key(|device| std::cmp::Reverse((device.logged_in.is_some(), device.last_seen)));
+        devices.truncate(limits.devices);
+        super::arrange(&mut devices);
+        devices
+    }
+
+    /// The reports on configured devices, by what all instances know of them, those with a problem first.
+    pub fn all_reports(&self) -> Vec<Report> {
+        let reports = self.activities.reports();
+        let mut reports: Vec<Report> = reports.into_iter().map(|report| self.of_all_instances(report)).collect();
+        reports.sort_by(|one, other| (one.state, &one.device).cmp(&(other.state, &other.device)));
+        reports
+    }
+
+    /// The report on one configured device.
+    pub fn report(&self, login: &str) -> Option<Report> {
+        Some(self.of_all_instances(self.activities.report(login)?))
+    }
+
+    /// Returns whether another instance has had a sign of life of a device that this one takes for silent.
+    pub fn is_elsewhere(&self, report: &Report) -> bool {
+        let oldest = unix_time().saturating_sub(report.silent_after);
+        let table = self.instances.0.lock();
+        let others = table.records.reports.get(&report.device);
+        others.is_some_and(|others| others.values().filter_map(Report::sign_of_life).any(|seen| seen >= oldest))
+    }
+
+    fn of_all_instances(&self, mut report: Report) -> Report {
+        let now = unix_time();
+        let table = self.instances.0.lock();
+        let Some(own) = &table.own else { return report };
+        report.instance = report.sign_of_life().map(|_| own.clone());
+        for (instance, other) in table.records.reports.get(&report.device).into_iter().flatten() {
+            let open = if table.running.contains(instance) { other.open } else { 0 };
+            report = join_report(report, Report { open, ..other.clone() }, now);
+        }
+        report
+    }
+}
+
+/// The key of a device, which is the same at each instance.
+fn key(device: &SeenDevice) -> String {
+    key_of(device.source, device.protocol.name(), device.fingerprint.as_deref().unwrap_or_default())
+}
+
+/// The same by its parts.
+pub fn key_of(source: IpAddr, protocol: &str, fingerprint: &str) -> String {
+    format!("{SEEN}{source} {protocol} {fingerprint}")
+}
+
+fn parts(key: &str) -> Option<(IpAddr, &str, &str)> {
+    let mut parts = key.strip_prefix(SEEN)?.splitn(3, ' ');
+    Some((parts.next()?.parse().ok()?, parts.next()?, parts.next()?))
+}
+
+/// The beginning of the key of a device that was seen.
+const SEEN: &str = "seen ";
+/// The beginning of the key of a configured device.
+const CONFIGURED: &str = "configured ";
+/// A device moves between instances. So many records of each are kept in memory, on average.
+const RECORDS_OF_A_DEVICE: usize = 4;
