@@ -11,7 +11,10 @@ mod device_table;
 mod devices;
 mod edit;
 mod error;
+mod exchange;
 mod fleet;
+#[cfg(feature = "fleet")]
+mod fleet_certificates;
 mod generate;
 mod handover;
 mod health;

@@ -1,6 +1,7 @@
 //! A fleet is several instances of packetboat that share one PostgreSQL database. This room has the records in it, and
 //! the registration of this instance; everything that is shared stands above [`Records`].
 
+mod certificates;
 mod error;
 mod kept;
 #[cfg(feature = "fleet")]
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::crypto;
 use crate::lifecycle::{Lifecycle, Phase};
 
+pub use certificates::{CertificatesError, FleetCertificates, Settled};
 pub use error::Error;
 pub use kept::{Kept, KeptRecords, label as kept_label};
 #[cfg(feature = "fleet")]

@@ -247,13 +247,7 @@ fn arrange(devices: &mut [SeenDevice]) {
     join_addresses(devices);
     let age = |device: &SeenDevice| u64::MAX - device.last_seen;
     devices.sort_by_cached_key(|device| {
-        (
-            !device.needs_attention(),
-            device.assessment.judgement,
-            age(device),
-            device.source,
-            device.fingerprint.clone(),
-        )
+        (!device.needs_attention(), device.assessment.judgement, age(device), device.source, device.fingerprint.clone())
     });
 }
 

@@ -8,7 +8,12 @@ use std::process::Stdio;
 use clap::Subcommand;
 
 use super::ConfigFile;
+#[cfg(feature = "fleet")]
+use super::as_service::{WithoutRights, run_as_service};
 use super::error::{CommandError, Exit, unavailable};
+use super::exchange::Exchange;
+#[cfg(feature = "fleet")]
+use super::fleet_certificates;
 use super::output::{print, print_der};
 use super::service_user::{ServiceUser, as_owner, become_owner};
 use crate::config::{CertificateSource, Config};
@@ -37,6 +42,21 @@ pub(super) enum Action {
         #[arg(default_value = "default")]
         name: String,
     },
+    /// Put this instance's CA and certificates into the fleet's database, so that all instances show the same
+    ///
+    /// They are sealed with store_key. Certificates from your own files have no part in it.
+    Push {
+        /// Replace what the fleet has; devices have to import another CA again
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Take the CA and the certificates of the fleet from its database
+    ///
+    /// What was there before stays beside it, as ca.before.pem. A running proxy uses the new ones within seconds.
+    Pull,
+    /// Take what the fleet has, and put what it does not have: what a start does
+    #[command(hide = true)]
+    Settle,
 }
 
 /// Does what was asked. Where the state directory belongs to another user, root does it as that user.
@@ -46,6 +66,9 @@ pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result
     {
         // The file is root's, and the CA is the owner's.
         return write_file(output, &export_as(&owner, file, *der)?);
+    }
+    if let Some(exchange) = exchange(action) {
+        return exchange_with_fleet(config, exchange);
     }
     // The operator's own keys may be root's alone; then root reads what it shows, and makes nothing.
     let has_own_files = config.certificates.values().any(|one| !matches!(one.source, CertificateSource::Made { .. }));
@@ -60,8 +83,44 @@ pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result
             octets => print(String::from_utf8_lossy(&octets)),
         },
         Action::Export { der, output: Some(output) } => write_file(output, &authority(config, *der)?),
-        Action::Renew { name } => print(renew(config, name)?),
+        Action::Renew { name } => {
+            print(renew(config, name)?)?;
+            renewed_in_fleet(config)
+        }
+        Action::Push { .. } | Action::Pull | Action::Settle => Ok(()),
     }
+}
+
+/// The exchange with the fleet that an action is; none for others.
+fn exchange(action: &Action) -> Option<Exchange> {
+    match action {
+        Action::Push { replace } => Some(Exchange::Push { replace: *replace }),
+        Action::Pull => Some(Exchange::Pull),
+        Action::Settle => Some(Exchange::Settle),
+        Action::Show | Action::Export { .. } | Action::Renew { .. } => None,
+    }
+}
+
+/// Exchanges certificates as the service's user, whose are the password of the database and the store's key.
+#[cfg(feature = "fleet")]
+fn exchange_with_fleet(config: &Config, exchange: Exchange) -> Result<(), CommandError> {
+    if run_as_service(config, WithoutRights::Fail)? {
+        return Ok(());
+    }
+    fleet_certificates::exchange(config, exchange)
+}
+
+#[cfg(not(feature = "fleet"))]
+fn exchange_with_fleet(_: &Config, _: Exchange) -> Result<(), CommandError> {
+    Err(Exit::Usage.because("this packetboat is built without the cargo feature fleet; take a package that has it"))
+}
+
+/// Says how a renewed certificate comes to the other instances of a fleet.
+fn renewed_in_fleet(config: &Config) -> Result<(), CommandError> {
+    if config.fleet.is_none() {
+        return Ok(());
+    }
+    print("put it into the fleet's database for the other instances: packetboat certificate push --replace\n")
 }
 
 fn show(config: &Config, mode: Mode) -> Result<String, CommandError> {

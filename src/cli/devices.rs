@@ -105,7 +105,8 @@ impl Listing {
         if self.devices.is_empty() && self.reports.is_empty() && !fleet.instances.iter().any(|one| one == instance) {
             let known = fleet.instances.join(", ");
             let instance = excerpt(instance.as_bytes());
-            let why = format!("no instance \"{instance}\" is registered, and none has seen a device; known are {known}");
+            let why =
+                format!("no instance \"{instance}\" is registered, and none has seen a device; known are {known}");
             return Err(Exit::Usage.because(why));
         }
         let fleet = serde_json::to_string(fleet).unwrap_or_default();
@@ -120,7 +121,11 @@ impl FleetFacts {
         let time = |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
         let why = match (&self.outage, &self.problem) {
             (Some(OutageFacts { since, why }), _) => {
-                format!("the fleet's database is not used since {}: {}", time(*since), why.as_deref().unwrap_or_default())
+                format!(
+                    "the fleet's database is not used since {}: {}",
+                    time(*since),
+                    why.as_deref().unwrap_or_default()
+                )
             }
             (None, Some(problem)) => problem.clone(),
             (None, None) => return None,

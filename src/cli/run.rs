@@ -1,6 +1,8 @@
 //! `packetboat run` starts the proxy, reloads its configuration, and drains it at the end.
 
 mod fleet;
+#[cfg(feature = "fleet")]
+mod fleet_certificates;
 mod known_sources;
 pub(super) mod log;
 mod reload;
@@ -51,6 +53,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), CommandError> {
     }
     // The lock comes before any file there is read or made. The kernel releases it if the process dies.
     let _held = lock_state(&proven.config.state_directory)?;
+    fleet::settle_certificates(file, &proven.config);
     let served = runtime.block_on(serve(file, proven, &output, signals));
     // A slow resolver is not waited for.
     runtime.shutdown_background();

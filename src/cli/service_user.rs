@@ -136,6 +136,11 @@ pub(super) fn same_command(state_directory: &Path) -> Command {
     command
 }
 
+/// This program, without arguments yet.
+pub(super) fn own_program() -> Command {
+    Command::new(OWN_PROGRAM)
+}
+
 /// This program as that user, without arguments yet.
 pub(super) fn as_owner(user: &ServiceUser) -> Command {
     let mut command = Command::new(OWN_PROGRAM);

@@ -149,11 +149,7 @@ impl FleetInventory {
         done
     }
 
-    async fn put_changes(
-        &self,
-        put: &mut HashMap<String, u64>,
-        all: Vec<(u64, SeenRecord)>,
-    ) -> Result<(), Error> {
+    async fn put_changes(&self, put: &mut HashMap<String, u64>, all: Vec<(u64, SeenRecord)>) -> Result<(), Error> {
         let instance = &self.fleet.instance().name;
         let kept: HashSet<&str> = all.iter().map(|(_, record)| record.device.as_str()).collect();
         let gone: Vec<String> = put.keys().filter(|device| !kept.contains(device.as_str())).cloned().collect();

@@ -3,9 +3,11 @@
 #![cfg(feature = "fleet")]
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod certificates;
 mod commands;
 mod connection;
 mod instances;
+mod inventory;
 mod migration;
 mod sign_ins;
 
@@ -46,5 +48,14 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     while !condition().await {
         assert!(Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The same where the condition waits for nothing itself.
+fn until_now(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn start(config: &Config, shown: &Shown<'_>, lifecycle: &Lifecycle) -
         }
     };
     let apart = Arc::new(Postgres::new(section, config));
-    let inventory = FleetInventory::new(shown.inventory, &joined, apart);
+    let inventory = FleetInventory::new(shown.inventory, &joined, Arc::clone(&apart) as _);
     shown.admin.set_fleet(FleetView::new(Arc::clone(&joined), Arc::clone(&inventory)));
     let (migrate, address) = (section.migrate, section.database.to_string());
     let (registered, exchanged) = (lifecycle.clone(), lifecycle.clone());
@@ -49,6 +49,7 @@ pub(super) fn start(config: &Config, shown: &Shown<'_>, lifecycle: &Lifecycle) -
             joined.run(registered).await;
         }),
         tokio::spawn(async move { inventory.run(exchanged).await }),
+        tokio::spawn(super::fleet_certificates::follow(apart, config.clone(), lifecycle.clone())),
     ]
 }
 
@@ -71,6 +72,14 @@ async fn prepare(database: &crate::fleet::Postgres, migrate: bool, name: &str, a
         Err(error) => warn!(instance = name, "{error}"),
     }
 }
+
+/// Takes the certificates of the fleet before anything is served.
+#[cfg(feature = "fleet")]
+pub(super) use super::fleet_certificates::settle_first as settle_certificates;
+
+/// Nobody has a fleet without the cargo feature.
+#[cfg(not(feature = "fleet"))]
+pub(super) fn settle_certificates(_: &crate::cli::ConfigFile, _: &Config) {}
 
 /// Nobody has a fleet without the cargo feature.
 #[cfg(not(feature = "fleet"))]

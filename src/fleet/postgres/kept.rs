@@ -3,9 +3,9 @@
 use tokio_postgres::types::Type;
 
 use super::Postgres;
-use crate::fleet::records::Answer;
 use crate::fleet::error::Error;
 use crate::fleet::kept::{Kept, KeptRecords};
+use crate::fleet::records::Answer;
 
 impl KeptRecords for Postgres {
     fn kept<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Kept>> {
@@ -29,8 +29,7 @@ impl KeptRecords for Postgres {
         Box::pin(async move {
             let statement = "update packetboat.kept set sealed = $3, generation = generation + 1 \
                              where name = $1 and generation = $2";
-            let parameters: &[_] =
-                &[(&name as _, Type::TEXT), (&before as _, Type::INT8), (&sealed as _, Type::BYTEA)];
+            let parameters: &[_] = &[(&name as _, Type::TEXT), (&before as _, Type::INT8), (&sealed as _, Type::BYTEA)];
             self.changes(statement, parameters).await
         })
     }

@@ -6,8 +6,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::{Postgres, length};
-use crate::fleet::records::Answer;
 use crate::fleet::error::Error;
+use crate::fleet::records::Answer;
 use crate::fleet::seen::{SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
 
 impl SeenRecords for Postgres {

@@ -4,6 +4,7 @@ mod application;
 mod error;
 mod facts;
 mod local_ca;
+mod transfer;
 mod year_2038;
 
 use std::fmt::Write as _;
@@ -27,6 +28,7 @@ pub use error::{Error, Part};
 pub use facts::Facts;
 use local_ca::Wanted;
 pub use local_ca::authority_path;
+pub use transfer::{Made, MadePair};
 
 /// A certificate with its chain and key, and the same in ECDSA where there is one.
 pub struct Loaded {

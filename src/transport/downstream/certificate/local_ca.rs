@@ -66,7 +66,7 @@ pub(super) fn is_cut_short(state_directory: &Path, files: &CertificateFiles) -> 
 }
 
 /// Locks the making of certificates: two processes at the same time would mix keys and certificates up.
-fn lock(state_directory: &Path) -> Result<File, Error> {
+pub(super) fn lock(state_directory: &Path) -> Result<File, Error> {
     state::make_directory(state_directory)?;
     Ok(state::lock(&state_directory.join(LOCK))?)
 }
@@ -173,7 +173,7 @@ fn damaged(error: Error) -> Error {
     )
 }
 
-fn authority_files(state_directory: &Path) -> CertificateFiles {
+pub(super) fn authority_files(state_directory: &Path) -> CertificateFiles {
     CertificateFiles { chain: authority_path(state_directory), key: state_directory.join("ca.key") }
 }
 

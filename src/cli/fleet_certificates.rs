@@ -1,0 +1,63 @@
+//! `packetboat certificate push` and `pull`: the certificates that packetboat makes are the same at all instances of a
+//! fleet. A start does the same by itself, in a process of its own.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::error::{CommandError, Exit, unavailable};
+use super::exchange::Exchange;
+use super::output::print;
+use super::runtime;
+use crate::config::Config;
+use crate::crypto::Vault;
+use crate::fleet::{CertificatesError, FleetCertificates, Postgres, Settled};
+use crate::mode::Mode;
+use crate::token::Store;
+use crate::transport::downstream::certificate::Made;
+
+/// Exchanges the certificates, and prints what has become of each.
+pub(super) fn exchange(config: &Config, how: Exchange) -> Result<(), CommandError> {
+    let Some(fleet) = &config.fleet else { return Err(Exit::Usage.because(ALONE)) };
+    if FleetCertificates::all(config).is_empty() {
+        return Err(Exit::Usage.because(OWN_FILES));
+    }
+    let key = Store::key(&config.state_directory, config.store_key.as_deref(), Mode::Apply);
+    let vault = Vault::new(&key.map_err(unavailable)?).map_err(unavailable)?;
+    let database = Postgres::new(fleet, config);
+    let certificates = FleetCertificates::new(&database, &vault, config);
+    let work = async {
+        if how == Exchange::Settle && fleet.migrate {
+            database.migrate().await.map_err(CertificatesError::Database)?;
+        }
+        database.connect().await.map_err(CertificatesError::Database)?;
+        match how {
+            Exchange::Push { replace } => certificates.push(replace).await,
+            Exchange::Pull => certificates.pull().await,
+            Exchange::Settle => certificates.settle().await,
+        }
+    };
+    let done = runtime()?.block_on(timeout(LONGEST, work));
+    let done = done.map_err(|_| unavailable("the database has not answered in time"))?.map_err(unavailable)?;
+    let lines: Vec<String> = done.iter().filter_map(|(made, settled)| line(made, settled, how)).collect();
+    print(lines.concat())
+}
+
+/// What has become of a certificate. A start says only what is new.
+fn line(made: &Made, settled: &Settled, how: Exchange) -> Option<String> {
+    match settled {
+        Settled::Pushed => Some(format!("{made}: the fleet keeps that of this instance\n")),
+        Settled::Pulled(None) => Some(format!("{made}: taken from the fleet\n")),
+        Settled::Pulled(Some(before)) => {
+            Some(format!("{made}: taken from the fleet; the one before is kept as {}\n", before.display()))
+        }
+        Settled::Same if how == Exchange::Settle => None,
+        Settled::Same => Some(format!("{made}: this instance and the fleet have the same\n")),
+    }
+}
+
+const ALONE: &str =
+    "this packetboat is no instance of a fleet: the configuration has no section [fleet] with a database";
+const OWN_FILES: &str = "the certificates are your own files: give the same files to all instances";
+/// The longest time of an exchange: a start waits for it.
+const LONGEST: Duration = Duration::from_secs(15);
