@@ -39,6 +39,7 @@ fn prometheus_takes_the_rules_and_they_fire_when_they_should() {
 fn rules_and_dashboard_ask_for_metrics_that_there_are() {
     let source = read("src/metrics/definitions.rs")
         + &read("src/metrics/process.rs")
+        + &read("src/metrics/fleet.rs")
         + &read("src/metrics/spool.rs")
         + &read("src/metrics/parking.rs");
     let known: BTreeSet<String> = words(&source, "packetboat_").into_iter().chain(words(&source, "process_")).collect();

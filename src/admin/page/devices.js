@@ -6,6 +6,23 @@ import {
 } from "./tree.js";
 import { admission, letIn } from "./strangers.js";
 
+// --- The fleet: which instance has had a sign of life of a device last
+
+export function showFleet({ fleet, devices, configured }) {
+  at("fleet").hidden = !fleet;
+  if (!fleet) return;
+  const { instance, instances } = fleet;
+  write(at("instances"), `This page is of instance ${instance}. ${count(instances.length, "instance is", "instances are")} registered${
+    instances.length ? `: ${instances.join(", ")}` : ""}.`);
+  const seen = [...devices, ...configured].map((one) => one.instance).filter(Boolean);
+  const names = distinct([...instances, instance, ...seen]).sort();
+  const option = (value, text) => h("option", "option", text, { key: `name ${value}`, fixed: { value } });
+  patch(at("instance"), [option("", "all instances"), ...names.map((name) => option(name, `instance ${name}`))]);
+}
+
+const isChosen = (one) => at("instance").value === "" || one.instance === at("instance").value;
+const lastAt = ({ instance }) => instance && h("span", "at from", [h("span", "to", "at instance "), h("bdi", "", instance)]);
+
 // --- Configured devices: does everybody get mail, and send it?
 
 const NAMED = 3; // devices that the answer names for each problem
@@ -45,7 +62,7 @@ export function showConfigured({ configured, now }) {
   const body = within("#configured tbody");
   patch(body, configured.map((device) => configuredRow(device, now)));
   const words = wanted("find");
-  for (const line of body.rows) line.hidden = !matches(line, words);
+  for (const [i, line] of [...body.rows].entries()) line.hidden = !(isChosen(configured[i]) && matches(line, words));
   const shown = [...body.rows].filter((line) => !line.hidden).length;
   at("configured").hidden = configured.length === 0;
   write(at("found"), shown < configured.length ? `${number(shown)} of ${number(configured.length)} shown` : "");
@@ -79,6 +96,7 @@ function configuredRow(device, now) {
       device.last_login ? when(device.last_login, now) : none("none yet"),
       device.source && h("span", "from", [h("span", "to", "from "), h("bdi", "", device.source)]),
       device.open > 0 && h("span", "open", `${number(device.open)} open`),
+      lastAt(device),
     ]),
     cell("day", "Last 24 hours", [
       h("span", "total", count(device.sessions, "login")),
@@ -150,7 +168,7 @@ export function showDevices(status) {
   const boxes = [...at("verdicts").querySelectorAll("input")];
   const kinds = boxes.filter((box) => box.checked).map((box) => box.value);
   for (const [i, line] of [...body.rows].entries()) {
-    line.hidden = !(kinds.includes(verdictOf(groups[i][0])) && matches(line, words));
+    line.hidden = !(kinds.includes(verdictOf(groups[i][0])) && groups[i].some(isChosen) && matches(line, words));
   }
   const shown = [...body.rows].filter((line) => !line.hidden).length;
   for (const box of boxes) write(box.parentNode.querySelector(".count"), number(counted(groups, box.value)));
@@ -227,7 +245,7 @@ function deviceRow(group, status) {
       device.failed && when(device.failed, now, device.failures > 1 ? "last one " : ""),
       device.failure && h("bdi", "reason", device.failure),
     ]),
-    cell("seen", "Last seen", [when(Math.max(...group.map((one) => one.last_seen)), now),
+    cell("seen", "Last seen", [when(Math.max(...group.map((one) => one.last_seen)), now), lastAt(device),
       open === 0 && forgetting(group, status)]),
   ], { memo: JSON.stringify([group, ages, status.role, admission(device, status)]), data: { source: device.source } });
 }

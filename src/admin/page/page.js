@@ -1,7 +1,7 @@
 // The status page: asks for status.json every two seconds and patches what changed into it, by key, as text only.
 
 import { ask, change, guard, isLocked } from "./access.js";
-import { answer, grouped, part, showConfigured, showDevices, summary } from "./devices.js";
+import { answer, grouped, part, showConfigured, showDevices, showFleet, summary } from "./devices.js";
 import { attempt, begin, resume, tryButton } from "./actions.js";
 import { beginEdit, showEdit } from "./edit.js";
 import { isDue, showSignIns } from "./sign_in.js";
@@ -26,7 +26,7 @@ function badge({ ready, no_token: hasNoToken }) {
 // A technician's status has neither configuration nor accounts.
 function showHead(all) {
   const { version, openssl = "", started, now, ready, problem, config, totals, devices, configured } = all;
-  const { accounts = [], expiries = [], sign_ins: signIns = [] } = all;
+  const { accounts = [], expiries = [], sign_ins: signIns = [], fleet } = all;
   const groups = grouped(devices);
   const waiting = groups.filter(([{ attention }]) => attention).length;
   const ailing = configured.filter(({ state }) => state !== "ok").length;
@@ -51,6 +51,12 @@ function showHead(all) {
   patch(at("notices"), [
     (problem || !ready) && notice("ready", ready ? "soon" : "refused", [
       h("b", "", ready ? "Problem: " : "Not ready: "), h("bdi", "", problem ?? "it accepts no devices now.")]),
+    fleet?.outage && notice("fleet", "soon", [
+      h("b", "", `The database of the fleet is not used since ${exact(fleet.outage.since)}. `), h("bdi", "", fleet.outage.why ?? ""),
+      h("span", "", ` ${fleet.read ? `Devices of other instances are shown as of ${exact(fleet.read)}.`
+        : "Only devices of this instance are shown."}`)]),
+    !fleet?.outage && fleet?.problem && notice("fleet", "soon", [
+      h("b", "", "Devices of other instances are not up to date: "), h("bdi", "", fleet.problem)]),
     config?.problem && notice("config", "refused", [
       h("b", "", "packetboat rejected the last reload: "), h("bdi", "", config.problem),
       h("span", "", `. The configuration of ${exact(config.loaded)} is still in use.`)]),
@@ -297,7 +303,7 @@ async function poll() {
   timer = setTimeout(poll, EVERY);
 }
 
-const FOR_ALL = [showHead, showConfigured, showDevices, showSpool, showAuthority];
+const FOR_ALL = [showHead, showFleet, showConfigured, showDevices, showSpool, showAuthority];
 const FOR_ADMINISTRATORS = [showEdit, showCharts, showIdentities, showSignIns, showAccounts, showExpiries, showListeners];
 
 function show(next) {
@@ -364,6 +370,7 @@ within("#devices tbody").addEventListener("click", async ({ target }) => {
 });
 at("tools").addEventListener("input", () => showDevices(status));
 at("find").addEventListener("input", () => showConfigured(status));
+at("instance").addEventListener("change", () => [showConfigured, showDevices].forEach((draw) => draw(status)));
 addEventListener("resize", () => status && showCharts(status));
 document.addEventListener("visibilitychange", poll);
 poll();
