@@ -37,7 +37,7 @@ pub(super) fn exchange(config: &Config, how: Exchange) -> Result<(), CommandErro
             Exchange::Settle => certificates.settle().await,
         }
     };
-    let done = runtime()?.block_on(timeout(LONGEST, work));
+    let done = runtime()?.block_on(async { timeout(LONGEST, work).await });
     let done = done.map_err(|_| unavailable("the database has not answered in time"))?.map_err(unavailable)?;
     let lines: Vec<String> = done.iter().filter_map(|(made, settled)| line(made, settled, how)).collect();
     print(lines.concat())

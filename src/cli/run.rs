@@ -1,8 +1,6 @@
 //! `packetboat run` starts the proxy, reloads its configuration, and drains it at the end.
 
 mod fleet;
-#[cfg(feature = "fleet")]
-mod fleet_certificates;
 mod known_sources;
 pub(super) mod log;
 mod reload;
@@ -132,8 +130,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     admin.serve(admin_listeners);
     let (beside, beside_lifecycle) = lifecycle::begin();
     tokio::spawn(Arc::clone(&known_sources).run(beside_lifecycle.clone()));
-    let shown = fleet::Shown { admin: &admin, inventory: &common.inventory };
-    let registration = fleet::start(config, &shown, &beside_lifecycle);
+    let registration = fleet::start(config, &admin, &common.inventory, &beside_lifecycle);
     serve_owner(&admin, owners, beside_lifecycle.clone());
     admin.start_maintenance(beside_lifecycle);
     common.metrics.config_loaded(lifecycle::unix_time());

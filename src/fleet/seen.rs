@@ -24,9 +24,9 @@ pub struct SeenByInstance {
     pub device: String,
     /// The name of the instance that has seen it.
     pub instance: String,
-    /// The record, as JSON; none where somebody has had the device forgotten.
+    /// The record, as JSON; none where the instance, or somebody for all of them, has forgotten the device.
     pub json: Option<String>,
-    /// The time since the device was last seen, by the clock of the database.
+    /// The time since the device was last seen, or was forgotten, by the clock of the database.
     pub age: Duration,
 }
 
@@ -66,7 +66,7 @@ pub trait SeenRecords: Send + Sync {
     /// Marks a device as forgotten by each instance, until one sees it again.
     fn forget_seen<'a>(&'a self, device: &'a str) -> Answer<'a, ()>;
 
-    /// Removes records of one instance, which has no room for them.
+    /// Removes records of one instance, which has no room for them. Others read that they are gone.
     fn remove_seen<'a>(&'a self, instance: &'a str, devices: &'a [String]) -> Answer<'a, ()>;
 
     /// Removes records of devices that nobody has seen for this time, and those beyond so many: first of devices that

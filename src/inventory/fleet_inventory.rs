@@ -108,9 +108,9 @@ impl FleetInventory {
     }
 
     async fn round(&self, limits: bool) -> Result<(), Error> {
-        self.inventory.set_running(self.fleet.status().instances());
         self.put().await?;
-        if limits {
+        // One instance is enough for that.
+        if limits && self.fleet.status().instances().first() == Some(&self.fleet.instance().name) {
             let bounds = self.inventory.limits();
             let most = u32::try_from(bounds.devices.saturating_mul(RECORDS_OF_A_DEVICE)).unwrap_or(u32::MAX);
             self.records.limit_seen(bounds.forget_after, most).await?;
@@ -171,6 +171,7 @@ impl FleetInventory {
     /// Reads the records that have changed, unless that was done within this time. Now and then it reads all of them:
     /// records may have been removed.
     async fn read(&self, fresh: Duration) -> Result<(), Error> {
+        self.inventory.set_running(self.fleet.status().instances());
         let mut reading = self.reading.lock().await;
         if reading.last.is_some_and(|last| last.elapsed() < fresh) {
             return Ok(());

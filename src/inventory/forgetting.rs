@@ -49,6 +49,13 @@ impl Inventory {
         }
     }
 
+    /// Returns whether a device has not come again since a time, in seconds since 1970.
+    pub(super) fn was_seen_before(&self, source: IpAddr, protocol: &str, fingerprint: &str, time: u64) -> bool {
+        let table = self.table.lock();
+        let of_it = |entry: &&Arc<Entry>| entry.is(protocol, fingerprint);
+        table.at(source).iter().filter(of_it).all(|entry| entry.device().last_seen < time)
+    }
+
     /// Returns whether a device is connected to this instance.
     pub fn is_open(&self, source: IpAddr, protocol: &str, fingerprint: &str) -> bool {
         let table = self.table.lock();

@@ -32,8 +32,8 @@ struct Records {
     devices: HashMap<(String, String), SeenDevice>,
     /// Reports by the login of their device, and by instance.
     reports: HashMap<String, BTreeMap<String, Report>>,
-    /// Devices that somebody has had forgotten, as this instance has seen them.
-    forgotten: Vec<String>,
+    /// Devices that somebody has had forgotten, as this instance has seen them, and when.
+    forgotten: Vec<(String, u64)>,
 }
 
 impl Records {
@@ -54,7 +54,7 @@ impl Records {
         }
         match json {
             None => {
-                self.forgotten.extend(is_own.then(|| device.clone()));
+                self.forgotten.extend(is_own.then(|| (device.clone(), last_seen)));
                 self.devices.remove(&(device, instance));
             }
             Some(json) => {
@@ -131,8 +131,10 @@ impl Inventory {
         table.records.limit(most);
         let forgotten = std::mem::take(&mut table.records.forgotten);
         drop(table);
-        for device in forgotten {
-            if let Some((source, protocol, fingerprint)) = parts(&device) {
+        for (device, time) in forgotten {
+            if let Some((source, protocol, fingerprint)) = parts(&device)
+                && self.was_seen_before(source, protocol, fingerprint, time)
+            {
                 self.forget(source, protocol, fingerprint);
             }
         }
@@ -248,3 +250,127 @@ const SEEN: &str = "seen ";
 const CONFIGURED: &str = "configured ";
 /// A device moves between instances. So many records of each are kept in memory, on average.
 const RECORDS_OF_A_DEVICE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::Forgotten;
+    use crate::inventory::tests::{hello, inventory, observation};
+    use std::sync::Arc;
+
+    /// What another instance has seen, as it comes from the database, this many seconds later.
+    fn records(of: &Inventory, instance: &str, later: u64) -> Vec<SeenByInstance> {
+        let records = of.seen_records().into_iter();
+        let read = |one: SeenRecord| SeenByInstance {
+            device: one.device,
+            instance: instance.to_owned(),
+            json: Some(one.json),
+            age: one.age + Duration::from_secs(later),
+        };
+        records.map(read).collect()
+    }
+
+    fn west(devices: usize) -> Arc<Inventory> {
+        let west = inventory(devices);
+        west.set_instance("west");
+        west
+    }
+
+    #[test]
+    fn all_devices_are_shown_with_the_instance_that_saw_them_last() {
+        let (west, east) = (west(10), inventory(10));
+        let own = hello(0x0301, &[0x2f]);
+        drop(west.observe(&observation("192.0.2.1", Some(&own))));
+        drop(west.observe(&observation("192.0.2.2", Some(&own))));
+        let connected = east.observe(&observation("192.0.2.3", Some(&own)));
+        let moved = east.observe(&observation("192.0.2.2", Some(&own)));
+        moved.logged_in(Some("scans@contoso.com"));
+        for entry in west.table.lock().all() {
+            entry.device().last_seen -= 10;
+        }
+        west.take_records(records(&east, "east", 0), true);
+        let shown = |inventory: &Inventory| {
+            let mut shown: Vec<(String, String, u64, usize)> = inventory
+                .all_devices()
+                .into_iter()
+                .map(|one| (one.source.to_string(), one.instance.unwrap(), one.sessions, one.open))
+                .collect();
+            shown.sort_unstable();
+            shown
+        };
+        let row = |source: &str, instance: &str, sessions: u64, open: usize| {
+            (source.to_owned(), instance.to_owned(), sessions, open)
+        };
+        let expected = |open| {
+            [row("192.0.2.1", "west", 1, 0), row("192.0.2.2", "east", 2, open), row("192.0.2.3", "east", 1, open)]
+        };
+        assert_eq!(shown(&west), expected(0), "an instance that does not run has no connections");
+        west.set_running(vec!["east".to_owned(), "west".to_owned()]);
+        assert_eq!(shown(&west), expected(1));
+        let key = key_of([192, 0, 2, 3].into(), "IMAP", &own.fingerprint());
+        assert_eq!((west.others_with(&key), west.others_with("seen x")), (Others::Connected, Others::None));
+        drop((connected, moved));
+        west.take_records(records(&east, "east", 0), false);
+        assert_eq!(west.others_with(&key), Others::Gone);
+        west.forget_of_others(&key);
+        assert_eq!(shown(&west).len(), 2);
+        // What is saved is this instance's alone.
+        assert_eq!(west.devices().len(), 2);
+        assert!(!String::from_utf8(west.to_save()).unwrap().contains("instance"));
+        // A complete reading does not have what was removed.
+        west.take_records(Vec::new(), true);
+        assert_eq!(shown(&west), [row("192.0.2.1", "west", 1, 0), row("192.0.2.2", "west", 1, 0)]);
+    }
+
+    /// A clock that is an hour ahead changes nothing about which record is the newer one.
+    #[test]
+    fn times_of_others_are_by_their_age() {
+        let (west, east) = (west(10), inventory(10));
+        drop(east.observe(&observation("192.0.2.3", None)));
+        let mut of_east = records(&east, "east", 0);
+        let ahead = unix_time() + 3600;
+        let json = of_east[0].json.take().unwrap();
+        let key = format!("\"last_seen\":{}", east.devices()[0].last_seen);
+        of_east[0].json = Some(json.replace(&key, &format!("\"last_seen\":{ahead}")));
+        west.take_records(of_east, true);
+        let seen = west.all_devices()[0].last_seen;
+        assert!(seen.abs_diff(unix_time()) < 5, "{seen}");
+    }
+
+    #[test]
+    fn the_others_fill_no_more_than_the_inventory_has_room_for() {
+        let (west, east) = (west(5), inventory(100));
+        let own = hello(0x0301, &[0x2f]);
+        west.observe(&observation("192.0.2.1", Some(&own))).logged_in(None);
+        for n in 1..60 {
+            drop(east.observe(&observation(&format!("198.51.100.{n}"), Some(&own))));
+        }
+        west.take_records(records(&east, "east", 0), true);
+        let devices = west.all_devices();
+        assert_eq!(devices.len(), 5);
+        assert!(devices.iter().any(|device| device.source.to_string() == "192.0.2.1"), "it has logged in");
+        assert_eq!(west.instances.0.lock().records.devices.len(), 5 * RECORDS_OF_A_DEVICE);
+        west.take_records(records(&east, "east", 61), true);
+        assert_eq!(west.all_devices().len(), 1, "forget_after is a minute");
+    }
+
+    #[test]
+    fn a_device_that_is_forgotten_elsewhere_goes_here_as_well_until_it_comes_again() {
+        let west = west(10);
+        drop(west.observe(&observation("192.0.2.1", None)));
+        let forgotten = |age: u64| SeenByInstance {
+            device: key_of([192, 0, 2, 1].into(), "IMAP", ""),
+            instance: "west".to_owned(),
+            json: None,
+            age: Duration::from_secs(age),
+        };
+        west.take_records(vec![forgotten(30)], false);
+        assert_eq!(west.devices().len(), 1, "it has come again since");
+        for entry in west.table.lock().all() {
+            entry.device().last_seen -= 60;
+        }
+        west.take_records(vec![forgotten(30)], false);
+        assert_eq!(west.devices().len(), 0);
+        assert_eq!(west.forget([192, 0, 2, 1].into(), "IMAP", ""), Forgotten::Unknown);
+    }
+}

@@ -9,6 +9,7 @@ mod connection;
 mod instances;
 mod inventory;
 mod migration;
+mod seen;
 mod sign_ins;
 
 use std::path::Path;

@@ -1,6 +1,9 @@
 //! The running proxy as an instance of its fleet: registered while it serves, with one inventory for all instances. A
 //! database that is away keeps nobody from serving.
 
+#[cfg(feature = "fleet")]
+mod certificates;
+
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -13,15 +16,9 @@ use crate::lifecycle::Lifecycle;
 /// The tasks that keep this instance registered, and its inventory exchanged; none where the proxy is alone.
 pub(super) type Registration = Vec<JoinHandle<()>>;
 
-/// What the fleet shows, and where.
-pub(super) struct Shown<'a> {
-    pub(super) admin: &'a Admin,
-    pub(super) inventory: &'a Arc<Inventory>,
-}
-
-/// Registers this instance, if the configuration has a fleet.
+/// Registers this instance, if the configuration has a fleet, and shows the inventory of all instances.
 #[cfg(feature = "fleet")]
-pub(super) fn start(config: &Config, shown: &Shown<'_>, lifecycle: &Lifecycle) -> Registration {
+pub(super) fn start(config: &Config, admin: &Admin, inventory: &Arc<Inventory>, lifecycle: &Lifecycle) -> Registration {
     use tracing::warn;
 
     use crate::admin::FleetView;
@@ -39,8 +36,8 @@ pub(super) fn start(config: &Config, shown: &Shown<'_>, lifecycle: &Lifecycle) -
         }
     };
     let apart = Arc::new(Postgres::new(section, config));
-    let inventory = FleetInventory::new(shown.inventory, &joined, Arc::clone(&apart) as _);
-    shown.admin.set_fleet(FleetView::new(Arc::clone(&joined), Arc::clone(&inventory)));
+    let inventory = FleetInventory::new(inventory, &joined, Arc::clone(&apart) as _);
+    admin.set_fleet(FleetView::new(Arc::clone(&joined), Arc::clone(&inventory)));
     let (migrate, address) = (section.migrate, section.database.to_string());
     let (registered, exchanged) = (lifecycle.clone(), lifecycle.clone());
     vec![
@@ -49,7 +46,7 @@ pub(super) fn start(config: &Config, shown: &Shown<'_>, lifecycle: &Lifecycle) -
             joined.run(registered).await;
         }),
         tokio::spawn(async move { inventory.run(exchanged).await }),
-        tokio::spawn(super::fleet_certificates::follow(apart, config.clone(), lifecycle.clone())),
+        tokio::spawn(certificates::follow(apart, config.clone(), lifecycle.clone())),
     ]
 }
 
@@ -75,7 +72,7 @@ async fn prepare(database: &crate::fleet::Postgres, migrate: bool, name: &str, a
 
 /// Takes the certificates of the fleet before anything is served.
 #[cfg(feature = "fleet")]
-pub(super) use super::fleet_certificates::settle_first as settle_certificates;
+pub(super) use certificates::settle_first as settle_certificates;
 
 /// Nobody has a fleet without the cargo feature.
 #[cfg(not(feature = "fleet"))]
@@ -83,7 +80,7 @@ pub(super) fn settle_certificates(_: &crate::cli::ConfigFile, _: &Config) {}
 
 /// Nobody has a fleet without the cargo feature.
 #[cfg(not(feature = "fleet"))]
-pub(super) fn start(_: &Config, _: &Shown<'_>, _: &Lifecycle) -> Registration {
+pub(super) fn start(_: &Config, _: &Admin, _: &Arc<Inventory>, _: &Lifecycle) -> Registration {
     Vec::new()
 }
 

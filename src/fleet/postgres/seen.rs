@@ -58,9 +58,8 @@ impl SeenRecords for Postgres {
 
     fn remove_seen<'a>(&'a self, instance: &'a str, devices: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let statement = "delete from packetboat.seen where instance = $1 and device = any($2)";
             let parameters: &[_] = &[(&instance as _, Type::TEXT), (&devices as _, Type::TEXT_ARRAY)];
-            self.changes(statement, parameters).await.map(drop)
+            self.changes(REMOVE, parameters).await.map(drop)
         })
     }
 
@@ -95,12 +94,19 @@ const PUT: &str = "insert into packetboat.seen (device, instance, record, has_lo
     has_logged_in = excluded.has_logged_in, last_seen = excluded.last_seen, changed = excluded.changed";
 
 const READ: &str = "select device, instance, record::text, \
-    extract(epoch from clock_timestamp() - last_seen)::float8, changed from packetboat.seen \
+    case when record is null then extract(epoch from clock_timestamp())::float8 - changed / 1000000.0::float8 \
+    else extract(epoch from clock_timestamp() - last_seen)::float8 end, changed from packetboat.seen \
     where (changed, device, instance) > ($1, $2, $3) order by changed, device, instance limit $4";
 
 const FORGET: &str = "update packetboat.seen set record = null, has_logged_in = false, \
     changed = (extract(epoch from clock_timestamp()) * 1000000)::bigint where device = $1 and record is not null";
 
+/// The row stays for a while, so that other instances read that it has no record any more.
+const REMOVE: &str = "update packetboat.seen set record = null, has_logged_in = false, \
+    changed = (extract(epoch from clock_timestamp()) * 1000000)::bigint \
+    where instance = $1 and device = any($2) and record is not null";
+
 const LIMIT: &str = "delete from packetboat.seen where last_seen < clock_timestamp() - make_interval(secs => $1) \
+    or record is null and changed < (extract(epoch from clock_timestamp() - interval '1 hour') * 1000000)::bigint \
     or (device, instance) in (select device, instance from packetboat.seen \
     order by has_logged_in desc, last_seen desc, device, instance offset $2)";

@@ -60,7 +60,7 @@ create index mailbox_session_of_instance on packetboat.mailbox_session (instance
 create table packetboat.seen (
     device text not null,
     instance text not null,
-    -- None where somebody has had the device forgotten.
+    -- None where the device is forgotten. The row stays for an hour, so that all instances read so.
     record json,
     has_logged_in boolean not null,
     last_seen timestamptz not null,
