@@ -9,6 +9,8 @@ use std::time::Duration;
 use openssl::ssl::Ssl;
 use packetboat::state::{self, Access};
 use serde_json::Value;
+use support::accessibility::assert_accessible;
+use support::browser::Browser;
 use support::device::{Device, tcp_from};
 use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account};
 use support::imap::Imap;
@@ -141,6 +143,7 @@ fn every_instance_shows_the_devices_of_all() {
     // A device that is connected to another instance is not silent here, and an alert does not say so.
     assert_eq!(west.metric("packetboat_device_trouble", "reason=\"never\""), 0);
     assert_eq!(west.metric("packetboat_fleet_instances", ""), 3);
+    page_of_a_fleet(west);
 
     // Somebody has a device forgotten at one instance: all of them forget it.
     let form = {
@@ -200,6 +203,33 @@ fn every_instance_shows_the_devices_of_all() {
                 && seen_by(&status, "127.0.0.25").as_deref() == Some("south")
         });
     }
+}
+
+/// The page shows each device with its instance, and those of one instance alone where somebody wants that.
+fn page_of_a_fleet(west: &Proxy) {
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", west.admin()));
+    let rows = |table: &str| format!("[...document.querySelectorAll('#{table} tbody tr')].filter(row => !row.hidden)");
+    let shown = |table: &str, count: usize| browser.wait_for(table, &format!("{}.length === {count}", rows(table)));
+    shown("configured", 3);
+    shown("devices", 3);
+    let words = browser.evaluate("document.querySelector('#instances').textContent");
+    assert_eq!(words, "This page is of instance west. 3 instances are registered: east, north, west.");
+    assert_accessible(&browser, "a page of a fleet");
+    let choose = |name: &str| {
+        browser.evaluate(&format!(
+            "(() => {{ const one = document.querySelector('#instance'); one.value = '{name}'; \
+             one.dispatchEvent(new Event('change')); }})()"
+        ));
+    };
+    choose("north");
+    shown("configured", 1);
+    shown("devices", 1);
+    let row = browser.evaluate(&format!("{}[0].textContent", rows("devices")));
+    assert!(row.as_str().unwrap().contains(SOURCES[1]) && row.as_str().unwrap().contains("at instance north"), "{row}");
+    choose("");
+    shown("devices", 3);
+    assert!(browser.console().is_empty(), "{:?}", browser.console());
 }
 
 /// Has the page forget a device; returns the status code.

@@ -22,7 +22,7 @@ use crate::transport::downstream::certificate::Made;
 
 /// Takes the certificates of the fleet before anything is served, and puts them there where this is the first instance.
 /// Another process does so: this one would start threads that could not be confined later.
-pub(super) fn settle_first(file: &ConfigFile, config: &Config) {
+pub(in crate::cli::run) fn settle_first(file: &ConfigFile, config: &Config) {
     if config.fleet.is_none() || FleetCertificates::all(config).is_empty() {
         return;
     }

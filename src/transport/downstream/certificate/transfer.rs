@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn a_pair_comes_whole_and_what_was_there_stays() {
         let [one, other] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        [&one, &other].map(|directory| made(directory.path()));
+        made(one.path());
+        made(other.path());
         let leaf = Made::Certificate("default".to_owned());
         let [authority, certificate] = [&Made::Authority, &leaf].map(|made| made.read(one.path()).unwrap().unwrap());
         let old = std::fs::read(other.path().join("ca.pem")).unwrap();
