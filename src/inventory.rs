@@ -9,7 +9,7 @@ mod clock;
 mod device_csv;
 mod device_json;
 mod device_table;
-mod fleet_inventory;
+mod fleet_facts;
 mod forgetting;
 mod instances;
 mod last_connections;
@@ -37,9 +37,11 @@ pub use activity::{
 };
 pub use assessment::{Assessment, Judgement};
 pub use device_csv::csv;
-pub use device_json::{LoadError, NoInventory, read, read_reports, read_saved, reports_to_json, to_json};
+pub use device_json::{
+    LoadError, NoInventory, fleet_to_json, read, read_fleet, read_reports, read_saved, reports_to_json, to_json,
+};
 use device_table::{DeviceTable, Entry};
-pub use fleet_inventory::FleetInventory;
+pub use fleet_facts::{FleetFacts, OutageFacts};
 pub use forgetting::Forgotten;
 use instances::Instances;
 pub use instances::{Others, key_of};
@@ -195,7 +197,8 @@ impl Inventory {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    fn limits(&self) -> InventoryLimits {
+    /// The limits on devices and on their age.
+    pub fn limits(&self) -> InventoryLimits {
         *self.limits.lock()
     }
 }

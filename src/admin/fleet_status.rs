@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Admin;
+use super::fleet_inventory::FleetInventory;
 use super::role::{Client, Role};
 use crate::fleet::Fleet;
-use crate::inventory::FleetInventory;
 use crate::metrics::FleetNumbers;
 
 /// The fleet that this process is an instance of.

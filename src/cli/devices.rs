@@ -1,9 +1,7 @@
 //! `packetboat devices` prints the inventory of the running proxy, or the last one that it saved.
 
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
-
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 use super::control_client::request;
 use super::device_table::tables;
@@ -11,7 +9,7 @@ use super::error::{CommandError, Exit, unavailable};
 use super::output::{print, print_error};
 use super::{ConfigFile, runtime};
 use crate::admin;
-use crate::inventory::{self, Activities, Report, SeenDevice};
+use crate::inventory::{self, Activities, FleetFacts, Report, SeenDevice};
 use crate::text::excerpt;
 
 #[derive(clap::Args)]
@@ -35,33 +33,6 @@ struct Listing {
     fleet: Option<FleetFacts>,
     /// The answer as JSON.
     json: String,
-}
-
-/// The fleet, as the running proxy has it.
-#[derive(Deserialize, Serialize)]
-struct FleetFacts {
-    /// The instance that has answered.
-    instance: String,
-    /// The instances that are registered.
-    instances: Vec<String>,
-    /// The time since which the database is not used, and the reason.
-    outage: Option<OutageFacts>,
-    /// The last time that the devices of the other instances were read, in seconds since 1970.
-    read: Option<u64>,
-    /// The reason why they cannot be read.
-    problem: Option<String>,
-}
-
-#[derive(Deserialize, Serialize)]
-struct OutageFacts {
-    since: u64,
-    why: Option<String>,
-}
-
-/// The part of an answer with the fleet.
-#[derive(Deserialize)]
-struct ReadFleet {
-    fleet: Option<FleetFacts>,
 }
 
 /// Prints the devices of the running proxy, or those of its last saved inventory, as a table, JSON or CSV.
@@ -109,32 +80,9 @@ impl Listing {
                 format!("no instance \"{instance}\" is registered, and none has seen a device; known are {known}");
             return Err(Exit::Usage.because(why));
         }
-        let fleet = serde_json::to_string(fleet).unwrap_or_default();
+        let fleet = inventory::fleet_to_json(fleet);
         self.json = format!("{},\"fleet\":{fleet}}}", json(&self.devices, &self.reports).trim_end_matches('}'));
         Ok(self)
-    }
-}
-
-impl FleetFacts {
-    /// Says that the devices of the other instances are not those of now, and why; none where they are.
-    fn why_alone(&self) -> Option<String> {
-        let time = |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
-        let why = match (&self.outage, &self.problem) {
-            (Some(OutageFacts { since, why }), _) => {
-                format!(
-                    "the fleet's database is not used since {}: {}",
-                    time(*since),
-                    why.as_deref().unwrap_or_default()
-                )
-            }
-            (None, Some(problem)) => problem.clone(),
-            (None, None) => return None,
-        };
-        let shown = match self.read {
-            Some(read) => format!("devices of other instances are shown as of {}", time(read)),
-            None => format!("only the devices of instance {} are shown", self.instance),
-        };
-        Some(format!("{shown}: {why}"))
     }
 }
 
@@ -147,7 +95,7 @@ fn from_proxy(file: &ConfigFile) -> Result<Listing, CommandError> {
     }
     let devices = read(&answer.body).map_err(|_| unavailable("the server that answers is not packetboat"))?;
     let reports = inventory::read_reports(&answer.body);
-    let fleet = serde_json::from_slice(&answer.body).ok().and_then(|ReadFleet { fleet }| fleet);
+    let fleet = inventory::read_fleet(&answer.body);
     Ok(Listing { devices, reports, fleet, json: String::from_utf8_lossy(&answer.body).into_owned() })
 }
 

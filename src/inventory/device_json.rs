@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device_table::{Entry, OF_A_SOURCE};
 use super::serde_names::{other_judgement, other_protocol};
-use super::{Inventory, Report, SeenDevice, join_addresses};
+use super::{FleetFacts, Inventory, Report, SeenDevice, join_addresses};
 use crate::lifecycle::unix_time;
 use crate::state;
 
@@ -38,6 +38,12 @@ struct ReadInventory {
 struct ReadReports {
     #[serde(default)]
     configured: Vec<Report>,
+}
+
+/// The part of an answer with the fleet.
+#[derive(Deserialize)]
+struct ReadFleet {
+    fleet: Option<FleetFacts>,
 }
 
 /// A device as it is read; a later version may have written other protocols and judgements, which are left out.
@@ -183,6 +189,16 @@ pub fn read_reports(text: &[u8]) -> Vec<Report> {
     serde_json::from_slice(text).map(|read: ReadReports| read.configured).unwrap_or_default()
 }
 
+/// The fleet in an answer of the running proxy; none where it is alone.
+pub fn read_fleet(text: &[u8]) -> Option<FleetFacts> {
+    serde_json::from_slice(text).ok().and_then(|ReadFleet { fleet }| fleet)
+}
+
+/// The fleet as JSON.
+pub fn fleet_to_json(fleet: &FleetFacts) -> String {
+    serde_json::to_string(fleet).unwrap_or_else(|_| "null".to_owned())
+}
+
 /// The devices of an inventory in JSON.
 ///
 /// # Errors
@@ -194,6 +210,22 @@ pub fn read(text: &[u8]) -> Result<Vec<SeenDevice>, NoInventory> {
     let mut devices: Vec<SeenDevice> = read.devices.into_iter().filter_map(|device| device.known(now)).collect();
     join_addresses(&mut devices);
     Ok(devices)
+}
+
+/// A device as other instances of the fleet read it, with its open connections.
+pub(super) fn device_record(device: &SeenDevice) -> Option<String> {
+    serde_json::to_string(device).ok()
+}
+
+/// A report as other instances of the fleet read it.
+pub(super) fn report_record(report: &Report) -> Option<String> {
+    serde_json::to_string(report).ok()
+}
+
+/// A report as another instance of the fleet has written it; none where a later version has written what this one does
+/// not know.
+pub(super) fn read_report(text: &str) -> Option<Report> {
+    serde_json::from_str(text).ok()
 }
 
 /// A device as another instance of the fleet has written it, with its open connections; none where a later version has

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::activity::Report;
-use super::device_json::read_one;
+use super::device_json::{device_record, read_one, read_report, report_record};
 use super::merge::{join_device, join_report};
 use super::{Inventory, SeenDevice};
 use crate::fleet::{SeenByInstance, SeenRecord};
@@ -44,7 +44,7 @@ impl Records {
         let is_own = instance == own;
         if let Some(login) = device.strip_prefix(CONFIGURED) {
             // What this instance knows of its own devices is newer.
-            let report = json.filter(|_| !is_own).and_then(|json| serde_json::from_str::<Report>(&json).ok());
+            let report = json.filter(|_| !is_own).and_then(|json| read_report(&json));
             if let Some(mut report) = report {
                 report.shift(last_seen);
                 report.instance = Some(instance.clone());
@@ -103,13 +103,13 @@ impl Inventory {
         let now = unix_time();
         let age = |seen: u64| Duration::from_secs(now.saturating_sub(seen));
         let devices = self.devices().into_iter().filter_map(|device| {
-            let json = serde_json::to_string(&device).ok()?;
+            let json = device_record(&device)?;
             let has_logged_in = device.logged_in.is_some();
             Some(SeenRecord { device: key(&device), json, has_logged_in, age: age(device.last_seen) })
         });
         let reports = self.activities.reports().into_iter().filter_map(|report| {
             let seen = report.sign_of_life()?;
-            let json = serde_json::to_string(&report).ok()?;
+            let json = report_record(&report)?;
             let device = [CONFIGURED, &report.device].concat();
             Some(SeenRecord { device, json, has_logged_in: true, age: age(seen) })
         });

@@ -21,9 +21,8 @@ pub(super) type Registration = Vec<JoinHandle<()>>;
 pub(super) fn start(config: &Config, admin: &Admin, inventory: &Arc<Inventory>, lifecycle: &Lifecycle) -> Registration {
     use tracing::warn;
 
-    use crate::admin::FleetView;
+    use crate::admin::{FleetInventory, FleetView};
     use crate::fleet::{self, Fleet, Postgres};
-    use crate::inventory::FleetInventory;
 
     let Some(section) = config.fleet.as_ref() else { return Vec::new() };
     let database = Arc::new(Postgres::new(section, config));

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use super::Inventory;
 use crate::fleet::{Error, Fleet, SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
+use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool;
 
