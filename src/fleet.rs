@@ -8,6 +8,7 @@ mod kept;
 mod postgres;
 mod records;
 mod seen;
+mod slots;
 mod status;
 
 use std::sync::Arc;
@@ -26,10 +27,12 @@ pub use kept::{Kept, KeptRecords, label as kept_label};
 #[cfg(feature = "fleet")]
 pub use postgres::{Migration, Postgres};
 pub use records::{
-    Answer, Candidate, DatabaseFacts, Instance, InstanceRecords, KnownInstance, Lease, PATIENCE, Records, Renewal,
-    SealedAccess, SealedKind, SignIn, SignInKey, SignInRecords,
+    Answer, Borrowed, Candidate, DatabaseFacts, HeldSession, Instance, InstanceRecords, KnownInstance, Lease,
+    MailboxKey, MailboxNews, MailboxUse, PATIENCE, Records, Renewal, SealedAccess, SealedKind, SessionKind,
+    SessionRecords, SessionRequest, SignIn, SignInKey, SignInRecords, Wanted,
 };
 pub use seen::{SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
+pub use slots::{BorrowedSession, LOGIN_PATIENCE, MailboxSlots, POLL, SESSION_LIFE, SlotNumbers, Slots, Throttled};
 pub use status::{Outage, Status};
 
 /// This process as an instance of its fleet.
@@ -37,6 +40,7 @@ pub struct Fleet {
     records: Arc<dyn Records>,
     instance: Instance,
     status: Status,
+    slots: Arc<Slots>,
 }
 
 impl Fleet {
@@ -46,7 +50,8 @@ impl Fleet {
     /// The operating system has no random octets for its id.
     pub fn new(records: Arc<dyn Records>, name: &str) -> Result<Self, Error> {
         let instance = Instance { id: uuid()?, name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
-        Ok(Self { records, instance, status: Status::default() })
+        let slots = Slots::new(Arc::clone(&records) as _, &instance.id);
+        Ok(Self { records, instance, status: Status::default(), slots })
     }
 
     /// Whether the database is reached, and which instances are registered.
@@ -64,9 +69,19 @@ impl Fleet {
         &self.instance
     }
 
+    /// The sessions of mailboxes that this instance borrows from the others.
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// Serves the sessions of mailboxes, and keeps this instance registered, until the process drains.
+    pub async fn run(&self, lifecycle: Lifecycle) {
+        tokio::join!(Arc::clone(&self.slots).run(lifecycle.clone()), self.keep_registered(lifecycle));
+    }
+
     /// Keeps this instance registered until the process drains, and ends the registration then. The log says when the
     /// database goes away and when it is back.
-    pub async fn run(&self, mut lifecycle: Lifecycle) {
+    async fn keep_registered(&self, mut lifecycle: Lifecycle) {
         loop {
             let renewed = self.renew().await;
             self.log_change(renewed);

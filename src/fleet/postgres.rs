@@ -9,6 +9,7 @@ mod kept;
 mod refusal;
 mod schema;
 mod seen;
+mod sessions;
 mod sign_ins;
 
 use std::sync::Arc;

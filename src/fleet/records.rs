@@ -10,10 +10,15 @@
 //!
 //! Each kind of record has a trait of its own, and [`Records`] is all of them. A new kind gets a new trait.
 
+mod sessions;
+
 use std::pin::Pin;
 use std::time::Duration;
 
 use super::error::Error;
+pub use sessions::{
+    Borrowed, HeldSession, MailboxKey, MailboxNews, MailboxUse, SessionKind, SessionRecords, SessionRequest, Wanted,
+};
 
 /// The longest time that an operation takes, with a new connection if there has to be one.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,9 +27,9 @@ pub const PATIENCE: Duration = Duration::from_secs(3);
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// All records of a fleet.
-pub trait Records: InstanceRecords + SignInRecords {}
+pub trait Records: InstanceRecords + SignInRecords + SessionRecords {}
 
-impl<T: InstanceRecords + SignInRecords> Records for T {}
+impl<T: InstanceRecords + SignInRecords + SessionRecords> Records for T {}
 
 /// An instance of packetboat, from one start to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]

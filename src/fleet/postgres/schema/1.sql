@@ -39,22 +39,40 @@ create table packetboat.candidate (
 );
 create index candidate_of_sign_in on packetboat.candidate (identity, person, issuer);
 
--- The mailboxes that a mail server throttles, until then.
+-- The mailboxes: until when a mail server throttles each, and until when it has sent enough. Kind is read or send.
 create table packetboat.mailbox (
-    mailbox text primary key,
-    quiet_until timestamptz not null default '-infinity'
+    upstream text not null,
+    mailbox text not null,
+    kind text not null,
+    quiet_until timestamptz not null default '-infinity',
+    paced_until timestamptz not null default '-infinity',
+    primary key (upstream, mailbox, kind)
 );
 
--- The sessions of a mailbox that instances have borrowed. A lost table costs one lease, so that it is not logged.
+-- The sessions of a mailbox that instances have borrowed. A lost table costs a minute, so that it is not logged.
 create unlogged table packetboat.mailbox_session (
+    upstream text not null,
     mailbox text not null,
     kind text not null,
     number smallint not null,
+    epoch bigint not null default 0,
     instance uuid,
     until timestamptz not null default '-infinity',
-    primary key (mailbox, kind, number)
+    primary key (upstream, mailbox, kind, number)
 );
 create index mailbox_session_of_instance on packetboat.mailbox_session (instance);
+
+-- The instances that have got no session of a mailbox, and want one.
+create unlogged table packetboat.mailbox_want (
+    upstream text not null,
+    mailbox text not null,
+    kind text not null,
+    instance uuid not null,
+    holds smallint not null,
+    count smallint not null,
+    until timestamptz not null,
+    primary key (upstream, mailbox, kind, instance)
+);
 
 -- The devices that each instance has seen. A record is no jsonb, which would take no device that sends the octet 0.
 create table packetboat.seen (

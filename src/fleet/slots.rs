@@ -1,0 +1,274 @@
+//! The sessions of a mailbox over all instances: each borrows some from the records, for a minute at a time.
+//!
+//! - A login takes a borrowed session that is free, and asks nobody. Without one it asks the database, and waits at most
+//!   [`LOGIN_PATIENCE`] for the answer.
+//! - Behind that time, and while the database is away, an instance has its share: the number divided by the number of
+//!   instances, at least one. Sessions that are open stay open. So a mailbox may have up to twice its number in the
+//!   first minute of an outage, and as many as the shares are from then on, once the sessions of before have ended.
+//! - An instance that is frozen for longer than [`SESSION_LIFE`] (a stopped process, a paused virtual machine) wakes with open
+//!   sessions that others may have borrowed meanwhile. It ends none of them, and begins none until it has borrowed again.
+//! - An instance that gets none leaves a wish. Whoever holds free ones gives them back within a second; whoever holds
+//!   more than the one that wishes gives back those that end, although devices of its own wait.
+
+mod mailbox;
+mod pace;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::debug;
+
+use super::error::Error;
+use super::records::{HeldSession, MailboxKey, SessionRecords};
+use crate::lifecycle::{Lifecycle, Phase};
+pub use mailbox::{BorrowedSession, MailboxSlots, Throttled};
+
+/// The sessions of all mailboxes that this instance serves.
+pub struct Slots {
+    records: Arc<dyn SessionRecords>,
+    /// The id of this instance.
+    instance: String,
+    mailboxes: Mutex<HashMap<MailboxKey, Arc<MailboxSlots>>>,
+    known: Arc<Known>,
+}
+
+/// What all mailboxes have in common.
+struct Known {
+    /// The last statement has failed.
+    is_away: AtomicBool,
+    /// The number of instances, as last counted; 0 before that.
+    instances: AtomicUsize,
+    /// Mailboxes that want something of the database.
+    requests: Mutex<Vec<Arc<MailboxSlots>>>,
+    has_requests: Notify,
+    /// Sessions are to be given back now.
+    has_returns: Notify,
+    /// Mailboxes whose sessions somebody waits for, so that connections that are kept without a device give way.
+    wanted: Mutex<BTreeSet<MailboxKey>>,
+    has_wanted: Notify,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    waited: AtomicU64,
+    alone: AtomicU64,
+}
+
+/// The numbers for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotNumbers {
+    /// Borrowed sessions, used or not.
+    pub borrowed: u64,
+    /// Logins that waited for the database's answer.
+    pub waited: u64,
+    /// Logins that went on without the database, by the instance's share.
+    pub alone: u64,
+}
+
+impl Slots {
+    /// The sessions of this instance, over these records. Nothing is borrowed before [`run`](Self::run).
+    pub fn new(records: Arc<dyn SessionRecords>, instance: &str) -> Arc<Self> {
+        let known = Known {
+            is_away: AtomicBool::new(false),
+            instances: AtomicUsize::new(0),
+            requests: Mutex::default(),
+            has_requests: Notify::new(),
+            has_returns: Notify::new(),
+            wanted: Mutex::default(),
+            has_wanted: Notify::new(),
+            counts: Counts::default(),
+        };
+        Arc::new(Self { records, instance: instance.to_owned(), mailboxes: Mutex::default(), known: Arc::new(known) })
+    }
+
+    /// The sessions of a mailbox: the same ones for the same key.
+    pub fn mailbox(&self, key: MailboxKey) -> Arc<MailboxSlots> {
+        let mut mailboxes = self.mailboxes.lock();
+        let new = || Arc::new(MailboxSlots::new(key.clone(), Arc::clone(&self.known)));
+        Arc::clone(mailboxes.entry(key.clone()).or_insert_with(new))
+    }
+
+    /// Waits until somebody wants sessions of mailboxes, which connections without a device may hold. Returns these
+    /// mailboxes.
+    pub async fn wanted(&self) -> BTreeSet<MailboxKey> {
+        loop {
+            let wanted = std::mem::take(&mut *self.known.wanted.lock());
+            if !wanted.is_empty() {
+                return wanted;
+            }
+            self.known.has_wanted.notified().await;
+        }
+    }
+
+    /// The numbers for the metrics.
+    pub fn numbers(&self) -> SlotNumbers {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let borrowed = self.all().iter().map(|mailbox| mailbox.held()).sum::<usize>();
+        SlotNumbers {
+            borrowed: u64::try_from(borrowed).unwrap_or(u64::MAX),
+            waited: count(&self.known.counts.waited),
+            alone: count(&self.known.counts.alone),
+        }
+    }
+
+    /// Serves the mailboxes until the process drains, and gives everything back then.
+    pub async fn run(self: Arc<Self>, mut lifecycle: Lifecycle) {
+        tokio::select! {
+            () = self.lend() => {}
+            () = self.maintain() => {}
+            () = lifecycle.reached(Phase::Draining) => {}
+        }
+        if let Err(error) = self.records.return_all_sessions(&self.instance).await {
+            debug!("borrowed sessions are free within {}: {error}", humantime::format_duration(SESSION_LIFE));
+        }
+    }
+
+    /// Carries out what mailboxes want of the database. Each is a task of its own: a statement that hangs delays nobody.
+    async fn lend(&self) {
+        loop {
+            self.known.has_requests.notified().await;
+            let requests = std::mem::take(&mut *self.known.requests.lock());
+            for mailbox in requests {
+                let (records, instance) = (Arc::clone(&self.records), self.instance.clone());
+                tokio::spawn(async move { mailbox.request(records.as_ref(), &instance).await });
+            }
+        }
+    }
+
+    /// Renews, gives back and reads news, each second or when there is something to give back.
+    async fn maintain(&self) {
+        let mut second = interval(LOOK);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut renewed, mut counted) = (Instant::now(), None::<Instant>);
+        loop {
+            let is_second = tokio::select! {
+                _ = second.tick() => true,
+                () = self.known.has_returns.notified() => false,
+            };
+            let is_due = |since: Instant, pause: Duration| is_second && since.elapsed() >= pause;
+            let was_away = self.known.is_away.load(Ordering::Relaxed);
+            if is_second && (was_away || counted.is_none_or(|counted| is_due(counted, COUNTING))) {
+                let count = self.records.count_instances().await;
+                if let Some(count) = self.known.noted(count) {
+                    self.known.instances.store(count, Ordering::Relaxed);
+                    counted = Some(Instant::now());
+                }
+            }
+            if self.known.is_away.load(Ordering::Relaxed) {
+                continue;
+            }
+            let is_renewal = is_second && (was_away || is_due(renewed, RENEWAL));
+            if is_renewal {
+                self.all().iter().for_each(|mailbox| mailbox.give_up_idle());
+            }
+            self.give_back().await;
+            if is_renewal && self.renew().await {
+                renewed = Instant::now();
+            }
+            if is_second {
+                self.read_news().await;
+                self.all().iter().for_each(|mailbox| mailbox.catch_up());
+            }
+        }
+    }
+
+    async fn give_back(&self) {
+        let returned: Vec<_> = self.all().iter().flat_map(|mailbox| mailbox.take_returned()).collect();
+        if returned.is_empty() {
+            return;
+        }
+        let done = self.records.return_sessions(&self.instance, &returned).await;
+        if self.known.noted(done).is_none() {
+            let mailboxes = self.mailboxes.lock();
+            for (key, session) in returned {
+                if let Some(mailbox) = mailboxes.get(&key) {
+                    mailbox.return_later(session);
+                }
+            }
+        }
+    }
+
+    /// Prolongs what is borrowed. Returns whether the database has answered.
+    async fn renew(&self) -> bool {
+        let held: Vec<(MailboxKey, HeldSession)> = self.all().iter().flat_map(|mailbox| mailbox.borrowed()).collect();
+        if held.is_empty() {
+            return true;
+        }
+        let until = Instant::now() + SESSION_LIFE - MARGIN;
+        let renewed = self.records.renew_sessions(&self.instance, &held, SESSION_LIFE).await;
+        let Some(renewed) = self.known.noted(renewed) else { return false };
+        let mailboxes = self.mailboxes.lock();
+        let mut of_mailbox: HashMap<&MailboxKey, (Vec<HeldSession>, Vec<HeldSession>)> = HashMap::new();
+        held.iter().for_each(|(key, session)| of_mailbox.entry(key).or_default().0.push(*session));
+        renewed.iter().for_each(|(key, session)| of_mailbox.entry(key).or_default().1.push(*session));
+        for (key, (before, now)) in of_mailbox {
+            if let Some(mailbox) = mailboxes.get(key) {
+                mailbox.renewed(&before, &now, until);
+            }
+        }
+        true
+    }
+
+    async fn read_news(&self) {
+        if self.all().iter().all(|mailbox| mailbox.held() == 0) {
+            return;
+        }
+        let news = self.records.session_news(&self.instance).await;
+        let Some(news) = self.known.noted(news) else { return };
+        for news in news {
+            let mailbox = self.mailboxes.lock().get(&news.key).map(Arc::clone);
+            if let Some(mailbox) = mailbox {
+                mailbox.learn(&news);
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<MailboxSlots>> {
+        self.mailboxes.lock().values().map(Arc::clone).collect()
+    }
+}
+
+impl Known {
+    /// Notes whether the database answers.
+    fn noted<T>(&self, answer: Result<T, Error>) -> Option<T> {
+        self.is_away.store(answer.is_err(), Ordering::Relaxed);
+        answer.map_err(|error| debug!("sessions of mailboxes: {error}")).ok()
+    }
+
+    /// The part of a number that this instance has without a database.
+    fn share(&self, number: usize) -> usize {
+        let instances = match self.instances.load(Ordering::Relaxed) {
+            0 => UNKNOWN_INSTANCES,
+            count => count,
+        };
+        (number / instances).max(1)
+    }
+
+    fn want(&self, key: &MailboxKey) {
+        self.wanted.lock().insert(key.clone());
+        self.has_wanted.notify_one();
+    }
+}
+
+/// The time for which a session is borrowed.
+pub const SESSION_LIFE: Duration = Duration::from_secs(60);
+/// The longest wait of a login for the database's answer.
+pub const LOGIN_PATIENCE: Duration = Duration::from_millis(300);
+/// The pause of a device that waits for a session, before its instance asks again.
+pub const POLL: Duration = Duration::from_millis(250);
+/// The time by which an instance gives a session up before the database does.
+const MARGIN: Duration = Duration::from_secs(1);
+/// The interval of the news.
+const LOOK: Duration = Duration::from_secs(1);
+/// The interval at which borrowed sessions are prolonged.
+const RENEWAL: Duration = Duration::from_secs(20);
+/// The interval at which the instances are counted.
+const COUNTING: Duration = Duration::from_secs(60);
+/// The instances of a fleet whose database was never reached: few have fewer.
+const UNKNOWN_INSTANCES: usize = 3;
