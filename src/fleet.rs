@@ -59,6 +59,27 @@ impl Fleet {
         &self.status
     }
 
+    /// This process as an instance of the fleet that the configuration names; none where it is alone. Nothing is dialled
+    /// yet.
+    ///
+    /// # Errors
+    /// See [`new`](Self::new).
+    #[cfg(feature = "fleet")]
+    pub fn of(config: &Config) -> Result<Option<Arc<Self>>, Error> {
+        let Some(section) = &config.fleet else { return Ok(None) };
+        let records = Arc::new(Postgres::new(section, config));
+        Ok(Some(Arc::new(Self::new(records, &instance_name(config))?)))
+    }
+
+    /// None: the configuration cannot have a fleet without the cargo feature.
+    ///
+    /// # Errors
+    /// Never.
+    #[cfg(not(feature = "fleet"))]
+    pub fn of(_: &Config) -> Result<Option<Arc<Self>>, Error> {
+        Ok(None)
+    }
+
     /// The records of the fleet.
     pub fn records(&self) -> &Arc<dyn Records> {
         &self.records
@@ -74,14 +95,9 @@ impl Fleet {
         &self.slots
     }
 
-    /// Serves the sessions of mailboxes, and keeps this instance registered, until the process drains.
-    pub async fn run(&self, lifecycle: Lifecycle) {
-        tokio::join!(Arc::clone(&self.slots).run(lifecycle.clone()), self.keep_registered(lifecycle));
-    }
-
     /// Keeps this instance registered until the process drains, and ends the registration then. The log says when the
     /// database goes away and when it is back.
-    async fn keep_registered(&self, mut lifecycle: Lifecycle) {
+    pub async fn run(&self, mut lifecycle: Lifecycle) {
         loop {
             let renewed = self.renew().await;
             self.log_change(renewed);

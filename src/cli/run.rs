@@ -26,6 +26,7 @@ use crate::admin::{self, Admin, ConfigurationAccess, EventLoops, ReloadRequest};
 use crate::config::{Environment, Proven};
 use crate::confinement;
 use crate::diagnostic::Diagnostic;
+use crate::fleet::Fleet;
 use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::mode::Mode;
 use crate::pool::{self, Gate};
@@ -130,7 +131,7 @@ async fn serve(file: &ConfigFile, proven: Proven, output: &Output, signals: Earl
     admin.serve(admin_listeners);
     let (beside, beside_lifecycle) = lifecycle::begin();
     tokio::spawn(Arc::clone(&known_sources).run(beside_lifecycle.clone()));
-    let registration = fleet::start(config, &admin, &common.inventory, &beside_lifecycle);
+    let registration = fleet::start(config, &common, &admin, &beside_lifecycle);
     serve_owner(&admin, owners, beside_lifecycle.clone());
     admin.start_maintenance(beside_lifecycle);
     common.metrics.config_loaded(lifecycle::unix_time());
@@ -173,7 +174,8 @@ impl Resources {
     fn open(proven: &Proven) -> Result<Self, Exit> {
         let config = &proven.config;
         raise_open_files(config.limits.connections, proxy::other_files(config));
-        let common = ProcessState::with(config, systemd::sockets()).map_err(not_started)?;
+        let mut common = ProcessState::with(config, systemd::sockets()).map_err(not_started)?;
+        common.fleet = Fleet::of(config).map_err(not_started)?;
         admin::load_inventory(config, &common);
         let known_sources = KnownSourcesFile::load(config, &common);
         let mut stamps = FileStamps::of(config);

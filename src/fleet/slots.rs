@@ -5,8 +5,9 @@
 //! - Behind that time, and while the database is away, an instance has its share: the number divided by the number of
 //!   instances, at least one. Sessions that are open stay open. So a mailbox may have up to twice its number in the
 //!   first minute of an outage, and as many as the shares are from then on, once the sessions of before have ended.
-//! - An instance that is frozen for longer than [`SESSION_LIFE`] (a stopped process, a paused virtual machine) wakes with open
-//!   sessions that others may have borrowed meanwhile. It ends none of them, and begins none until it has borrowed again.
+//! - An instance that is frozen for longer than its sessions are still borrowed for (a stopped process, a paused virtual
+//!   machine; 39 to 59 seconds) wakes with open sessions that others may have borrowed meanwhile. It ends none of them,
+//!   and begins none until it has borrowed again.
 //! - An instance that gets none leaves a wish. Whoever holds free ones gives them back within a second; whoever holds
 //!   more than the one that wishes gives back those that end, although devices of its own wait.
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncWriteExt, duplex, empty};
 use tokio::time::timeout;
 
 use super::backend::Servers;
-use super::backend::mailbox::{Mailbox, Mailboxes};
+use super::backend::mailbox::{Mailbox, Mailboxes, Surroundings};
 use super::connection::alone::log_in;
 use super::connection::driver::Driver;
 use super::connection::network::{Network, ServerStream, Tcp};
@@ -54,7 +54,7 @@ impl LoginChecks {
     /// The checks of a running proxy: its servers and tokens, and mailboxes of their own. A check takes no session from
     /// a device, and a mailbox's history does not show it.
     pub(super) fn with(config: Config, tokens: Arc<Tokens>, servers: &Servers) -> Self {
-        let mailboxes = Mailboxes::new(&config, &tokens, servers, None, None);
+        let mailboxes = Mailboxes::new(&config, &tokens, servers, None, Surroundings::default());
         let answer_timeout = config.limits.upstream_login_timeout;
         Self { config, mailboxes, tokens, answer_timeout }
     }

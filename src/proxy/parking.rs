@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::backend::mailbox::{Admission, Mailbox};
+use crate::fleet::{MailboxKey, SessionKind, Slots};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, ParkedEnd, ParkedTake};
 use crate::token::AccessToken;
@@ -247,6 +248,23 @@ impl Parking {
                 () = next => {}
                 () = self.changed.notified() => {}
                 () = lifecycle.reached(Phase::Draining) => return,
+            }
+        }
+    }
+
+    /// Ends connections of mailboxes whose sessions somebody waits for in the fleet: a device of this instance that has got
+    /// none, or another instance.
+    pub(super) async fn yield_to(self: Arc<Self>, slots: Arc<Slots>, mut lifecycle: Lifecycle) {
+        loop {
+            let wanted = tokio::select! {
+                wanted = slots.wanted() => wanted,
+                () = lifecycle.reached(Phase::Draining) => return,
+            };
+            for MailboxKey { upstream, mailbox, .. } in
+                wanted.into_iter().filter(|key| key.kind == SessionKind::Reading)
+            {
+                let ended = self.table().by_mailbox.remove(&Key { upstream, mailbox });
+                self.end_all(ended.into_iter(), ParkedEnd::GaveWay);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::backend::mailbox::Mailboxes;
+use super::backend::mailbox::{Mailboxes, Surroundings};
 use super::backend::{Backend, Directory, Servers, Translation};
 use super::hints::Hints;
 use super::listen::bind::{Binder, BoundAddress};
@@ -131,7 +131,9 @@ impl<'a> Opening<'a> {
         match (devices, tokens) {
             (Ok(devices), Ok(tokens)) => {
                 let before = before.map(|before| &before.mailboxes);
-                let mailboxes = Mailboxes::new(self.config, &tokens, servers, before, Some(&self.process.inventory));
+                let slots = self.process.fleet.as_ref().map(|fleet| fleet.slots());
+                let surroundings = Surroundings { inventory: Some(&self.process.inventory), slots };
+                let mailboxes = Mailboxes::new(self.config, &tokens, servers, before, surroundings);
                 Some(Arc::new(Directory { devices: Arc::new(devices), mailboxes, tokens: Arc::new(tokens) }))
             }
             (devices, tokens) => {

@@ -12,6 +12,7 @@ use super::parking::Parking;
 use super::registry::Registry;
 use crate::config::Config;
 use crate::device::KnownSources;
+use crate::fleet::Fleet;
 use crate::inventory::Inventory;
 use crate::metrics::{self, Metrics};
 use crate::spool::Spool;
@@ -27,6 +28,8 @@ pub struct ProcessState {
     pub spool: Arc<Spool>,
     /// The sources that devices have logged in from.
     pub known: Arc<KnownSources>,
+    /// This process as an instance of its fleet; none where it is alone.
+    pub fleet: Option<Arc<Fleet>>,
     /// The sockets that the service manager has handed over.
     pub inherited: InheritedSockets,
     pub(super) connections: Arc<Connections>,
@@ -62,6 +65,7 @@ impl ProcessState {
             connections: Connections::new(&config.limits, &known),
             pass_through: Arc::new(PassThroughState::new(&config.limits, &known)),
             known,
+            fleet: None,
             inherited: InheritedSockets::new(inherited),
             quota: Arc::new(LogQuota::new(&config.log)),
             registry: Arc::default(),

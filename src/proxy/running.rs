@@ -157,6 +157,9 @@ impl RunningProxy {
             tokio::spawn(spool::run(spool, sender, lifecycle.clone(), process.clone()));
         }
         tokio::spawn(Arc::clone(&self.process.parking).keep(lifecycle.clone()));
+        if let Some(fleet) = &self.process.fleet {
+            tokio::spawn(Arc::clone(&self.process.parking).yield_to(Arc::clone(fleet.slots()), lifecycle.clone()));
+        }
         for server in warm {
             tokio::spawn(warm::keep(Arc::clone(server), lifecycle.clone()));
         }

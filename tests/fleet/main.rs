@@ -11,6 +11,7 @@ mod inventory;
 mod migration;
 mod seen;
 mod sign_ins;
+mod slots;
 
 use std::path::Path;
 use std::sync::Arc;

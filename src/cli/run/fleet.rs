@@ -4,45 +4,37 @@
 #[cfg(feature = "fleet")]
 mod certificates;
 
+#[cfg(feature = "fleet")]
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::inventory::Inventory;
 use crate::lifecycle::Lifecycle;
+use crate::proxy::ProcessState;
 
-/// The tasks that keep this instance registered, and its inventory exchanged; none where the proxy is alone.
+/// The tasks that keep this instance registered, lend sessions and exchange the inventory; none where the proxy is alone.
 pub(super) type Registration = Vec<JoinHandle<()>>;
 
 /// Registers this instance, if the configuration has a fleet, and shows the inventory of all instances.
 #[cfg(feature = "fleet")]
-pub(super) fn start(config: &Config, admin: &Admin, inventory: &Arc<Inventory>, lifecycle: &Lifecycle) -> Registration {
-    use tracing::warn;
-
+pub(super) fn start(config: &Config, process: &ProcessState, admin: &Admin, lifecycle: &Lifecycle) -> Registration {
     use crate::admin::{FleetInventory, FleetView};
-    use crate::fleet::{self, Fleet, Postgres};
+    use crate::fleet::Postgres;
 
-    let Some(section) = config.fleet.as_ref() else { return Vec::new() };
-    let database = Arc::new(Postgres::new(section, config));
-    let name = fleet::instance_name(config);
-    let joined = match Fleet::new(Arc::clone(&database) as _, &name) {
-        Ok(joined) => Arc::new(joined),
-        Err(error) => {
-            warn!("{error}");
-            return Vec::new();
-        }
-    };
+    let (Some(section), Some(joined)) = (config.fleet.as_ref(), process.fleet.clone()) else { return Vec::new() };
+    // A connection of its own: a migration, or many devices, may take long.
     let apart = Arc::new(Postgres::new(section, config));
-    let inventory = FleetInventory::new(inventory, &joined, Arc::clone(&apart) as _);
+    let inventory = FleetInventory::new(&process.inventory, &joined, Arc::clone(&apart) as _);
     admin.set_fleet(FleetView::new(Arc::clone(&joined), Arc::clone(&inventory)));
     let (migrate, address) = (section.migrate, section.database.to_string());
-    let (registered, exchanged) = (lifecycle.clone(), lifecycle.clone());
+    let (registered, exchanged, lent) = (lifecycle.clone(), lifecycle.clone(), lifecycle.clone());
+    let (database, slots) = (Arc::clone(&apart), Arc::clone(joined.slots()));
     vec![
         tokio::spawn(async move {
-            prepare(&database, migrate, &name, &address).await;
-            joined.run(registered).await;
+            prepare(&database, migrate, &joined.instance().name, &address).await;
+            tokio::join!(joined.run(registered), slots.run(lent));
         }),
         tokio::spawn(async move { inventory.run(exchanged).await }),
         tokio::spawn(certificates::follow(apart, config.clone(), lifecycle.clone())),
@@ -79,7 +71,7 @@ pub(super) fn settle_certificates(_: &crate::cli::ConfigFile, _: &Config) {}
 
 /// Nobody has a fleet without the cargo feature.
 #[cfg(not(feature = "fleet"))]
-pub(super) fn start(_: &Config, _: &Admin, _: &Arc<Inventory>, _: &Lifecycle) -> Registration {
+pub(super) fn start(_: &Config, _: &ProcessState, _: &Admin, _: &Lifecycle) -> Registration {
     Vec::new()
 }
 

@@ -1,5 +1,8 @@
 //! The sessions of one mailbox: those that this instance has borrowed, and those that are in use.
 
+mod exchange;
+mod state;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,11 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::pace::FleetPace;
-use super::{Known, LOGIN_PATIENCE, MARGIN, POLL, SESSION_LIFE};
-use crate::fleet::records::{
-    Borrowed, HeldSession, MailboxKey, MailboxNews, SessionKind, SessionRecords, SessionRequest, Wanted,
-};
+use super::{Known, LOGIN_PATIENCE, POLL};
+use crate::fleet::records::{HeldSession, MailboxKey, MailboxNews, SessionKind};
+use state::{Others, State};
 
 /// The sessions of one mailbox that this instance has borrowed.
 pub struct MailboxSlots {
@@ -26,52 +27,6 @@ pub struct MailboxSlots {
     /// Wakes the first login of the queue.
     changed: Notify,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    held: Vec<Held>,
-    /// Sessions that are about to be given back.
-    returned: Vec<HeldSession>,
-    in_use: usize,
-    /// The most that were in use since the last renewal.
-    most_in_use: usize,
-    last_used: Option<Instant>,
-    /// Sessions that are wanted of the database; 0 for none.
-    wanted: usize,
-    /// The number of answers to that.
-    answers: u64,
-    /// The last answer without a session.
-    refused: Option<Instant>,
-    /// The mailbox is in the list of requests, or its request is under way.
-    is_requesting: bool,
-    quiet_until: Option<Instant>,
-    /// The database does not know yet that the mailbox is throttled.
-    is_quiet_unknown: bool,
-    others: Option<Others>,
-    pace: FleetPace,
-}
-
-/// A borrowed session, with the time at which this instance gives it up unless it is prolonged.
-struct Held {
-    session: HeldSession,
-    until: Instant,
-}
-
-/// The wishes of other instances, as last read.
-struct Others {
-    wanted: Wanted,
-    until: Instant,
-}
-
-/// What a mailbox wants of the database.
-struct Requests {
-    borrows: bool,
-    quiet: Option<Duration>,
-    /// Messages whose time is given back.
-    unused: u32,
-    /// Messages whose time is taken.
-    messages: u32,
 }
 
 /// The mail server throttles the mailbox for this time.
@@ -115,8 +70,10 @@ impl MailboxSlots {
         self.known.counts.waited.fetch_add(1, Ordering::Relaxed);
         loop {
             if !self.known.is_away.load(Ordering::Relaxed) {
-                let answers = self.ask();
-                is_alone = timeout(LOGIN_PATIENCE, self.answered(answers)).await.is_err();
+                let (answers, begun) = (self.ask(), Instant::now());
+                let is_late = timeout(LOGIN_PATIENCE, self.answered(answers)).await.is_err();
+                // Much later than that, this process has slept, and the database has not been asked yet.
+                is_alone = is_late && begun.elapsed() < LOGIN_PATIENCE * 2;
             }
             if let Some(taken) = self.take(is_alone) {
                 return taken;
@@ -181,72 +138,6 @@ impl MailboxSlots {
             self.known.requests.lock().push(Arc::clone(self));
             self.known.has_requests.notify_one();
         }
-    }
-
-    /// Carries out what the mailbox wants of the database, until it wants nothing or the database is away.
-    pub(super) async fn request(&self, records: &dyn SessionRecords, instance: &str) {
-        loop {
-            let Some(requests) = self.state.lock().requests(self.key.kind) else { return };
-            let is_done = (!requests.borrows || self.borrow(records, instance).await)
-                && self.publish_quiet(records, requests.quiet).await
-                && self.exchange_pace(records, &requests).await;
-            if !is_done {
-                self.state.lock().is_requesting = false;
-                return;
-            }
-        }
-    }
-
-    /// Writes for how long the mail server throttles the mailbox. Returns whether the database has answered.
-    async fn publish_quiet(&self, records: &dyn SessionRecords, quiet: Option<Duration>) -> bool {
-        let Some(quiet) = quiet else { return true };
-        let is_done = self.known.noted(records.throttle(&self.key, quiet).await).is_some();
-        let mut state = self.state.lock();
-        // A longer one may have come meanwhile.
-        let is_longer = state.quiet_for(Instant::now()).is_some_and(|left| left > quiet);
-        state.is_quiet_unknown &= !is_done || is_longer;
-        is_done
-    }
-
-    /// Takes a part of the pace, and gives back what was not sent. Returns whether the database has answered.
-    async fn exchange_pace(&self, records: &dyn SessionRecords, requests: &Requests) -> bool {
-        if requests.unused > 0 {
-            let time = self.state.lock().pace.time(requests.unused);
-            // What is not given back is over within the time of these messages.
-            if self.known.noted(records.return_pace(&self.key, time).await).is_none() {
-                return false;
-            }
-        }
-        if requests.messages == 0 {
-            return true;
-        }
-        let time = self.state.lock().pace.time(requests.messages);
-        let Some(ahead) = self.known.noted(records.draw_pace(&self.key, time).await) else { return false };
-        self.state.lock().pace.add(requests.messages, ahead);
-        true
-    }
-
-    /// Borrows what is wanted. Returns whether the database has answered.
-    async fn borrow(&self, records: &dyn SessionRecords, instance: &str) -> bool {
-        let most = self.most.load(Ordering::Relaxed);
-        let (count, holds) = {
-            let mut state = self.state.lock();
-            let (wanted, holds) = (std::mem::take(&mut state.wanted), state.held.len());
-            (wanted.min(most.saturating_sub(holds)).max(1), holds)
-        };
-        let small = |number: usize| i16::try_from(number).unwrap_or(i16::MAX);
-        let (most, count, holds) = (small(most), small(count), small(holds));
-        let sent = Instant::now();
-        let request = SessionRequest { instance, most, count, holds, life: SESSION_LIFE };
-        let answer = self.known.noted(records.borrow_sessions(&self.key, request).await);
-        let is_answered = answer.is_some();
-        let is_refused = answer.as_ref().is_some_and(|borrowed| borrowed.sessions.is_empty());
-        self.state.lock().add(answer, sent);
-        if is_refused {
-            self.known.want(&self.key);
-        }
-        self.changed.notify_one();
-        is_answered
     }
 
     /// Notes that the mail server throttles the mailbox for this time. All instances know it within seconds.
@@ -378,73 +269,6 @@ impl MailboxSlots {
     }
 }
 
-impl State {
-    /// What the mailbox wants of the database; none where it wants nothing, or no more.
-    fn requests(&mut self, kind: SessionKind) -> Option<Requests> {
-        let now = Instant::now();
-        let is_used = self.last_used.is_some_and(|used| now - used < USED);
-        let requests = Requests {
-            borrows: self.wanted > 0,
-            quiet: self.quiet_for(now).filter(|_| self.is_quiet_unknown),
-            unused: self.pace.take_unused(),
-            messages: match kind {
-                SessionKind::Sending if is_used || self.pace.has_unpaid() => self.pace.needed(),
-                SessionKind::Sending | SessionKind::Reading => 0,
-            },
-        };
-        self.is_quiet_unknown &= requests.quiet.is_some();
-        let wants = requests.borrows || requests.quiet.is_some() || requests.unused > 0 || requests.messages > 0;
-        self.is_requesting = wants;
-        wants.then_some(requests)
-    }
-
-    /// Adds what is borrowed, and notes that the database has answered, or has failed to.
-    fn add(&mut self, answer: Option<Borrowed>, sent: Instant) {
-        self.answers += 1;
-        let Some(borrowed) = answer else { return };
-        self.learn_quiet(borrowed.quiet, Instant::now());
-        self.refused = borrowed.sessions.is_empty().then(Instant::now);
-        let until = sent + SESSION_LIFE - MARGIN;
-        for session in borrowed.sessions {
-            // Its time was over, and the database has lent it anew.
-            self.held.retain(|held| held.session.number != session.number);
-            self.held.push(Held { session, until });
-        }
-    }
-
-    /// Gives back a session that is not in use, if there is one. Returns whether there was.
-    fn give_back(&mut self) -> bool {
-        if self.held.len() <= self.in_use {
-            return false;
-        }
-        let earliest = self.held.iter().enumerate().min_by_key(|(_, held)| held.until).map(|(index, _)| index);
-        let Some(index) = earliest else { return false };
-        let held = self.held.swap_remove(index);
-        self.returned.push(held.session);
-        true
-    }
-
-    /// The number of sessions that are borrowed now.
-    fn valid(&self, now: Instant) -> usize {
-        self.held.iter().filter(|held| held.until > now).count()
-    }
-
-    fn quiet_for(&self, now: Instant) -> Option<Duration> {
-        self.quiet_until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
-    }
-
-    fn learn_quiet(&mut self, quiet: Option<Duration>, now: Instant) {
-        if let Some(quiet) = quiet {
-            let until = now + quiet;
-            self.quiet_until = Some(self.quiet_until.map_or(until, |other| other.max(until)));
-        }
-    }
-
-    fn others(&self, now: Instant) -> Option<Wanted> {
-        self.others.as_ref().filter(|others| others.until > now).map(|others| others.wanted)
-    }
-}
-
 impl Drop for BorrowedSession {
     fn drop(&mut self) {
         let mailbox = &self.0;
@@ -477,8 +301,6 @@ impl Drop for Waiting<'_> {
 
 /// The time for which one free session is kept behind the last one: most devices come again within it.
 const IDLE: Duration = Duration::from_secs(150);
-/// The time for which a mailbox takes parts of its pace behind its last use.
-const USED: Duration = Duration::from_secs(5);
 /// The time for which a wish of another instance counts, as in the database.
 const WISH: Duration = Duration::from_secs(2);
 /// The time for which an answer without a session counts.

@@ -1,22 +1,21 @@
 //! Mailboxes that devices open: server, token, and the number of sessions at a time.
 
+mod sessions;
 mod sharing;
 mod submission;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::pace::Pace;
 use super::repeated_errors::RepeatedErrors;
 use crate::config::{Account, Config, Identity};
 use crate::device::Device;
 use crate::failure::{Failure, Kind};
+use crate::fleet::{Slots, Throttled};
 use crate::inventory::Inventory;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
 use crate::proto::{AccessSettings, SubmissionTerms};
@@ -26,6 +25,8 @@ use crate::submission::{HoldBack, Stamps};
 use crate::token::{AccessToken, CachedToken, Tokens};
 use crate::transport::upstream::{MailServer, Server};
 use crate::withdrawal::Withdrawn;
+pub(in crate::proxy) use sessions::Admission;
+use sessions::Sessions;
 use submission::{quota, stamp};
 
 /// The mailboxes by the name of their account.
@@ -56,37 +57,23 @@ struct History {
     refused_since: Option<Instant>,
 }
 
-/// The sessions of one mailbox.
-struct Sessions {
-    /// The key of the configuration that has the number.
-    key: &'static str,
-    most: usize,
-    /// The number of permits that the semaphore has in all.
-    of_before: AtomicUsize,
-    free: Arc<Semaphore>,
-    /// The number of devices that wait for a session.
-    waiting: Arc<AtomicUsize>,
-    queue: Duration,
-    /// The end of the time for which the server throttles the mailbox.
-    quiet_until: Mutex<Option<Instant>>,
-    messages_per_minute: u32,
-    pace: Pace,
-}
-
-/// A reserved session of a mailbox. Dropping it frees the session.
-pub(in crate::proxy) struct Admission {
-    _permit: OwnedSemaphorePermit,
+/// What mailboxes need of the process beside their configuration. A check needs nothing of it.
+#[derive(Clone, Copy, Default)]
+pub(in crate::proxy) struct Surroundings<'a> {
+    /// Knows the recipients of the last 24 hours.
+    pub(in crate::proxy) inventory: Option<&'a Arc<Inventory>>,
+    /// Lends the sessions of mailboxes to the instances of a fleet; none where this one is alone.
+    pub(in crate::proxy) slots: Option<&'a Arc<Slots>>,
 }
 
 impl Mailboxes {
-    /// The mailboxes of this configuration. Open sessions and the history of a mailbox are taken over. `inventory` knows
-    /// the recipients of the last 24 hours.
+    /// The mailboxes of this configuration. Open sessions and the history of a mailbox are taken over.
     pub(in crate::proxy) fn new(
         config: &Config,
         tokens: &Tokens,
         servers: &BTreeMap<String, Arc<MailServer>>,
         before: Option<&Mailboxes>,
-        inventory: Option<&Arc<Inventory>>,
+        Surroundings { inventory, slots }: Surroundings<'_>,
     ) -> Self {
         // Those that send are counted apart from those that read: the mail server has a limit of its own for each.
         let mut sessions: HashMap<(String, &str, bool), Arc<Sessions>> = HashMap::new();
@@ -112,7 +99,15 @@ impl Mailboxes {
                 let submits = protocol.submits();
                 let key = (account.mailbox.to_lowercase(), account.upstream.as_str(), submits);
                 let before = || known(submits).map(|known| known.sessions.as_ref());
-                let sessions = sessions.entry(key).or_insert_with(|| Sessions::new(config, submits, before()));
+                let new = || {
+                    Sessions::new(
+                        config,
+                        submits,
+                        before(),
+                        slots.map(|slots| sessions::of_fleet(slots, account, submits)),
+                    )
+                };
+                let sessions = sessions.entry(key).or_insert_with(new);
                 let [reading, sending] = &histories;
                 let history = if submits { sending } else { reading };
                 let (mailbox, rules) = (account.mailbox.clone(), account.submission.clone());
@@ -155,51 +150,6 @@ impl Mailboxes {
     }
 }
 
-impl Sessions {
-    /// The sessions of a mailbox. Those that are open already count.
-    fn new(config: &Config, submits: bool, before: Option<&Sessions>) -> Arc<Self> {
-        let limits = &config.limits;
-        let (key, most) = if submits {
-            ("submission.connections_per_mailbox", limits.submission.connections_per_mailbox)
-        } else {
-            ("limits.sessions_per_mailbox", limits.sessions_per_mailbox)
-        };
-        let queue = limits.mailbox_queue;
-        let (free, of_before, quiet_until) = match before {
-            Some(before) => (Arc::clone(&before.free), before.most, *before.quiet_until.lock()),
-            None => (Arc::new(Semaphore::new(most)), most, None),
-        };
-        Arc::new(Self {
-            key,
-            most,
-            of_before: AtomicUsize::new(of_before),
-            free,
-            waiting: before.map(|before| Arc::clone(&before.waiting)).unwrap_or_default(),
-            queue,
-            quiet_until: Mutex::new(quiet_until),
-            messages_per_minute: limits.submission.messages_per_minute,
-            pace: before.map_or_else(Pace::default, |before| Pace::after(&before.pace)),
-        })
-    }
-
-    /// Puts the configured number of sessions into force.
-    fn begin(&self) {
-        let of_before = self.of_before.swap(self.most, Ordering::Relaxed);
-        self.free.add_permits(self.most.saturating_sub(of_before));
-        let too_many = of_before.saturating_sub(self.most);
-        // Permits that are in use are removed when they come back.
-        let taken = u32::try_from(too_many - self.free.forget_permits(too_many)).unwrap_or(u32::MAX);
-        if taken > 0 {
-            let free = Arc::clone(&self.free);
-            tokio::spawn(async move {
-                if let Ok(permits) = free.acquire_many_owned(taken).await {
-                    permits.forget();
-                }
-            });
-        }
-    }
-}
-
 impl Mailbox {
     /// Checks that a session of the other mailbox may go on as one of this mailbox: same mailbox, same server, same
     /// application and user. The application's credentials may differ.
@@ -223,17 +173,14 @@ impl Mailbox {
     /// No session is free, or the mail server throttles the mailbox.
     pub(in crate::proxy) async fn admit(&self) -> Result<Admission, Failure> {
         let sessions = &self.sessions;
-        let quiet_until = *sessions.quiet_until.lock();
-        if let Some(left) =
-            quiet_until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
-        {
-            let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
-            let detail = format!("the mail server throttles this mailbox for another {left}");
-            return Err(Failure::new(Kind::Unavailable, detail));
+        if let Some(left) = self.quiet_for() {
+            return Err(throttled(left));
         }
-        match timeout(sessions.queue, Arc::clone(&sessions.free).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Admission { _permit: permit }),
-            Ok(Err(_)) | Err(_) => {
+        match timeout(sessions.queue, sessions.acquire()).await {
+            Ok(Some(Ok(admission))) => Ok(admission),
+            // Another instance has learnt it.
+            Ok(Some(Err(Throttled(left)))) => Err(throttled(Duration::from_secs(left.as_secs() + 1))),
+            Ok(None) | Err(_) => {
                 let queue = humantime::format_duration(sessions.queue);
                 Err(self.is_full(&format!("none ended within limits.mailbox_queue = {queue}")))
             }
@@ -249,9 +196,7 @@ impl Mailbox {
 
     /// Notes that the mail server throttles the mailbox for this time.
     pub(in crate::proxy) fn leave_alone(&self, wait: Duration) {
-        let until = Instant::now() + wait.min(LONGEST_QUIET);
-        let mut quiet_until = self.sessions.quiet_until.lock();
-        *quiet_until = Some(quiet_until.map_or(until, |other| other.max(until)));
+        self.sessions.leave_alone(wait.min(LONGEST_QUIET));
     }
 
     /// An access token, fresh if possible.
@@ -352,6 +297,11 @@ impl Mailbox {
              writes it)"
         }
     }
+}
+
+fn throttled(left: Duration) -> Failure {
+    let left = humantime::format_duration(left);
+    Failure::new(Kind::Unavailable, format!("the mail server throttles this mailbox for another {left}"))
 }
 
 /// The longest time for which a throttled mailbox is not tried.

@@ -28,6 +28,7 @@ pub mod proxy;
 pub mod record;
 pub mod recorder;
 pub mod server;
+pub mod simulated_sessions;
 pub mod smtp;
 pub mod stacks;
 pub mod strain;

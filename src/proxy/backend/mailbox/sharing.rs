@@ -16,14 +16,16 @@ impl Mailbox {
         is_same_server && self.account.identity == other.account.identity && self.stands_in_for(other).is_ok()
     }
 
-    /// Returns whether a device waits for a session of the mailbox.
+    /// Returns whether a device waits for a session of the mailbox, at this instance or at another one.
     pub(in crate::proxy) fn is_waited_for(&self) -> bool {
         self.sessions.waiting.load(Ordering::SeqCst) > 0
+            || self.sessions.fleet.as_ref().is_some_and(|slots| slots.is_wanted())
     }
 
     /// Returns whether no session of the mailbox is free now.
     pub(in crate::proxy) fn has_no_session(&self) -> bool {
         self.sessions.free.available_permits() == 0
+            || self.sessions.fleet.as_ref().is_some_and(|slots| slots.is_exhausted())
     }
 
     /// Notes that a device is about to wait for a session of the mailbox, for as long as the result lives.
@@ -33,7 +35,7 @@ impl Mailbox {
 
     /// Returns whether the mail server throttles the mailbox.
     pub(in crate::proxy) fn is_left_alone(&self) -> bool {
-        (*self.sessions.quiet_until.lock()).is_some_and(|until| until > Instant::now())
+        self.sessions.quiet_until().is_some_and(|until| until > Instant::now())
     }
 }
 

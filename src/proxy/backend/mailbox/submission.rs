@@ -18,12 +18,12 @@ use crate::withdrawal::Withdrawn;
 impl Mailbox {
     /// Counts a message that the mailbox has sent. Returns the wait before it sends the next one.
     pub(in crate::proxy) fn message_sent(&self) -> Duration {
-        self.sessions.pace.count(self.sessions.messages_per_minute)
+        self.sessions.message_sent()
     }
 
     /// The time for which the mail server throttles the mailbox from now on, in whole seconds, if it does.
     pub(in crate::proxy) fn quiet_for(&self) -> Option<Duration> {
-        let until = *self.sessions.quiet_until.lock();
+        let until = self.sessions.quiet_until();
         let left = until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
         left.map(|left| Duration::from_secs(left.as_secs() + 1))
     }
