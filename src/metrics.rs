@@ -8,6 +8,7 @@ mod history;
 mod listener;
 mod parking;
 mod process;
+mod slots;
 mod spool;
 mod submission;
 
@@ -58,6 +59,7 @@ pub struct Metrics {
     by_listener: ListenerMetrics,
     accounts: AccountMetrics,
     process: ProcessMetrics,
+    slots: slots::SlotMetrics,
     spool: spool::SpoolMetrics,
     parking: parking::ParkingMetrics,
     fleet: fleet::FleetMetrics,
@@ -143,6 +145,7 @@ impl Metrics {
             by_listener: ListenerMetrics::register(&registry)?,
             accounts: AccountMetrics::register(&registry)?,
             process: ProcessMetrics::register(&registry)?,
+            slots: slots::SlotMetrics::register(&registry)?,
             spool: spool::SpoolMetrics::register(&registry)?,
             parking: parking::ParkingMetrics::register(&registry)?,
             fleet: fleet::FleetMetrics::register(&registry)?,

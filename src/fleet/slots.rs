@@ -66,6 +66,8 @@ struct Counts {
 pub struct SlotNumbers {
     /// Borrowed sessions, used or not.
     pub borrowed: u64,
+    /// The instances among which sessions are divided without the database; 0 before they were counted.
+    pub instances: u64,
     /// Logins that waited for the database's answer.
     pub waited: u64,
     /// Logins that went on without the database, by the instance's share.
@@ -113,6 +115,7 @@ impl Slots {
         let borrowed = self.all().iter().map(|mailbox| mailbox.held()).sum::<usize>();
         SlotNumbers {
             borrowed: u64::try_from(borrowed).unwrap_or(u64::MAX),
+            instances: u64::try_from(self.known.instances.load(Ordering::Relaxed)).unwrap_or(u64::MAX),
             waited: count(&self.known.counts.waited),
             alone: count(&self.known.counts.alone),
         }
@@ -270,6 +273,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The interval at which borrowed sessions are prolonged.
 const RENEWAL: Duration = Duration::from_secs(20);
 /// The interval at which the instances are counted.
-const COUNTING: Duration = Duration::from_secs(60);
+const COUNTING: Duration = Duration::from_secs(20);
 /// The instances of a fleet whose database was never reached: few have fewer.
 const UNKNOWN_INSTANCES: usize = 3;

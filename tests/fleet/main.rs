@@ -9,7 +9,9 @@ mod connection;
 mod instances;
 mod inventory;
 mod migration;
+mod quota;
 mod seen;
+mod sessions;
 mod sign_ins;
 mod slots;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::error::{CommandError, unavailable};
 use crate::cli::output::print;
 use crate::config::Fleet;
-use crate::fleet::{DatabaseFacts, KnownInstance, Records, SCHEMA, check_schema};
+use crate::fleet::{DatabaseFacts, KnownInstance, MailboxUse, Records, SCHEMA, check_schema};
 
 /// All that the database says.
 struct Status<'a> {
@@ -18,6 +18,7 @@ struct Status<'a> {
     /// The clock of this computer before that of the database, in seconds, give or take half a round trip.
     clock_ahead: f64,
     instances: Vec<KnownInstance>,
+    mailboxes: Vec<MailboxUse>,
 }
 
 /// Prints the state of the fleet. The tables decide the exit code.
@@ -27,11 +28,14 @@ pub(super) async fn show(records: &dyn Records, fleet: &Fleet, json: bool) -> Re
     let round_trip = begin.elapsed();
     let clock_ahead = now + round_trip.as_secs_f64() / 2.0 - facts.time;
     let fits = check_schema(facts.schema);
-    let instances = match fits {
-        Ok(()) => records.instances().await.map_err(unavailable)?,
-        Err(_) => Vec::new(),
+    let (instances, mailboxes) = match fits {
+        Ok(()) => {
+            let instances = records.instances().await.map_err(unavailable)?;
+            (instances, records.sessions().await.map_err(unavailable)?)
+        }
+        Err(_) => Default::default(),
     };
-    let status = Status { fleet, facts, round_trip, clock_ahead, instances };
+    let status = Status { fleet, facts, round_trip, clock_ahead, instances, mailboxes };
     if json {
         print(format_args!("{}\n", status.json()))?
     } else {
@@ -64,6 +68,13 @@ impl Status<'_> {
                 humantime::format_duration(Duration::from_secs(one.age.as_secs())),
             ));
         }
+        text.push_str(&format!("mailboxes   {} with borrowed sessions, or throttled\n", self.mailboxes.len()));
+        for one in self.mailboxes.iter().take(SHOWN) {
+            text.push_str(&mailbox(one));
+        }
+        if let Some(more) = self.mailboxes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            text.push_str(&format!("  {more} more: packetboat fleet status --json lists them\n"));
+        }
         text
     }
 
@@ -86,6 +97,16 @@ impl Status<'_> {
                 "registered_for_seconds": one.left.map(|left| left.as_secs()),
             })
         });
+        let mailboxes = self.mailboxes.iter().map(|one| {
+            let holders = one.holders.iter().map(|(name, count)| json!({ "instance": name, "sessions": count }));
+            json!({
+                "upstream": one.key.upstream,
+                "mailbox": one.key.mailbox,
+                "kind": one.key.kind.label(),
+                "holders": holders.collect::<Vec<_>>(),
+                "throttled_for_seconds": one.quiet.map(|quiet| quiet.as_secs()),
+            })
+        });
         json!({
             "database": self.fleet.database.to_string(),
             "server_version": self.facts.server_version,
@@ -96,10 +117,24 @@ impl Status<'_> {
             "schema_serves_from": self.facts.schema.map(|(_, serves_from)| serves_from),
             "schema_needed": SCHEMA,
             "instances": instances.collect::<Vec<_>>(),
+            "mailboxes": mailboxes.collect::<Vec<_>>(),
         })
     }
+}
+
+/// The line of a mailbox: its sessions with their holders, and whether it is throttled.
+fn mailbox(one: &MailboxUse) -> String {
+    let sessions: i64 = one.holders.iter().map(|(_, count)| count).sum();
+    let holders: Vec<_> = one.holders.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let held = (sessions > 0).then(|| format!("{sessions} ({})", holders.join(", ")));
+    let quiet = one.quiet.map(|quiet| format!("throttled for another {} s", quiet.as_secs() + 1));
+    let states: Vec<_> = quiet.into_iter().chain(held).collect();
+    format!("  {} at {}, {}: {}\n", one.key.mailbox, one.key.upstream, one.key.kind.label(), states.join(", "))
 }
 
 fn wall_clock() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
+
+/// The most mailboxes in the text for people.
+const SHOWN: usize = 50;

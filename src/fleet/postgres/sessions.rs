@@ -208,19 +208,28 @@ const STRANGE: Error = Error::Strange("the sessions of a mailbox");
 const READ: &str = SessionKind::Reading.label();
 const SEND: &str = SessionKind::Sending.label();
 
+/// Instances that hold fewer come first, and then those that have waited for longer.
+///
 /// A row that another statement has locked is passed over; one that was borrowed meanwhile is read again before it is
 /// locked, and does not fit any more (PostgreSQL's documentation, section "Read Committed Isolation Level").
 const BORROW: &str = "with free as \
     (select number from packetboat.mailbox_session where upstream = $1 and mailbox = $2 and kind = $3 \
-    and number < $5 and until < clock_timestamp() order by number limit $6 for update skip locked), \
+    and number < $5 and until < clock_timestamp() and not exists \
+    (select from packetboat.mailbox_want w where w.upstream = $1 and w.mailbox = $2 and w.kind = $3 \
+    and w.instance <> $4::text::uuid and w.until > clock_timestamp() \
+    and (w.holds, w.since) < ($7, coalesce((select own.since from packetboat.mailbox_want own \
+    where own.upstream = $1 and own.mailbox = $2 and own.kind = $3 and own.instance = $4::text::uuid \
+    and own.until > clock_timestamp()), clock_timestamp()))) \
+    order by number limit $6 for update skip locked), \
     taken as (update packetboat.mailbox_session s set instance = $4::text::uuid, epoch = s.epoch + 1, \
     until = clock_timestamp() + make_interval(secs => $8) from free \
     where s.upstream = $1 and s.mailbox = $2 and s.kind = $3 and s.number = free.number \
     returning s.number, s.epoch), \
-    wanted as (insert into packetboat.mailbox_want (upstream, mailbox, kind, instance, holds, count, until) \
-    select $1, $2, $3, $4::text::uuid, $7, $6, clock_timestamp() + interval '2 seconds' \
+    wanted as (insert into packetboat.mailbox_want as w (upstream, mailbox, kind, instance, holds, count, until) \
+    select $1, $2, $3, $4::text::uuid, $7, $6, clock_timestamp() + interval '1 second' \
     where not exists (select from taken) on conflict (upstream, mailbox, kind, instance) \
-    do update set holds = excluded.holds, count = excluded.count, until = excluded.until), \
+    do update set holds = excluded.holds, count = excluded.count, until = excluded.until, \
+    since = case when w.until > clock_timestamp() then w.since else excluded.since end), \
     satisfied as (delete from packetboat.mailbox_want where upstream = $1 and mailbox = $2 and kind = $3 \
     and instance = $4::text::uuid and exists (select from taken)) \
     select taken.number, taken.epoch, \

@@ -105,8 +105,8 @@ pub struct MailboxUse {
 
 /// The sessions that instances borrow. A session is free again when its time is over, by the clock of the database.
 pub trait SessionRecords: Send + Sync {
-    /// Borrows free sessions of a mailbox, as many as there are and are wanted. Where there is none, other instances read
-    /// for two seconds that this one wants some. A new mailbox gets its rows first, by a statement of its own.
+    /// Borrows free sessions of a mailbox, as many as there are and are wanted. An instance that wants some too, and holds
+    /// fewer or has waited for longer, comes first. Who gets none is read by the others for a second. A new mailbox gets its rows first, by a statement of its own.
     fn borrow_sessions<'a>(&'a self, key: &'a MailboxKey, request: SessionRequest<'a>) -> Answer<'a, Borrowed>;
 
     /// Prolongs borrowed sessions for this time from now on. Returns those that the instance still holds.

@@ -63,17 +63,19 @@ impl MailboxSlots {
     pub async fn acquire(self: &Arc<Self>) -> Result<BorrowedSession, Throttled> {
         let _waiting = Waiting::begin(&self.waiting);
         let _first = self.queue.lock().await;
-        let mut is_alone = false;
-        if let Some(taken) = self.take(is_alone) {
+        if let Some(taken) = self.take(false) {
             return taken;
         }
         self.known.counts.waited.fetch_add(1, Ordering::Relaxed);
+        let mut has_stalled = false;
         loop {
-            if !self.known.is_away.load(Ordering::Relaxed) {
+            let mut is_alone = false;
+            if !self.known.is_away.load(Ordering::Relaxed) && !self.has_just_given(Instant::now()) {
                 let (answers, begun) = (self.ask(), Instant::now());
                 let is_late = timeout(LOGIN_PATIENCE, self.answered(answers)).await.is_err();
-                // Much later than that, this process has slept, and the database has not been asked yet.
-                is_alone = is_late && begun.elapsed() < LOGIN_PATIENCE * 2;
+                // Much later than that, this process has slept, and has not read an answer that may be there.
+                is_alone = is_late && (has_stalled || begun.elapsed() < LOGIN_PATIENCE + STALL);
+                has_stalled = is_late && !is_alone;
             }
             if let Some(taken) = self.take(is_alone) {
                 return taken;
@@ -112,6 +114,11 @@ impl MailboxSlots {
             self.enqueue();
         }
         Some(Ok(BorrowedSession(Arc::clone(self))))
+    }
+
+    /// Returns whether a session was given to another instance a moment ago: that one shall get it.
+    fn has_just_given(&self, now: Instant) -> bool {
+        self.state.lock().given.is_some_and(|given| now - given < POLL * 2)
     }
 
     /// Asks for sessions, for all logins that wait. Returns the number of answers so far.
@@ -243,7 +250,7 @@ impl MailboxSlots {
         let has_request = {
             let mut state = self.state.lock();
             let uncovered = state.in_use.saturating_sub(state.held.len());
-            if uncovered > 0 && state.wanted == 0 {
+            if self.waiting.load(Ordering::Relaxed) == 0 {
                 state.wanted = uncovered;
             }
             state.wanted > 0 || state.is_quiet_unknown || state.pace.has_change()
@@ -260,6 +267,9 @@ impl MailboxSlots {
         let Some(wanted) = state.others(now).filter(|wanted| wanted.count > 0) else { return false };
         let is_theirs = !is_waited_for || holds > wanted.holds.saturating_add(1) || wanted.holds == 0;
         let is_given = is_theirs && state.give_back();
+        if is_given {
+            state.given = Some(now);
+        }
         if let Some(others) = state.others.as_mut().filter(|_| is_given) {
             others.wanted.holds = others.wanted.holds.saturating_add(1);
             others.wanted.count -= 1;
@@ -301,6 +311,8 @@ impl Drop for Waiting<'_> {
 
 /// The time for which one free session is kept behind the last one: most devices come again within it.
 const IDLE: Duration = Duration::from_secs(150);
+/// The delay of a timer at which this process has slept.
+const STALL: Duration = Duration::from_millis(50);
 /// The time for which a wish of another instance counts, as in the database.
 const WISH: Duration = Duration::from_secs(2);
 /// The time for which an answer without a session counts.

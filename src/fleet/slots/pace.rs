@@ -56,6 +56,8 @@ impl FleetPace {
             Some(part) => {
                 part.left = part.left.saturating_sub(1);
                 part.until = part.until.max(now) + interval;
+                // A device that waits for its turn has not left.
+                part.over = part.until.max(now + MINUTE) - MINUTE + PART_LIFE;
                 part.until
             }
             None => {
@@ -114,7 +116,7 @@ impl FleetPace {
 const MINUTE: Duration = Duration::from_secs(60);
 /// The number of messages left at which the next part is taken.
 const FEW: u32 = 2;
-/// The time for which a part is kept.
+/// The time for which a part is kept behind the last message, and the wait after that.
 const PART_LIFE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

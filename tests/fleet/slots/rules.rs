@@ -113,7 +113,7 @@ async fn without_the_database_an_instance_has_its_share() {
     assert_eq!(instance.slots.numbers().alone, 2);
     // They are covered once the database is back, and a third one is there.
     instance.way.cut(false);
-    sleep(2 * SECOND).await;
+    sleep(5 * SECOND).await;
     assert_eq!(database.borrowed(), 2);
     let third = instance.login().await.unwrap();
     assert_eq!((database.borrowed(), instance.slots.numbers().alone), (3, 2));

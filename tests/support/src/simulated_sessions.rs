@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use packetboat::fleet::{
-    Answer, Borrowed, Error, HeldSession, MailboxKey, MailboxNews, MailboxUse, SessionRecords, SessionRequest, Wanted,
+    Answer, Borrowed, Error, HeldSession, MailboxKey, MailboxNews, MailboxUse, PATIENCE, SessionRecords,
+    SessionRequest, Wanted,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The database. Instances reach it by [`SimulatedSessions::of_instance`].
 #[derive(Default)]
@@ -45,6 +46,7 @@ struct Row {
 
 struct Want {
     wanted: Wanted,
+    since: Instant,
     until: Instant,
 }
 
@@ -115,7 +117,7 @@ impl Way {
         statement: impl FnOnce(&mut Tables, Instant) -> T + Send + 'a,
     ) -> Answer<'a, T> {
         let lost = || Error::Lost("the simulated connection is cut".to_owned());
-        Box::pin(async move {
+        let carried_out = async move {
             let WayState { delays: [there, back], .. } = *self.state.lock().unwrap();
             sleep(there).await;
             if self.state.lock().unwrap().is_cut {
@@ -125,7 +127,8 @@ impl Way {
             let answer = statement(&mut self.database.tables(), Instant::now());
             sleep(back).await;
             if self.state.lock().unwrap().is_cut { Err(lost()) } else { Ok(answer) }
-        })
+        };
+        Box::pin(async { timeout(PATIENCE, carried_out).await.unwrap_or(Err(Error::Late(PATIENCE))) })
     }
 }
 
@@ -147,18 +150,27 @@ impl SessionRecords for Way {
             |statements| &mut statements.borrow,
             move |tables, now| {
                 let SessionRequest { instance, most, count, holds, life } = request;
+                let of_instance = (key.clone(), instance.to_owned());
+                let own = tables.wants.get(&of_instance).filter(|want| want.until > now).map(|want| want.since);
+                let since = own.unwrap_or(now);
+                let is_behind = tables.wants.iter().any(|((of, by), want)| {
+                    let comes_first = (want.wanted.holds, want.since) < (holds, since);
+                    of == key && by != instance && want.until > now && comes_first
+                });
                 let mut sessions = Vec::new();
                 for number in 0..most {
                     let row = tables.sessions.entry((key.clone(), number)).or_default();
-                    if sessions.len() < usize::try_from(count).unwrap() && row.until.is_none_or(|until| until < now) {
+                    if !is_behind
+                        && sessions.len() < usize::try_from(count).unwrap()
+                        && row.until.is_none_or(|until| until < now)
+                    {
                         *row =
                             Row { epoch: row.epoch + 1, instance: Some(instance.to_owned()), until: Some(now + life) };
                         sessions.push(HeldSession { number, epoch: row.epoch });
                     }
                 }
-                let of_instance = (key.clone(), instance.to_owned());
                 if sessions.is_empty() {
-                    let want = Want { wanted: Wanted { count, holds }, until: now + Duration::from_secs(2) };
+                    let want = Want { wanted: Wanted { count, holds }, since, until: now + Duration::from_secs(1) };
                     tables.wants.insert(of_instance, want);
                 } else {
                     tables.wants.remove(&of_instance);

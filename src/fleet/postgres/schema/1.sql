@@ -70,6 +70,7 @@ create unlogged table packetboat.mailbox_want (
     instance uuid not null,
     holds smallint not null,
     count smallint not null,
+    since timestamptz not null default clock_timestamp(),
     until timestamptz not null,
     primary key (upstream, mailbox, kind, instance)
 );

@@ -29,6 +29,8 @@ pub(super) struct State {
     /// The database does not know yet that the mailbox is throttled.
     pub(super) is_quiet_unknown: bool,
     pub(super) others: Option<Others>,
+    /// The last time that a session was given to others.
+    pub(super) given: Option<Instant>,
     pub(super) pace: FleetPace,
 }
 

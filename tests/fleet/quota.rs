@@ -1,0 +1,203 @@
+//! Three running instances of packetboat with one PostgreSQL, in front of the simulated Exchange Online, which counts the
+//! sessions of its mailbox.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use packetboat::simulator::quirks::Moment;
+use packetboat::state::{self, Access};
+use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account, imap, imap_login};
+use support::imap::{Imap, status};
+use support::postgresql::{Database, Postgresql};
+use support::proxy::Proxy;
+
+/// The fleet with its database and the mail server.
+struct Fleet {
+    exchange: Exchange,
+    server: Postgresql,
+    database: Database,
+    instances: [Proxy; 3],
+}
+
+impl Fleet {
+    /// Three instances that count each other, with further keys at the top and for the upstream.
+    fn start(top: &str, upstream: &str) -> Self {
+        let exchange = Exchange::new();
+        let server = Postgresql::start();
+        let database = server.database();
+        let key = exchange.file("store.key", [7; 32]);
+        let instances = ["west", "east", "north"].map(|name| {
+            let text = exchange.configured(BY_SECRET, &account("scans", SCAN, ""));
+            let text = text.replace("[upstream.exchange]\n", &format!("[upstream.exchange]\n{upstream}"));
+            let section = database.section(name) + "migrate = true\n";
+            Proxy::start(&format!("store_key = {key:?}\n{top}{section}{text}"))
+        });
+        let fleet = Self { exchange, server, database, instances };
+        for proxy in &fleet.instances {
+            fleet.until("all are counted", || proxy.metric("packetboat_fleet_sharing_instances", "") == 3);
+        }
+        fleet
+    }
+
+    fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while !condition() {
+            assert!(Instant::now() < deadline, "never: {what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn most_sessions(&self) -> usize {
+        self.exchange.simulator.counts().most_sessions
+    }
+}
+
+/// A login that may be refused, because no session is free.
+fn try_login(proxy: &Proxy) -> Option<Imap> {
+    let mut device = imap(proxy);
+    let answer = status(&device.command(&format!("LOGIN {LOGIN} {PASSWORD}")));
+    assert!(answer.starts_with("OK") || answer.starts_with("NO [INUSE]"), "{answer}");
+    answer.starts_with("OK").then_some(device)
+}
+
+/// Twenty-four devices log in and out for some seconds, and connections are parked: never more than eight sessions, and
+/// every instance serves its devices.
+#[test]
+fn eight_sessions_are_those_of_three_instances() {
+    let fleet = Fleet::start("", "park = \"5m\"\n");
+    let served = [const { AtomicUsize::new(0) }; 3];
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for device in 0..24 {
+            let (proxy, served, is_over) = (&fleet.instances[device % 3], &served[device % 3], &is_over);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    if let Some(mut device) = try_login(proxy) {
+                        device.ok("SELECT INBOX");
+                        // Some leave in step, and some are switched off.
+                        if served.fetch_add(1, Ordering::Relaxed) % 4 > 0 {
+                            device.log_out();
+                        }
+                    }
+                }
+            });
+        }
+        fleet.until("all are served", || served.iter().all(|count| count.load(Ordering::Relaxed) > 40));
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!((6..=8).contains(&fleet.most_sessions()), "{} sessions", fleet.most_sessions());
+}
+
+/// A device that comes again finds the session that its instance has borrowed, and its login asks the database nothing.
+#[test]
+fn a_login_finds_the_borrowed_session() {
+    let fleet = Fleet::start("", "");
+    let west = &fleet.instances[0];
+    let waits = || west.metric("packetboat_fleet_login_waits_total", "");
+    assert_eq!(waits(), 0);
+    for _ in 0..10 {
+        let device = try_login(west).unwrap();
+        assert_eq!(west.metric("packetboat_fleet_borrowed_sessions", ""), 1);
+        device.log_out();
+        let mailbox = fleet.exchange.until("no session", |counts| counts.open_sessions() == 0);
+        assert_eq!(mailbox.most_sessions, 1);
+    }
+    assert_eq!(waits(), 1);
+}
+
+/// The sessions of an instance that is killed are free within a minute, and the database shows who holds which.
+#[test]
+fn a_killed_instance_leaves_its_sessions_within_a_minute() {
+    let mut fleet = Fleet::start("limits.mailbox_queue = \"1s\"\n", "");
+    let held: Vec<_> = (0..8).map(|_| try_login(&fleet.instances[0]).unwrap()).collect();
+    assert!(try_login(&fleet.instances[1]).is_none());
+    let rows = "select count(*) from packetboat.mailbox_session s join packetboat.instance i on i.id = s.instance \
+                where i.name = 'west' and s.until > now()";
+    assert_eq!(fleet.server.sql(&fleet.database.name, rows), "8");
+    fleet.instances[0].process.signal("KILL");
+    let killed = Instant::now();
+    fleet.instances[0].process.wait();
+    drop(held);
+    fleet.exchange.until("the end of all sessions", |counts| counts.open_sessions() == 0);
+    let mut taken = Vec::new();
+    while taken.len() < 8 {
+        taken.extend(try_login(&fleet.instances[1]));
+        assert!(killed.elapsed() < Duration::from_secs(70), "{} after {:?}", taken.len(), killed.elapsed());
+    }
+    assert!(killed.elapsed() > Duration::from_secs(5), "they were held: {:?}", killed.elapsed());
+    assert_eq!(fleet.most_sessions(), 8);
+}
+
+/// Without the database each of three instances has two sessions of eight; with it, each has what it can get.
+#[test]
+fn without_the_database_instances_have_their_shares() {
+    let mut fleet = Fleet::start("limits.mailbox_queue = \"1s\"\n", "");
+    fleet.server.stop();
+    let mut held = Vec::new();
+    for proxy in &fleet.instances {
+        held.extend([try_login(proxy).unwrap(), try_login(proxy).unwrap()]);
+        assert!(try_login(proxy).is_none());
+        assert_eq!(proxy.metric("packetboat_fleet_share_logins_total", ""), 2);
+    }
+    assert_eq!(fleet.most_sessions(), 6);
+    fleet.server.start_again();
+    fleet.until("what is open is borrowed", || {
+        let rows = "select count(*) from packetboat.mailbox_session where until > now()";
+        fleet.server.sql(&fleet.database.name, rows) == "6"
+    });
+    let west = &fleet.instances[0];
+    held.extend([try_login(west).unwrap(), try_login(west).unwrap()]);
+    assert!(try_login(west).is_none() && try_login(&fleet.instances[1]).is_none());
+    assert_eq!(fleet.most_sessions(), 8);
+}
+
+/// Exchange throttles the mailbox at one instance. The others leave it alone within seconds, although it would take them.
+#[test]
+fn a_throttled_mailbox_is_left_alone_by_all() {
+    let fleet = Fleet::start("", "");
+    let [west, east, north] = &fleet.instances;
+    // This one has a free session in hand, and learns it by the news.
+    try_login(north).unwrap().log_out();
+    fleet.exchange.quirk(|quirks| quirks.mail.throttle = Some((Moment::Login, 299_961)));
+    assert!(imap_login(west).starts_with("NO [UNAVAILABLE] "));
+    fleet.exchange.quirk(|quirks| quirks.mail.throttle = None);
+    let throttled = Instant::now();
+    for proxy in [east, north] {
+        fleet.until("the mailbox is left alone", || imap_login(proxy).starts_with("NO [UNAVAILABLE] "));
+        assert!(throttled.elapsed() < Duration::from_secs(5), "{:?}", throttled.elapsed());
+        proxy.logs(1, "the mail server throttles this mailbox for another ");
+    }
+    let status = status_of(&fleet);
+    assert!(status.contains("scans@contoso.example at exchange, read: throttled for another "), "{status}");
+}
+
+/// One session is the limit, and a connection without a device has it: it gives way to a device at another instance.
+#[test]
+fn a_parked_connection_gives_way_to_another_instance() {
+    let fleet = Fleet::start("limits.sessions_per_mailbox = 1\n", "park = \"5m\"\n");
+    let [west, east, _] = &fleet.instances;
+    try_login(west).unwrap().log_out();
+    fleet.until("the connection is parked", || west.metric("packetboat_parked_connections", "") == 1);
+    let status = status_of(&fleet);
+    assert!(status.contains("scans@contoso.example at exchange, read: 1 (west 1)\n"), "{status}");
+    let begun = Instant::now();
+    let device = try_login(east).expect("the parked connection gives way");
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert_eq!(west.metric("packetboat_parked_ended_total", "gave_way"), 1);
+    drop(device);
+    assert_eq!(fleet.most_sessions(), 1);
+}
+
+/// `packetboat fleet status`, for people.
+fn status_of(fleet: &Fleet) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("store.key");
+    state::write(&key, &[7; 32], Access::Private).unwrap();
+    let file = directory.path().join("packetboat.toml");
+    fs::write(&file, crate::configured(&key, &fleet.database.section("operator"))).unwrap();
+    let mut command = std::process::Command::new(support::process::program());
+    command.args(["fleet", "status", "--config"]).arg(&file);
+    command.arg("--state-directory").arg(directory.path().join("state"));
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
