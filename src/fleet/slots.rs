@@ -25,7 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::debug;
 
 use super::error::Error;
-use super::records::{HeldSession, MailboxKey, SessionRecords};
+use super::records::{Answer, HeldSession, MailboxKey, PATIENCE, SessionRecords};
 use crate::lifecycle::{Lifecycle, Phase};
 pub use mailbox::{BorrowedSession, MailboxSlots, Throttled};
 
@@ -158,8 +158,7 @@ impl Slots {
             let is_due = |since: Instant, pause: Duration| is_second && since.elapsed() >= pause;
             let was_away = self.known.is_away.load(Ordering::Relaxed);
             if is_second && (was_away || counted.is_none_or(|counted| is_due(counted, COUNTING))) {
-                let count = self.records.count_instances().await;
-                if let Some(count) = self.known.noted(count) {
+                if let Some(count) = self.known.answer(self.records.count_instances()).await {
                     self.known.instances.store(count, Ordering::Relaxed);
                     counted = Some(Instant::now());
                 }
@@ -187,8 +186,8 @@ impl Slots {
         if returned.is_empty() {
             return;
         }
-        let done = self.records.return_sessions(&self.instance, &returned).await;
-        if self.known.noted(done).is_none() {
+        let done = self.known.answer(self.records.return_sessions(&self.instance, &returned)).await;
+        if done.is_none() {
             let mailboxes = self.mailboxes.lock();
             for (key, session) in returned {
                 if let Some(mailbox) = mailboxes.get(&key) {
@@ -205,8 +204,8 @@ impl Slots {
             return true;
         }
         let until = Instant::now() + SESSION_LIFE - MARGIN;
-        let renewed = self.records.renew_sessions(&self.instance, &held, SESSION_LIFE).await;
-        let Some(renewed) = self.known.noted(renewed) else { return false };
+        let renewed = self.known.answer(self.records.renew_sessions(&self.instance, &held, SESSION_LIFE)).await;
+        let Some(renewed) = renewed else { return false };
         let mailboxes = self.mailboxes.lock();
         let mut of_mailbox: HashMap<&MailboxKey, (Vec<HeldSession>, Vec<HeldSession>)> = HashMap::new();
         held.iter().for_each(|(key, session)| of_mailbox.entry(key).or_default().0.push(*session));
@@ -223,8 +222,7 @@ impl Slots {
         if self.all().iter().all(|mailbox| mailbox.held() == 0) {
             return;
         }
-        let news = self.records.session_news(&self.instance).await;
-        let Some(news) = self.known.noted(news) else { return };
+        let Some(news) = self.known.answer(self.records.session_news(&self.instance)).await else { return };
         for news in news {
             let mailbox = self.mailboxes.lock().get(&news.key).map(Arc::clone);
             if let Some(mailbox) = mailbox {
@@ -239,9 +237,15 @@ impl Slots {
 }
 
 impl Known {
-    /// Notes whether the database answers.
-    fn noted<T>(&self, answer: Result<T, Error>) -> Option<T> {
-        self.is_away.store(answer.is_err(), Ordering::Relaxed);
+    /// Waits for an answer, and notes whether the database is away.
+    async fn answer<T>(&self, answer: Answer<'_, T>) -> Option<T> {
+        let begun = Instant::now();
+        let answer = answer.await;
+        // Much later than the limit, this process has slept, and has not read an answer that may be there.
+        let has_slept = matches!(answer, Err(Error::Late(_))) && begun.elapsed() > PATIENCE + STALL;
+        if !has_slept {
+            self.is_away.store(answer.is_err(), Ordering::Relaxed);
+        }
         answer.map_err(|error| debug!("sessions of mailboxes: {error}")).ok()
     }
 
@@ -266,6 +270,8 @@ pub const SESSION_LIFE: Duration = Duration::from_secs(60);
 pub const LOGIN_PATIENCE: Duration = Duration::from_millis(300);
 /// The pause of a device that waits for a session, before its instance asks again.
 pub const POLL: Duration = Duration::from_millis(250);
+/// The delay of a timer at which this process has slept.
+const STALL: Duration = Duration::from_millis(50);
 /// The time by which an instance gives a session up before the database does.
 const MARGIN: Duration = Duration::from_secs(1);
 /// The interval of the news.

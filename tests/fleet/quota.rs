@@ -169,7 +169,7 @@ fn a_throttled_mailbox_is_left_alone_by_all() {
         proxy.logs(1, "the mail server throttles this mailbox for another ");
     }
     let status = status_of(&fleet);
-    assert!(status.contains("scans@contoso.example at exchange, read: throttled for another "), "{status}");
+    assert!(status.contains("scan@contoso.example at exchange, read: throttled for another "), "{status}");
 }
 
 /// One session is the limit, and a connection without a device has it: it gives way to a device at another instance.
@@ -180,7 +180,7 @@ fn a_parked_connection_gives_way_to_another_instance() {
     try_login(west).unwrap().log_out();
     fleet.until("the connection is parked", || west.metric("packetboat_parked_connections", "") == 1);
     let status = status_of(&fleet);
-    assert!(status.contains("scans@contoso.example at exchange, read: 1 (west 1)\n"), "{status}");
+    assert!(status.contains("scan@contoso.example at exchange, read: 1 (west 1)\n"), "{status}");
     let begun = Instant::now();
     let device = try_login(east).expect("the parked connection gives way");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::{Known, LOGIN_PATIENCE, POLL};
+use super::{Known, LOGIN_PATIENCE, POLL, STALL};
 use crate::fleet::records::{HeldSession, MailboxKey, MailboxNews, SessionKind};
 use state::{Others, State};
 
@@ -311,8 +311,6 @@ impl Drop for Waiting<'_> {
 
 /// The time for which one free session is kept behind the last one: most devices come again within it.
 const IDLE: Duration = Duration::from_secs(150);
-/// The delay of a timer at which this process has slept.
-const STALL: Duration = Duration::from_millis(50);
 /// The time for which a wish of another instance counts, as in the database.
 const WISH: Duration = Duration::from_secs(2);
 /// The time for which an answer without a session counts.
