@@ -23,7 +23,7 @@
 //! | 2 | [`confinement`] | rights that the process gives up before it serves (Landlock, seccomp) |
 //! | 2 | [`lifecycle`] | states of the process: running, draining, ended |
 //! | 2 | [`transport`] | streams: plain or TLS; OpenSSL towards the device, rustls towards the server |
-//! | 3 | [`fleet`] | several instances that share one PostgreSQL database: its schema, and the records in it |
+//! | 3 | [`fleet`] | several instances with one PostgreSQL database: its schema, its records, and sessions that they lend each other |
 //! | 4 | [`device`] | device logins: passwords, delays after failures, and the account that a login opens |
 //! | 4 | [`inventory`] | devices seen on the network and their TLS; whether configured devices get and send their mail |
 //! | 4 | [`metrics`] | counters for Prometheus, and history for the page's charts |

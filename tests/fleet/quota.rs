@@ -10,7 +10,9 @@ use packetboat::state::{self, Access};
 use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account, imap, imap_login};
 use support::imap::{Imap, status};
 use support::postgresql::{Database, Postgresql};
-use support::proxy::Proxy;
+use support::proxy::{Proxy, translating_listener};
+use support::smtp::{Login, Smtp};
+use support::stacks::{Start, TLS_1_0};
 
 /// The fleet with its database and the mail server.
 struct Fleet {
@@ -28,7 +30,10 @@ impl Fleet {
         let database = server.database();
         let key = exchange.file("store.key", [7; 32]);
         let instances = ["west", "east", "north"].map(|name| {
-            let text = exchange.configured(BY_SECRET, &account("scans", SCAN, ""));
+            let text = exchange.submission_frame()
+                + &translating_listener("smtps", "smtp", "implicit", "")
+                + &exchange.identity(BY_SECRET)
+                + &account("scans", SCAN, "");
             let text = text.replace("[upstream.exchange]\n", &format!("[upstream.exchange]\n{upstream}"));
             let section = database.section(name) + "migrate = true\n";
             Proxy::start(&format!("store_key = {key:?}\n{top}{section}{text}"))
@@ -188,6 +193,31 @@ fn a_parked_connection_gives_way_to_another_instance() {
     drop(device);
     assert_eq!(fleet.most_sessions(), 1);
 }
+
+/// By SMTP a mailbox has three connections, and devices that have just sent hold them. Messages count in the database.
+#[test]
+fn three_connections_that_send_are_those_of_three_instances() {
+    let fleet = Fleet::start("limits.mailbox_queue = \"1s\"\n", "");
+    let connected = |proxy: &Proxy| Smtp::greeted(TLS_1_0.connect(proxy.address("smtps"), Start::Implicit));
+    let mut devices: Vec<_> = fleet.instances.iter().map(connected).collect();
+    for device in &mut devices {
+        device.log_in(Login::Plain, LOGIN, PASSWORD);
+        let answer = device.submit(SCAN, SCAN, MESSAGE);
+        assert!(answer.starts_with("250 2."), "{answer}");
+    }
+    for proxy in &fleet.instances {
+        let mut device = connected(proxy);
+        let [(line, _)] = Login::Plain.dialogue(LOGIN, PASSWORD).try_into().unwrap();
+        let answer = device.ask(&line);
+        assert!(answer.starts_with("454 "), "{answer}");
+    }
+    let rows =
+        "select count(*) from packetboat.mailbox where kind = 'send' and paced_until > now() - interval '1 hour'";
+    assert_eq!(fleet.server.sql(&fleet.database.name, rows), "1");
+    assert_eq!(fleet.exchange.simulator.counts().submissions.most_sessions, 3);
+}
+
+const MESSAGE: &[u8] = b"From: <scan@contoso.example>\r\nTo: <scan@contoso.example>\r\nSubject: page\r\n\r\nhello\r\n";
 
 /// `packetboat fleet status`, for people.
 fn status_of(fleet: &Fleet) -> String {

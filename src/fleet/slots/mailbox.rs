@@ -66,7 +66,9 @@ impl MailboxSlots {
         if let Some(taken) = self.take(false) {
             return taken;
         }
-        self.known.counts.waited.fetch_add(1, Ordering::Relaxed);
+        if !self.known.is_away.load(Ordering::Relaxed) {
+            self.known.counts.waited.fetch_add(1, Ordering::Relaxed);
+        }
         let mut has_stalled = false;
         loop {
             let mut is_alone = false;
@@ -181,7 +183,7 @@ impl MailboxSlots {
 
     /// Returns whether another instance waits for a session of the mailbox.
     pub fn is_wanted(&self) -> bool {
-        self.state.lock().others(Instant::now()).is_some()
+        self.state.lock().is_wanted(Instant::now())
     }
 
     /// Returns whether no session is free, and the last answer was that all are held.
@@ -241,8 +243,11 @@ impl MailboxSlots {
         let Some(wanted) = news.wanted else { return };
         state.others = Some(Others { wanted, until: now + WISH });
         while self.hands_over(&mut state, now) {}
+        let is_wanted = state.is_wanted(now);
         drop(state);
-        self.known.want(&self.key);
+        if is_wanted {
+            self.known.want(&self.key);
+        }
     }
 
     /// Asks for what is not covered: sessions that began without the database, and what it does not know yet.
@@ -264,7 +269,7 @@ impl MailboxSlots {
     fn hands_over(&self, state: &mut State, now: Instant) -> bool {
         let is_waited_for = self.waiting.load(Ordering::Relaxed) > 0;
         let holds = i16::try_from(state.held.len()).unwrap_or(i16::MAX);
-        let Some(wanted) = state.others(now).filter(|wanted| wanted.count > 0) else { return false };
+        let Some(wanted) = state.others(now) else { return false };
         let is_theirs = !is_waited_for || holds > wanted.holds.saturating_add(1) || wanted.holds == 0;
         let is_given = is_theirs && state.give_back();
         if is_given {

@@ -118,8 +118,14 @@ impl State {
         }
     }
 
+    /// The wishes of others that are still open.
     pub(super) fn others(&self, now: Instant) -> Option<Wanted> {
-        self.others.as_ref().filter(|others| others.until > now).map(|others| others.wanted)
+        let open = |others: &&Others| others.until > now && others.wanted.count > 0;
+        self.others.as_ref().filter(open).map(|others| others.wanted)
+    }
+
+    pub(super) fn is_wanted(&self, now: Instant) -> bool {
+        self.others(now).is_some()
     }
 }
 
