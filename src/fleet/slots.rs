@@ -157,11 +157,12 @@ impl Slots {
             };
             let is_due = |since: Instant, pause: Duration| is_second && since.elapsed() >= pause;
             let was_away = self.known.is_away.load(Ordering::Relaxed);
-            if is_second && (was_away || counted.is_none_or(|counted| is_due(counted, COUNTING))) {
-                if let Some(count) = self.known.answer(self.records.count_instances()).await {
-                    self.known.instances.store(count, Ordering::Relaxed);
-                    counted = Some(Instant::now());
-                }
+            if is_second
+                && (was_away || counted.is_none_or(|counted| is_due(counted, COUNTING)))
+                && let Some(count) = self.known.answer(self.records.count_instances()).await
+            {
+                self.known.instances.store(count, Ordering::Relaxed);
+                counted = Some(Instant::now());
             }
             if self.known.is_away.load(Ordering::Relaxed) {
                 continue;

@@ -96,6 +96,13 @@ impl World {
 }
 
 impl Running {
+    /// Takes the sessions that are open out of the count, now and when they end.
+    fn excuse(&self, in_use: &Mutex<InUse>) {
+        let (mut all, mut own) = (in_use.lock().unwrap(), self.era.lock().unwrap());
+        all.now -= own.open;
+        *own = Era { number: own.number + 1, open: 0 };
+    }
+
     fn kill(&self) {
         self.instance.kill();
         self.devices.iter().for_each(AbortHandle::abort);
@@ -107,10 +114,7 @@ impl Running {
         sleep(time.min(EXCUSED)).await;
         if time > EXCUSED {
             // From here on other instances may borrow what this one has.
-            let (mut all, mut own) = (in_use.lock().unwrap(), self.era.lock().unwrap());
-            all.now -= own.open;
-            *own = Era { number: own.number + 1, open: 0 };
-            drop((all, own));
+            self.excuse(in_use);
             sleep(time - EXCUSED).await;
         }
         assert_eq!(begun.elapsed(), time);
