@@ -123,7 +123,8 @@ impl RunningProxy {
                 }
                 let one = ActiveAddress::new(&bound, &prepared.service);
                 if let Some(lifecycle) = &self.lifecycle {
-                    self.workers.accept(bound.sockets, &self.frontend(&one.current, lifecycle));
+                    let frontend = self.frontend(&one.current, lifecycle, bound.is_inherited);
+                    self.workers.accept(bound.sockets, &frontend);
                 }
                 running.push(one);
             }
@@ -171,9 +172,9 @@ impl RunningProxy {
         }
     }
 
-    fn frontend(&self, current: &Arc<CurrentService>, lifecycle: &Lifecycle) -> Frontend {
+    fn frontend(&self, current: &Arc<CurrentService>, lifecycle: &Lifecycle, is_inherited: bool) -> Frontend {
         let (connections, registry) = (Arc::clone(&self.process.connections), Arc::clone(&self.process.registry));
-        Frontend { current: Arc::clone(current), connections, registry, lifecycle: lifecycle.clone() }
+        Frontend { current: Arc::clone(current), connections, registry, lifecycle: lifecycle.clone(), is_inherited }
     }
 
     /// The running configuration.

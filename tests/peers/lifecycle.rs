@@ -5,13 +5,16 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 
+use openssl::ssl::Ssl;
+use support::device::Device;
 use support::dovecot::{Dovecot, PASSWORD};
 use support::harness::Harness;
-use support::imap::status;
+use support::imap::{Imap, status};
 use support::message;
 use support::process::{Lines, Process};
 use support::proxy::{Proxy, listener};
 use support::server;
+use support::stacks::{Version, context, old};
 use support::strain::until;
 
 /// Signals that logrotate, shells and container runtimes send by habit end no session; QUIT and PWR drain as TERM does.
@@ -33,6 +36,29 @@ fn habitual_signals_end_no_session() {
         proxy.log.wait_for("drain", |line| line.contains(&format!("SIG{last}: no new connections")));
         device.ok("NOOP");
         device.ok("LOGOUT");
+        assert!(proxy.process.wait().success());
+    }
+}
+
+/// Connections that the kernel has taken before the signal are served, because the next process has other sockets. The
+/// proxy stands still while they come, so that it finds them together with the signal.
+#[test]
+fn connections_that_wait_at_the_signal_are_served() {
+    let dovecot = Dovecot::start();
+    for _ in 0..5 {
+        let mut proxy = Proxy::for_dovecot(&dovecot, ["implicit"; 2], "");
+        let user = dovecot.user_with(&[]);
+        proxy.process.signal("STOP");
+        let waiting: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(proxy.address("imap")).unwrap()).collect();
+        proxy.process.signal("TERM");
+        proxy.process.signal("CONT");
+        for stream in waiting {
+            let context = context(|context| old(context, Version::Tls1_0, "AES128-SHA"));
+            let stream = Ssl::new(&context).unwrap().connect(stream).expect("handshake");
+            let mut device = Imap::greeted(Device::over(stream));
+            device.login(&user, PASSWORD);
+            device.ok("LOGOUT");
+        }
         assert!(proxy.process.wait().success());
     }
 }

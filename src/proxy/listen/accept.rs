@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::debug;
 
 use crate::lifecycle::{Lifecycle, Phase};
@@ -24,6 +24,8 @@ pub(in crate::proxy) struct Frontend {
     pub(in crate::proxy) connections: Arc<Connections>,
     pub(in crate::proxy) registry: Arc<Registry>,
     pub(in crate::proxy) lifecycle: Lifecycle,
+    /// True if the service manager has the sockets as well: they outlive this process.
+    pub(in crate::proxy) is_inherited: bool,
 }
 
 /// Accepts connections at an address until it is closed or the drain begins. Serves those that are allowed.
@@ -37,7 +39,7 @@ pub(in crate::proxy) async fn accept(socket: TcpListener, frontend: Frontend, se
         let accepted = tokio::select! {
             biased;
             // Connections that wait in a socket that outlives this process are for the next process.
-            () = lifecycle.reached(Phase::Draining) => return,
+            () = lifecycle.reached(Phase::Draining) => if frontend.is_inherited { return } else { break },
             () = open.reached(Phase::Draining) => break,
             accepted = socket.accept() => accepted,
         };
@@ -61,10 +63,24 @@ pub(in crate::proxy) async fn accept(socket: TcpListener, frontend: Frontend, se
             }
         }
     }
-    // Connections that wait in the kernel's queue are still served.
+    let Ok(socket) = socket.into_std() else { return };
+    accept_queued(&socket, admit);
+}
+
+/// Accepts the connections that wait in the kernel's queue, which would be reset with the socket. A balancer, for one, has
+/// already sent a device there. The socket is asked itself, because the event loop may not know of them yet.
+fn accept_queued(socket: &std::net::TcpListener, admit: impl Fn(TcpStream, SocketAddr)) {
     for _ in 0..QUEUE {
-        let Ok(Ok((stream, source))) = timeout(Duration::ZERO, socket.accept()).await else { return };
-        admit(stream, source);
+        match socket.accept() {
+            Ok((stream, source)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                // A stream that the event loop does not take is closed.
+                stream.into_iter().for_each(|stream| admit(stream, source));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            // The queue is empty.
+            Err(_) => return,
+        }
     }
 }
 

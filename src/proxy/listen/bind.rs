@@ -23,6 +23,8 @@ pub(in crate::proxy) struct BoundAddress {
     pub(in crate::proxy) address: SocketAddr,
     /// A socket for each worker, or an inherited one; none if the address is open already.
     pub(in crate::proxy) sockets: Vec<TcpListener>,
+    /// True if the service manager has handed the socket over, and keeps it.
+    pub(in crate::proxy) is_inherited: bool,
 }
 
 /// The identity of an address in two configurations: for port 0 the listener's name counts, too.
@@ -94,6 +96,13 @@ impl std::error::Error for BindError {
     }
 }
 
+impl BoundAddress {
+    /// An address that is open already.
+    fn open(key: BindKey, address: SocketAddr) -> Self {
+        Self { key, address, sockets: Vec::new(), is_inherited: false }
+    }
+}
+
 impl Binder<'_> {
     /// Binds an address of a listener. Returns none where nothing has to listen.
     ///
@@ -106,7 +115,7 @@ impl Binder<'_> {
     ) -> Result<Option<BoundAddress>, BindError> {
         let key = BindKey { listener: (address.port() == 0).then(|| listener.name.clone()), address };
         if let Some(address) = self.in_use.and_then(|in_use| in_use.address(&key)) {
-            return Ok(Some(BoundAddress { key, address, sockets: Vec::new() }));
+            return Ok(Some(BoundAddress::open(key, address)));
         }
         if let Some(conflict) = self.other_claim(listener, address) {
             return Err(conflict);
@@ -114,7 +123,8 @@ impl Binder<'_> {
         match self.sockets(address) {
             Ok(sockets) => {
                 let local = sockets.first().and_then(|socket| socket.local_addr().ok());
-                Ok(Some(BoundAddress { key, address: local.unwrap_or(address), sockets }))
+                let is_inherited = self.inherited.for_address(address).is_some();
+                Ok(Some(BoundAddress { key, address: local.unwrap_or(address), sockets, is_inherited }))
             }
             Err(error) if is_without_ipv6(&error, address) => {
                 info!(listener = listener.name, "this computer has no IPv6: nothing listens on {address}");
@@ -122,7 +132,7 @@ impl Binder<'_> {
             }
             // `check` may run beside the proxy whose file it checks.
             Err(error) if self.mode == Mode::DryRun && is_beside_own(&error, address) => {
-                Ok(Some(BoundAddress { key, address, sockets: Vec::new() }))
+                Ok(Some(BoundAddress::open(key, address)))
             }
             Err(source) => {
                 let advice = why_not_bound(&source, address, self.inherited);

@@ -53,7 +53,7 @@ fn options_behind(header: &str, more: &str, handed_over: Option<TcpListener>) ->
     let current = Arc::new(CurrentService::new(&service, open));
     let (connections, registry) = (Arc::clone(&process.connections), Arc::clone(&process.registry));
     let bound = bound.remove(0);
-    workers.accept(bound.sockets, &Frontend { current, connections, registry, lifecycle });
+    workers.accept(bound.sockets, &Frontend { current, connections, registry, lifecycle, is_inherited: false });
     let mut device = TcpStream::connect(bound.address).unwrap();
     device.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     device.write_all(header.as_bytes()).unwrap();

@@ -310,7 +310,7 @@ mod tests {
         bound[0].sockets.truncate(1);
         let only = bound.remove(0).sockets;
         let (connections, registry) = (Arc::clone(&process.connections), Arc::clone(&process.registry));
-        workers.accept(only, &Frontend { current, connections, registry, lifecycle });
+        workers.accept(only, &Frontend { current, connections, registry, lifecycle, is_inherited: false });
         let open = || workers.handles.iter().map(|worker| worker.open.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let mut devices: Vec<std::net::TcpStream> =
             (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
