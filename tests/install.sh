@@ -27,7 +27,7 @@ deny) packages="gcc libc6-dev ca-certificates git python3 python3-venv" ;;
 reproducible) packages="$build binutils git python3" ;;
 test) packages="$build openssl curl python3 dovecot-imapd dovecot-pop3d exim4-daemon-light swaks msmtp \
 libjakarta-mail-java libgnutls28-dev libmbedtls-dev javac binutils prometheus bindfs chromium chromium-driver faketime \
-iproute2 sslscan npm mutt postgresql pgbouncer" ;;
+iproute2 sslscan npm mutt postgresql pgbouncer haproxy kubernetes-client python3-venv" ;;
 test-system) packages="$build $system" ;;
 test-packages) packages="$build $system $arm64 python3-venv rpmlint" ;;
 scan) packages="$build openssl curl sslscan testssl.sh" ;;
@@ -58,6 +58,9 @@ for package in $packages; do
         command -v javac >/dev/null || missing="$missing $java"
     elif [ "$package" = npm ] && command -v npm >/dev/null; then
         # Node.js of another source has npm as well.
+        :
+    elif [ "$package" = kubernetes-client ] && command -v kubectl >/dev/null; then
+        # kubectl of another source will do.
         :
     else
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"

@@ -21,6 +21,7 @@ mod documented_lines;
 mod endpoints;
 mod failures;
 mod first_hour;
+mod fleet_haproxy;
 mod flow;
 mod forgetting;
 mod guessers;
