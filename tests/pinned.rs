@@ -150,7 +150,7 @@ fn loose(text: &str) -> Vec<String> {
             // A variable is an image that docker/images.sh names, or a stage.
             !is_stage && !image.contains("@sha256:") && !image.starts_with("${")
         } else if words.len() > 1 && words[0] == "image:" && !words[1].starts_with('#') {
-            !has("@sha256:") && !EXAMPLES.iter().any(|example| has(example))
+            !has("@sha256:") && !EXAMPLES.iter().any(|example| line == *example || has(&format!("${{{example}:-")))
         } else {
             (fetches && is_far && !has_sums) || FETCHERS.iter().any(|fetcher| has(fetcher))
         };
@@ -272,5 +272,7 @@ fn root() -> &'static Path {
 const NEAR: [&str; 4] = ["localhost", "127.", "[::1]", "packetboat"];
 /// Package managers that nothing here needs.
 const FETCHERS: [&str; 6] = ["npm install", "npx ", "go install", "gem install", "rustup ", "pipx "];
-/// Variables of docker/compose.yaml: our own image, and the placeholder for the operator's application.
-const EXAMPLES: [&str; 2] = ["PACKETBOAT_IMAGE", "APPLICATION_IMAGE"];
+/// Our own image in Kubernetes, and variables of the compose files: our own image, the placeholder for the operator's
+/// application, and the images of HAProxy and PostgreSQL, which are the operator's choice.
+const EXAMPLES: [&str; 5] =
+    ["image: packetboat", "PACKETBOAT_IMAGE", "APPLICATION_IMAGE", "HAPROXY_IMAGE", "POSTGRES_IMAGE"];
