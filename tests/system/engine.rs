@@ -51,8 +51,13 @@ impl Engine {
             assert!(begun.elapsed() < PATIENCE, "the engine does not start: {log}");
             std::thread::sleep(Duration::from_millis(100));
         }
-        engine.take(&debian(suite, architecture), &format!("debian:{suite}-slim"), architecture);
+        engine.take(&debian(suite, architecture, PACKAGES), &format!("debian:{suite}-slim"), architecture);
         engine
+    }
+
+    /// Imports a Debian 12 with these packages alone as this image.
+    pub fn import(&self, packages: &str, image: &str) {
+        self.take(&debian("bookworm", "amd64", packages), image, "amd64");
     }
 
     /// Makes an image of a system's tar.
@@ -167,11 +172,11 @@ pub fn package(kind: &str, program: &Path, directory: &Path) -> PathBuf {
     PathBuf::from(String::from_utf8(built.stdout).unwrap().trim())
 }
 
-/// A tar of a small Debian with systemd and Python, which debootstrap makes once.
-fn debian(suite: &str, architecture: &str) -> PathBuf {
+/// A tar of a small Debian with these packages, which debootstrap makes once.
+fn debian(suite: &str, architecture: &str, packages: &str) -> PathBuf {
     // Another list of packages makes another tar.
     let mut list = DefaultHasher::new();
-    PACKAGES.hash(&mut list);
+    packages.hash(&mut list);
     let name = format!("debian-{suite}-{architecture}-{:08x}.tar", list.finish() as u32);
     let tar = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if tar.exists() {
@@ -180,7 +185,7 @@ fn debian(suite: &str, architecture: &str) -> PathBuf {
     let directory = tempfile::tempdir().unwrap();
     let mirror = std::env::var("DEBIAN_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned());
     let made = Command::new("debootstrap")
-        .args(["--variant=minbase", "--arch", architecture, "--include", PACKAGES, suite])
+        .args(["--variant=minbase", "--arch", architecture, "--include", packages, suite])
         .arg(directory.path())
         .arg(mirror)
         .stdout(Stdio::null())
@@ -194,4 +199,5 @@ fn debian(suite: &str, architecture: &str) -> PathBuf {
     tar
 }
 
+/// With systemd and Python.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssl,procps,ca-certificates,binutils,curl,python3,rpm";

@@ -8,6 +8,7 @@
 mod arm64;
 mod engine;
 mod first_hour;
+mod fleet;
 mod image;
 mod packages;
 mod release;
