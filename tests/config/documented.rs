@@ -134,6 +134,35 @@ fn the_examples_of_sending_are_good() {
     )));
 }
 
+#[test]
+fn the_examples_of_a_fleet_are_good() {
+    let page = include_str!("../../docs/fleet.md");
+    let examples: Vec<&str> = page.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [listening, database] = examples[..] else { panic!("{examples:?}") };
+    let device = "[[device]]\nlogin = \"scanner3\"\npasswords = [\"$argon2id$x\"]\n";
+    let config = parse(&format!("{IDENTITY}{SECRET}{ACCOUNT}{device}{listening}"));
+    let instances_of_three = config.limits.sessions_per_mailbox;
+    assert!(!config.listeners[0].proxy_protocol.is_empty());
+    let config = parse(&format!("{database}{IDENTITY}{SECRET}"));
+    assert!(config.fleet.is_some_and(|fleet| fleet.tls) && config.store_key.is_some());
+
+    // The table of quotas begins with the defaults, and no row exceeds what Exchange Online takes.
+    let config = parse("");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")).filter(|row| row.starts_with(['1', '2', '3', '4']));
+    let number = |cell: &str| cell.split([' ', ',']).next().unwrap().parse::<usize>().unwrap();
+    let rows: Vec<Vec<usize>> = rows
+        .map(|row| row.trim_end_matches('|').split(" | ").map(number).collect::<Vec<_>>())
+        .filter(|row| row.len() == 4 && row[0] < 10)
+        .collect();
+    let submission = config.limits.submission;
+    let alone = [1, config.limits.sessions_per_mailbox, submission.connections_per_mailbox, 30];
+    assert!(rows.len() == 4 && rows[0] == alone, "{rows:?}");
+    for row in &rows {
+        assert!(row[0] * row[1] <= 16 && row[0] * row[3] <= 30, "{row:?}");
+    }
+    assert_eq!(rows[2][1], instances_of_three);
+}
+
 /// `packetboat reload` prints what is wrong, and systemctl does not: it comes first wherever a file was changed.
 #[test]
 fn packetboat_reload_is_named_before_systemctl() {
