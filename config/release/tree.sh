@@ -115,7 +115,7 @@ tree() {
     done
     put 644 config/packetboat.toml $doc
     put 644 config/minimal.toml $doc
-    for example in prometheus/packetboat.rules.yml prometheus/scrape.yml grafana/packetboat.json; do
+    for example in prometheus/packetboat.rules.yml prometheus/scrape.yml grafana/packetboat.json haproxy/haproxy.cfg; do
         put 644 "config/$example" $doc/examples
     done
 }
