@@ -139,7 +139,7 @@ fn project(directory: &Path) {
         head -c 24 /dev/urandom | base64 >admin-token
         head -c 24 /dev/urandom | base64 >database-password
         head -c 32 /dev/urandom >store.key
-        chown 65532 *; chown 999 database.key; chmod 400 *; chmod 444 *.pem";
+        chown 65532 *; chown 999 database.key; chmod 400 *; chmod 444 app.pem chain.pem database.pem";
     let made = Command::new("sh").args(["-c", script]).current_dir(&secrets).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let file = directory.join("docker/fleet/configuration/packetboat.toml");
