@@ -218,8 +218,8 @@ fn devices_keep_their_addresses_and_their_instances() {
     let fleet = Fleet::start();
     fleet.all_have_sessions();
     let first: Vec<usize> = (0..DEVICES).map(|number| fleet.server_of(number, 1)).collect();
-    for index in 0..INSTANCES.len() {
-        assert!(first.contains(&index), "{} serves no device: {first:?}", INSTANCES[index]);
+    for (index, name) in INSTANCES.into_iter().enumerate() {
+        assert!(first.contains(&index), "{} serves no device: {first:?}", name);
     }
     fleet.all_have_sessions();
     let second: Vec<usize> = (0..DEVICES).map(|number| fleet.server_of(number, 2)).collect();
@@ -241,7 +241,7 @@ fn devices_keep_their_addresses_and_their_instances() {
 fn a_rolling_restart_refuses_no_device() {
     let mut fleet = Fleet::start();
     let (ended, sessions) = (AtomicBool::new(false), AtomicUsize::new(0));
-    for index in 0..INSTANCES.len() {
+    for (index, name) in INSTANCES.into_iter().enumerate() {
         let mut stopping = fleet.instances.remove(index);
         let before = sessions.load(Ordering::SeqCst);
         let fleet_now = &fleet;
@@ -270,14 +270,14 @@ fn a_rolling_restart_refuses_no_device() {
             more(20);
             stopping.process.signal("TERM");
             assert!(stopping.process.wait().success());
-            fleet_now.until_checked("DOWN", &[INSTANCES[index]]);
+            fleet_now.until_checked("DOWN", &[name]);
             more(20);
             let next = fleet_now.instance(index);
-            fleet_now.until_checked("UP", &[INSTANCES[index]]);
+            fleet_now.until_checked("UP", &[name]);
             more(20);
             ended.store(true, Ordering::SeqCst);
             let failed: Vec<_> = devices.into_iter().flat_map(|device| device.join().unwrap()).collect();
-            assert!(failed.is_empty(), "{}: {failed:?}\n{}", INSTANCES[index], fleet_now.balancer.log.all());
+            assert!(failed.is_empty(), "{}: {failed:?}\n{}", name, fleet_now.balancer.log.all());
             next
         });
         assert!(sessions.load(Ordering::SeqCst) - before >= 60);
