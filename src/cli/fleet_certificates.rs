@@ -11,7 +11,7 @@ use super::output::print;
 use super::runtime;
 use crate::config::Config;
 use crate::crypto::Vault;
-use crate::fleet::{CertificatesError, FleetCertificates, Postgres, Settled};
+use crate::fleet::{FleetCertificates, Postgres, Settled};
 use crate::mode::Mode;
 use crate::token::Store;
 use crate::transport::downstream::certificate::Made;
@@ -26,21 +26,26 @@ pub(super) fn exchange(config: &Config, how: Exchange) -> Result<(), CommandErro
     let vault = Vault::new(&key.map_err(unavailable)?).map_err(unavailable)?;
     let database = Postgres::new(fleet, config);
     let certificates = FleetCertificates::new(&database, &vault, config);
+    let migrates = how == Exchange::Settle && fleet.migrate;
     let work = async {
-        if how == Exchange::Settle && fleet.migrate {
-            database.migrate().await.map_err(CertificatesError::Database)?;
+        if migrates {
+            let done = database.migrate().await.map_err(unavailable)?;
+            if done.from != Some(done.to) {
+                print(format_args!("the fleet's tables have version {} now\n", done.to))?;
+            }
         }
-        database.connect().await.map_err(CertificatesError::Database)?;
-        match how {
+        database.connect().await.map_err(unavailable)?;
+        let done = match how {
             Exchange::Push { replace } => certificates.push(replace).await,
             Exchange::Pull => certificates.pull().await,
             Exchange::Settle => certificates.settle().await,
-        }
+        };
+        let done = done.map_err(unavailable)?;
+        let lines: Vec<String> = done.iter().filter_map(|(made, settled)| line(made, settled, how)).collect();
+        print(lines.concat())
     };
     let done = runtime()?.block_on(async { timeout(LONGEST, work).await });
-    let done = done.map_err(|_| unavailable("the database has not answered in time"))?.map_err(unavailable)?;
-    let lines: Vec<String> = done.iter().filter_map(|(made, settled)| line(made, settled, how)).collect();
-    print(lines.concat())
+    done.unwrap_or_else(|_| Err(unavailable("the database has not answered in time")))
 }
 
 /// What has become of a certificate. A start says only what is new.

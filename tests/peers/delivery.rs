@@ -114,7 +114,7 @@ fn each_configured_device_has_a_state() {
     let csv = command(&proxy, &["devices", "--csv"]).output;
     let head = "source,name,logins,mailbox,protocol,listener,entry,tls,cipher,fingerprint,offers,sessions,failures,failure,\
                 failed,first_seen,last_seen,verdict,device,state,since,last_login,last_mail,sessions_24h,messages_24h,octets_24h,\
-                sending,last_sent,sent_24h,recipients_24h,sent_octets_24h,refused_24h";
+                sending,last_sent,sent_24h,recipients_24h,sent_octets_24h,refused_24h,instance";
     assert_eq!(csv.lines().next().unwrap(), head);
     let json: Value = serde_json::from_str(&command(&proxy, &["devices", "--json"]).output).unwrap();
     assert_eq!(json["configured"].as_array().unwrap().len(), 3);

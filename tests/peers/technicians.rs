@@ -107,7 +107,7 @@ fn a_technician_sees_devices_and_no_mailbox() {
         value.as_object().unwrap().keys().cloned().collect()
     };
     let (_, status) = ask(&proxy, "GET", "/status.json", TECHNICIAN);
-    let expected = ["ca", "configured", "devices", "now", "ready", "role", "spool", "started", "version"];
+    let expected = ["ca", "configured", "devices", "fleet", "now", "ready", "role", "spool", "started", "version"];
     assert_eq!(fields(&status), expected.map(str::to_owned).into());
     // Of the spool they see numbers alone.
     let (_, body) = status.split_once("\r\n\r\n").unwrap();

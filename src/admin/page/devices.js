@@ -17,7 +17,7 @@ export function showFleet({ fleet, devices, configured }) {
   const seen = [...devices, ...configured].map((one) => one.instance).filter(Boolean);
   const names = distinct([...instances, instance, ...seen]).sort();
   const option = (value, text) => h("option", "option", text, { key: `name ${value}`, fixed: { value } });
-  patch(at("instance"), [option("", "all instances"), ...names.map((name) => option(name, `instance ${name}`))]);
+  patch(at("names"), names.map((name) => option(name, `instance ${name}`)));
 }
 
 const isChosen = (one) => at("instance").value === "" || one.instance === at("instance").value;

@@ -31,19 +31,15 @@ pub(in crate::cli::run) fn settle_first(file: &ConfigFile, config: &Config) {
     command.args([OsStr::new("--state-directory"), config.state_directory.as_os_str()]);
     let why = match command.output() {
         Ok(output) => {
-            let words = |octets: &[u8]| String::from_utf8_lossy(octets).trim().replace('\n', "; ");
-            let done = words(&output.stdout);
-            if !done.is_empty() {
-                info!("{done}");
-            }
+            String::from_utf8_lossy(&output.stdout).lines().for_each(|line| info!("{line}"));
             if output.status.success() {
                 return;
             }
-            words(&output.stderr)
+            String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")
         }
         Err(error) => error.to_string(),
     };
-    warn!("the certificates of the fleet are not taken, and devices see those of this instance until then: {why}");
+    warn!("the certificates of the fleet are not taken at this start; devices see those of this instance: {why}");
 }
 
 /// Takes the certificates that somebody has put into the database, until the drain. A running proxy reads its files anew
