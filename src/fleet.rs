@@ -4,6 +4,7 @@
 mod certificates;
 mod error;
 mod kept;
+pub mod lease;
 #[cfg(feature = "fleet")]
 mod postgres;
 mod records;
