@@ -32,7 +32,7 @@ pub use credential::DIRECTORY as CREDENTIALS;
 pub use environment::Environment;
 pub use file::is_path;
 pub use fleet::Fleet;
-pub use identity::{Account, Credential, Device, Grant, Identity, SecretFile};
+pub use identity::{Account, Credential, Device, Grant, Identity, Rotation, SecretFile};
 pub use listener::{DefaultListener, Entry, Listener, Logins};
 pub use problem::{Problem, Proven};
 pub use profile::{Profile, TlsPolicy, Version};

@@ -81,6 +81,27 @@ impl Fleet {
         Ok(None)
     }
 
+    /// This process as an instance of the fleet that the configuration names; none where it is alone. Nothing is dialled
+    /// yet.
+    ///
+    /// # Errors
+    /// See [`new`](Self::new).
+    #[cfg(feature = "fleet")]
+    pub fn of(config: &Config) -> Result<Option<Arc<Self>>, Error> {
+        let Some(section) = &config.fleet else { return Ok(None) };
+        let records = Arc::new(Postgres::new(section, config));
+        Ok(Some(Arc::new(Self::new(records, &instance_name(config))?)))
+    }
+
+    /// None: the configuration cannot have a fleet without the cargo feature.
+    ///
+    /// # Errors
+    /// Never.
+    #[cfg(not(feature = "fleet"))]
+    pub fn of(_: &Config) -> Result<Option<Arc<Self>>, Error> {
+        Ok(None)
+    }
+
     /// The records of the fleet.
     pub fn records(&self) -> &Arc<dyn Records> {
         &self.records

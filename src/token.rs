@@ -6,6 +6,7 @@ mod cache;
 mod enrol;
 mod error;
 mod json;
+mod keeping;
 mod opening;
 mod receiver;
 mod redirect;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Account, Config, Credential, Grant, SecretFile};
 use crate::diagnostic::Diagnostic;
+use crate::fleet::Fleet;
 use crate::lifecycle::{Lifecycle, unix_time};
 use crate::mode::Mode;
 use crate::transport::downstream::certificate;
@@ -31,6 +33,7 @@ pub use cache::{CachedToken, TokenStatus};
 pub use enrol::{DeviceSignIn, Enrolment, OtherPerson, Pasted};
 pub use error::{Error, StoreError};
 pub use json::Claims;
+pub use keeping::StoreKind;
 use opening::{Opening, TokenSet};
 use receiver::Receivers;
 pub use redirect::Redirect;
@@ -56,9 +59,14 @@ impl Tokens {
     ///
     /// # Errors
     /// Each thing that is missing or wrong.
-    pub fn open(config: &Config, mode: Mode, before: Option<&Tokens>) -> Result<Self, Vec<Diagnostic>> {
+    pub fn open(
+        config: &Config,
+        mode: Mode,
+        before: Option<&Tokens>,
+        fleet: Option<&Arc<Fleet>>,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let receivers = before.map(|before| before.receivers.clone()).unwrap_or_default();
-        let mut opening = Opening::new(config, mode, before);
+        let mut opening = Opening::new(config, mode, before, fleet);
         opening.prove_credentials();
         opening.report(receivers.diagnostics(config));
         for (name, account) in &config.accounts {
@@ -93,7 +101,8 @@ impl Tokens {
     }
 
     fn has_store_of(&self, config: &Config) -> bool {
-        self.config.state_directory == config.state_directory && self.config.store_key == config.store_key
+        (&self.config.state_directory, &self.config.store_key, &self.config.fleet)
+            == (&config.state_directory, &config.store_key, &config.fleet)
     }
 
     /// Returns the sign-ins that none of these tokens continues, and whose newest refresh token is not on disk yet.

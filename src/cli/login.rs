@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::error::{CommandError, Exit, unavailable};
 use super::output::{diagnostics_error, print, print_error};
+use crate::fleet::{Fleet, check_schema};
 use crate::config::{Grant, Identity, Proven};
 use crate::mode::Mode;
 use crate::secret::Secret;
@@ -39,7 +40,13 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Comman
     };
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let tokens = Tokens::open(config, Mode::Apply, None).map_err(|diagnostics| {
+        let fleet = Fleet::of(config).map_err(unavailable)?;
+        if let Some(fleet) = &fleet {
+            // A person shall not sign in for nothing.
+            let facts = fleet.records().database().await.map_err(unavailable)?;
+            check_schema(facts.schema).map_err(unavailable)?;
+        }
+        let tokens = Tokens::open(config, Mode::Apply, None, fleet.as_ref()).map_err(|diagnostics| {
             diagnostics_error(proven, &diagnostics)
         })?;
         let Some(slot) = tokens.of(&arguments.account) else { return Err(Exit::Usage.into()) };

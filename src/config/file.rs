@@ -299,6 +299,7 @@ struct IdentitySection {
     authorization_endpoint: Written<String>,
     device_endpoint: Written<String>,
     roots: Written<String>,
+    rotation: Written<String>,
 }
 
 fn line_of(text: &str, span: &Range<usize>) -> usize {

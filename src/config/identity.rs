@@ -72,6 +72,17 @@ pub struct Identity {
     pub device_endpoint: String,
     /// The certification authorities that packetboat trusts at the endpoints.
     pub roots: Roots,
+    /// The endpoint's treatment of refresh tokens that were used.
+    pub rotation: Rotation,
+}
+
+/// The treatment of refresh tokens that were used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// Each is taken once: a second use may end the sign-in.
+    Strict,
+    /// Earlier ones stay good beside new ones, as Microsoft's and Google's do.
+    Lenient,
 }
 
 /// The ways to a token (RFC 6749 §1.3, RFC 8628).

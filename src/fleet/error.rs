@@ -74,6 +74,8 @@ pub enum Error {
     },
     /// The database answers with something that no packetboat has written.
     Strange(&'static str),
+    /// The database does not have the newest refresh token of this instance yet.
+    Unsent,
     /// The last attempt to connect failed for this reason, and the next one is not due yet.
     Again(Arc<Error>),
 }
@@ -89,7 +91,8 @@ impl Error {
             | Self::ReadOnly
             | Self::Full(_)
             | Self::Late(_)
-            | Self::Lost(_) => true,
+            | Self::Lost(_)
+            | Self::Unsent => true,
             Self::Again(error) => error.is_away(),
             // Classes of appendix A: 08 connection, 40 rollback, 53 resources, 55 not in this state, 57 intervention of
             // the operator, 58 system.
@@ -191,6 +194,9 @@ impl fmt::Display for Error {
                     "the database holds what no packetboat has written: {what}; see who else writes to its tables"
                 )
             }
+            Self::Unsent => f.write_str(
+                "the database does not have the newest refresh token yet; this instance keeps it on its disk, and tries again",
+            ),
             Self::Again(error) => error.fmt(f),
         }
     }

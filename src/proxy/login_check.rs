@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Kind};
 use crate::mode::Mode;
+use crate::fleet::Fleet;
 use crate::proto::{self, AccessSettings, Terms, UpstreamLogin};
 use crate::protocol::Protocol;
 use crate::token::{AccessToken, Store, Tokens};
@@ -41,7 +42,11 @@ impl LoginChecks {
         let servers = servers(config, None, &mut diagnostics);
         // Without an earlier sign-in no store is made, because the user who checks may be root.
         let mode = if Store::exists(&config.state_directory) { Mode::Apply } else { Mode::DryRun };
-        match Tokens::open(config, mode, None) {
+        let fleet = match Fleet::of(config) {
+            Ok(fleet) => fleet,
+            Err(error) => return Err(vec![Diagnostic::new("fleet", error)]),
+        };
+        match Tokens::open(config, mode, None, fleet.as_ref()) {
             Ok(tokens) if diagnostics.is_empty() => Ok(Self::with(config.clone(), Arc::new(tokens), &servers)),
             Ok(_) => Err(diagnostics),
             Err(found) => {

@@ -127,7 +127,8 @@ impl<'a> Opening<'a> {
         let before = self.before.and_then(|before| before.directory.as_ref());
         let devices = before.map(|before| before.devices.as_ref());
         let devices = Devices::new(self.config, &self.process.known, devices);
-        let tokens = Tokens::open(self.config, self.mode, before.map(|before| before.tokens.as_ref()));
+        let (before_tokens, fleet) = (before.map(|before| before.tokens.as_ref()), self.process.fleet.as_ref());
+        let tokens = Tokens::open(self.config, self.mode, before_tokens, fleet);
         match (devices, tokens) {
             (Ok(devices), Ok(tokens)) => {
                 let before = before.map(|before| &before.mailboxes);

@@ -17,13 +17,15 @@ pub struct AccessToken {
     pub(super) stale: Instant,
     /// A token with less life than this opens no new session.
     pub(super) spare: Duration,
+    /// The time to fetch a new token at the risk that other instances of the fleet do so as well.
+    pub(super) alone: Instant,
 }
 
 impl AccessToken {
     /// A token that has just come.
     pub(super) fn new(token_response: TokenResponse) -> Self {
         let obtained = Instant::now();
-        let life = token_response.expires_in.map_or(UNSAID, Duration::from_secs).clamp(SHORTEST_LIFE, LONGEST_LIFE);
+        let life = life_of(&token_response);
         // An endpoint that hands out what it has cached gives ever shorter halves.
         let stale = obtained + life.mul_f64(jitter(0.45, 0.55)).max(SHORTEST_PAUSE);
         Self {
@@ -32,7 +34,18 @@ impl AccessToken {
             expires: obtained + life,
             stale,
             spare: SPARE.min(life / 4),
+            alone: obtained + life.mul_f64(jitter(0.6, 0.85)),
         }
+    }
+
+    /// A token that another instance of the fleet may have obtained: it is renewed when half of its whole life is over.
+    pub(super) fn taken(secret: Secret, life: Duration, expires: Instant) -> Self {
+        let now = Instant::now();
+        let at = |part: f64| {
+            expires.checked_sub(life.mul_f64(1.0 - part)).unwrap_or(now)
+        };
+        let (stale, alone) = (at(jitter(0.45, 0.55)), at(jitter(0.6, 0.85)));
+        Self { secret, obtained: now, expires, stale, spare: SPARE.min(life / 4), alone }
     }
 
     /// Returns the token itself, for the one place that sends it.
@@ -54,6 +67,11 @@ impl AccessToken {
     pub fn claims(&self) -> Option<Claims> {
         json::claims(self.secret.expose())
     }
+}
+
+/// Returns the life of the access token in a response.
+pub(super) fn life_of(token_response: &TokenResponse) -> Duration {
+    token_response.expires_in.map_or(UNSAID, Duration::from_secs).clamp(SHORTEST_LIFE, LONGEST_LIFE)
 }
 
 /// Returns a random factor between the two, so that tokens fetched together are not renewed together.

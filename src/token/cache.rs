@@ -5,7 +5,7 @@ mod sign_in;
 mod status;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -14,16 +14,15 @@ use tracing::{debug, error, info, warn};
 
 use super::access::{AccessToken, jitter};
 use super::error::Error;
-use super::json::TokenResponse;
-use super::refusal::{self, Endpoint};
-use super::store::{Owner, Store};
+use super::keeping::{Keeper, Look, Mark};
+use super::refusal::Endpoint;
+use super::store::Owner;
 use crate::config::{Account, Grant, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::protocol::Protocol;
 use crate::state::Stamp;
-use crate::transport::http::{Client, Response};
-use sign_in::Pending;
+use crate::transport::http::Client;
 pub(super) use sign_in::SignInState;
 pub use status::TokenStatus;
 
@@ -33,6 +32,8 @@ pub struct CachedToken {
     state: Mutex<State>,
     kept: Arc<SignInState>,
     woken: Notify,
+    /// Told whenever a token arrives: a device waits neither for the store nor for the disk behind that.
+    arrived: Notify,
 }
 
 /// The person or the application that a token is for, and the way to it.
@@ -43,8 +44,6 @@ pub(super) struct TokenSpec {
     pub(super) account: Account,
     pub(super) account_name: String,
     pub(super) client: Client,
-    /// The store of refresh tokens; none where the grant needs no sign-in.
-    pub(super) store: Option<Arc<Store>>,
 }
 
 struct State {
@@ -54,8 +53,8 @@ struct State {
     used: Instant,
     /// The last time that a server's refusal made the token doubtful.
     doubted: Option<Instant>,
-    /// The time when the refresh token came.
-    renewed: Option<Instant>,
+    /// The time before which a store that is away is not asked for another token, because this one serves.
+    later: Option<Instant>,
     /// The log has said that the token is nearly too long.
     warned: bool,
 }
@@ -68,8 +67,16 @@ struct Trouble {
     topic: String,
     until: Instant,
     times: u32,
-    /// The stamps of the files that were read: a change of theirs ends the pause.
-    stamps: Vec<Option<Stamp>>,
+    /// The state of what was read: a change ends the pause.
+    stamps: Stamps,
+}
+
+/// The state of what a request is made from.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Stamps {
+    /// The mark of the sign-in; none where the store has not answered.
+    sign_in: Option<Mark>,
+    files: Vec<Option<Stamp>>,
 }
 
 impl CachedToken {
@@ -78,11 +85,12 @@ impl CachedToken {
         Arc::clone(&self.kept)
     }
 
-    pub(super) fn new(spec: TokenSpec, kept: Arc<SignInState>) -> Self {
+    pub(super) fn new(spec: TokenSpec, kept: Arc<SignInState>, token: Option<AccessToken>) -> Self {
+        let token = token.map(Arc::new);
         let state =
-            State { token: None, trouble: None, used: Instant::now(), doubted: None, renewed: None, warned: false };
-        let (state, woken) = (Mutex::new(state), Notify::new());
-        Self { spec, state, kept, woken }
+            State { token, trouble: None, used: Instant::now(), doubted: None, later: None, warned: false };
+        let (state, woken, arrived) = (Mutex::new(state), Notify::new(), Notify::new());
+        Self { spec, state, kept, woken, arrived }
     }
 
     /// Returns a token with life in it: mostly the cached one, else one that is fetched once for all who wait.
@@ -126,7 +134,7 @@ impl CachedToken {
             let due = self.due();
             // A new sign-in is noticed soon.
             let look = if self.state().trouble.is_some() { due.min(Instant::now() + LOOK) } else { due };
-            let again = self.pending().unkept.as_ref().map(|(_, again)| *again);
+            let again = self.keeper().and_then(Keeper::again);
             let look = again.map_or(look, |again| look.min(again));
             tokio::select! {
                 () = sleep_until(look) => {}
@@ -158,16 +166,20 @@ impl CachedToken {
     /// Waits for a fetch under way: a refresh token that has come must reach the disk.
     pub(super) async fn settle(self: Arc<Self>) {
         // Without a sign-in no refresh token has to reach the disk.
-        let patience = if self.spec.store.is_some() { SETTLE } else { MOMENT };
+        let patience = if self.keeper().is_some() { SETTLE } else { MOMENT };
+        if let Some(keeper) = self.keeper() {
+            keeper.end();
+        }
         let settled = timeout(patience, async {
             let _flight = self.kept.flight.lock().await;
             self.keep_unsaved().await;
         });
         // The disk, or an endpoint, does not answer: the process ends all the same.
         let is_settled = settled.await.is_ok();
-        let pending = self.pending();
-        if pending.unsaved.is_some() || (self.spec.store.is_some() && !is_settled) {
-            let why = pending.unkept.as_ref().map_or("the disk or the token endpoint does not answer", |(why, _)| why);
+        let Some(keeper) = self.keeper() else { return };
+        if keeper.is_unsaved() || !is_settled {
+            let why = keeper.unkept();
+            let why = why.as_deref().unwrap_or("the disk or the token endpoint does not answer");
             error!(
                 identity = self.spec.owner.identity,
                 user = self.spec.owner.user,
@@ -223,6 +235,19 @@ impl CachedToken {
             }
             token.ask().await
         });
+        let flight = async {
+            tokio::pin!(flight);
+            loop {
+                let arrived = self.arrived.notified();
+                if let Some(token) = self.fetched_since(request) {
+                    return Ok(Ok(token));
+                }
+                tokio::select! {
+                    ended = &mut flight => return ended,
+                    () = arrived => {}
+                }
+            }
+        };
         let unavailable = |why: &str| Err(Failure::new(Kind::TokenUnavailable, why));
         match timeout(LONGEST_WAIT, flight).await {
             Ok(Ok(fetched)) => fetched,
@@ -250,7 +275,7 @@ impl CachedToken {
     async fn has_changed(&self) -> bool {
         let in_trouble = self.state().trouble.as_ref().map(|trouble| trouble.stamps.clone());
         let Some(stamps) = in_trouble else { return false };
-        self.stamps().await.is_some_and(|present| stamps != present)
+        self.stamps(Look::Anew).await.is_some_and(|present| stamps != present)
     }
 
     /// Advice for a token that is almost too long for a protocol, or is.
@@ -263,70 +288,76 @@ impl CachedToken {
     }
 
     async fn ask(&self) -> Result<Arc<AccessToken>, Failure> {
-        let stamps = self.stamps().await.unwrap_or_default();
-        match self.ask_endpoint().await {
-            Ok((token_response, response)) => {
-                let token = Arc::new(AccessToken::new(token_response));
-                let length = token.secret().expose().len();
-                let mut state = self.state();
-                let had_trouble = state.trouble.take().is_some();
-                state.token = Some(Arc::clone(&token));
-                let advice = self.advice_for_long_token(length).filter(|_| !state.warned);
-                state.warned |= advice.is_some();
-                drop(state);
-                if let Some(advice) = advice {
-                    warn!(identity = self.spec.owner.identity, "the access token has {length} characters: {advice}");
-                }
-                let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
-                if had_trouble {
-                    info!(
-                        identity = self.spec.owner.identity,
-                        user = self.spec.owner.user,
-                        "access token again, for {life}"
-                    );
-                } else {
-                    debug!(
-                        identity = self.spec.owner.identity,
-                        user = self.spec.owner.user,
-                        "new access token, for {life}"
-                    );
-                }
-                if let Some(skew) = refusal::skew(&response, SystemTime::now()) {
-                    warn!(identity = self.spec.owner.identity, "{skew}");
-                }
-                Ok(token)
+        let stamps = self.stamps(Look::Known).await.unwrap_or_default();
+        let renewed = self.renew().await;
+        if self.keeper().is_some_and(|keeper| keeper.again().is_some()) {
+            // The task that keeps the token fresh plans the next try.
+            self.woken.notify_one();
+        }
+        let error = match renewed {
+            // A store that is away is its own trouble, as long as the present token serves.
+            Err(Error::Fleet(error)) if error.is_away() && self.present(false).is_some() => {
+                self.state().later = Some(Instant::now() + LOOK.mul_f64(jitter(0.8, 1.2)));
+                return Err(Failure::from(Error::Fleet(error)));
             }
-            Err(error) => Err(self.trouble(error, stamps)),
+            Err(error) => error,
+            Ok(()) => match &self.state().token {
+                Some(token) => return Ok(Arc::clone(token)),
+                // No store succeeds without a token.
+                None => Error::Held,
+            },
+        };
+        Err(self.trouble(error, stamps))
+    }
+
+    /// Uses a token from now on, and ends trouble.
+    fn use_token(&self, token: AccessToken) {
+        let token = Arc::new(token);
+        let length = token.secret().expose().len();
+        let mut state = self.state();
+        let had_trouble = state.trouble.take().is_some();
+        (state.token, state.later) = (Some(Arc::clone(&token)), None);
+        let advice = self.advice_for_long_token(length).filter(|_| !state.warned);
+        state.warned |= advice.is_some();
+        drop(state);
+        self.arrived.notify_waiters();
+        if let Some(advice) = advice {
+            warn!(identity = self.spec.owner.identity, "the access token has {length} characters: {advice}");
+        }
+        let life = humantime::format_duration(Duration::from_secs(token.left().as_secs() + 1));
+        if had_trouble {
+            info!(identity = self.spec.owner.identity, user = self.spec.owner.user, "access token again, for {life}");
+        } else {
+            debug!(identity = self.spec.owner.identity, user = self.spec.owner.user, "new access token, for {life}");
         }
     }
 
-    async fn ask_endpoint(&self) -> Result<(TokenResponse, Response), Error> {
-        let _exclusive = self.exclusive().await?;
-        self.keep_unsaved().await;
-        let record = self.record().await?;
-        let request = self.request(record.as_ref().map(|(_, newest)| newest.refresh_token.clone())).await?;
-        let response = self.spec.client.ask(request).await.map_err(Error::Unreachable)?;
-        let judged = refusal::judge(self.endpoint(&self.spec.client), &response, SystemTime::now());
-        let mut token_response = judged.map_err(Error::Refused)?;
-        if let Some((kept, newest)) = record {
-            self.keep(kept, newest, token_response.refresh_token.take()).await;
-        }
-        Ok((token_response, response))
+    /// Returns whether the present token serves for a while yet.
+    fn can_wait_for_others(&self) -> bool {
+        self.state().token.as_ref().is_some_and(|token| Instant::now() < token.alone && token.left() > token.spare)
     }
 
-    fn trouble(&self, error: Error, stamps: Vec<Option<Stamp>>) -> Failure {
-        let (retry_after, topic) = (error.retry_after(), error.topic());
+    /// Returns the pause that a failure calls for, and how many like it there were before.
+    fn pause(&self, error: &Error) -> (Duration, u32) {
+        let kind = error.kind();
+        let state = self.state();
+        let last = state.trouble.as_ref().filter(|last| last.failure.kind == kind);
+        let times = last.map_or(0, |last| last.times + 1);
+        drop(state);
+        if kind == Kind::TokenRefused && matches!(self.spec.identity.grant, Grant::Password(_)) {
+            // A wrong password that is sent again and again locks the account; a new file is noticed.
+            return (IDLE, times);
+        }
+        let (first, longest) = if kind == Kind::TokenRefused { REFUSED } else { UNAVAILABLE };
+        let pause = first.saturating_mul(1 << times.min(16)).min(longest).mul_f64(jitter(0.8, 1.2));
+        (pause.max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER)), times)
+    }
+
+    fn trouble(&self, error: Error, stamps: Stamps) -> Failure {
+        let ((pause, times), topic) = (self.pause(&error), error.topic());
         let failure = Failure::from(error);
         let mut state = self.state();
         let last = state.trouble.take();
-        let times = last.as_ref().filter(|last| last.failure.kind == failure.kind).map_or(0, |last| last.times + 1);
-        let (first, longest) = if failure.kind == Kind::TokenRefused { REFUSED } else { UNAVAILABLE };
-        let pause = first.saturating_mul(1 << times.min(16)).min(longest).mul_f64(jitter(0.8, 1.2));
-        let mut pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
-        if failure.kind == Kind::TokenRefused && matches!(self.spec.identity.grant, Grant::Password(_)) {
-            // A wrong password that is sent again and again locks the account; a new file is noticed.
-            pause = IDLE;
-        }
         let is_news = last.is_none_or(|last| last.failure.kind != failure.kind || last.topic != topic);
         state.trouble = Some(Trouble { failure: failure.clone(), topic, until: Instant::now() + pause, times, stamps });
         let left = state.token.as_ref().map(|token| token.left().as_secs()).filter(|left| *left > 0);
@@ -354,18 +385,15 @@ impl CachedToken {
         let is_idle = now.duration_since(state.used) > IDLE;
         let by_trouble = state.trouble.as_ref().map(|trouble| trouble.until);
         if !is_idle {
-            return by_trouble.unwrap_or_else(|| state.token.as_ref().map_or(now, |token| token.stale));
+            let stale = state.token.as_ref().map_or(now, |token| token.stale);
+            return by_trouble.unwrap_or_else(|| state.later.map_or(stale, |later| stale.max(later)));
         }
-        if self.spec.store.is_none() {
+        let Some(keeper) = self.keeper() else {
             // An application needs nothing until a device comes back, but that its trouble has an end.
             return by_trouble.unwrap_or(now + IDLE);
-        }
-        let weekly = state.renewed.unwrap_or(now) + RENEWAL;
+        };
+        let weekly = keeper.renewed().unwrap_or(now) + RENEWAL;
         by_trouble.map_or(weekly, |until| until.max(weekly))
-    }
-
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.kept.pending.lock()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::refusal::Refusal;
 use crate::crypto::{KeyError, Unavailable};
 use crate::failure::{Failure, Kind};
+use crate::fleet;
 use crate::pool::NotDone;
 use crate::state;
 use crate::transport::downstream::certificate;
@@ -69,6 +70,19 @@ pub enum Error {
         /// The fault, as words that follow the host.
         why: &'static str,
     },
+    /// The endpoint has not answered in time.
+    Late,
+    /// The fleet's database does not have, or does not take, the sign-in.
+    Fleet(fleet::Error),
+    /// Another instance of the fleet renews the sign-in, and has not come to an end.
+    Held,
+    /// An instance of the fleet was refused, and none asks again before the pause is over.
+    Paused {
+        /// The time that is left.
+        left: Duration,
+        /// The reason, as [`Error::as_trouble`] has written it.
+        trouble: String,
+    },
     /// The sign-in came to nothing: the reason, and what to do.
     SignIn(&'static str),
 }
@@ -94,6 +108,8 @@ pub enum StoreError {
     },
     /// A refresh token was sealed with another key.
     OtherKey(PathBuf),
+    /// A refresh token in the fleet's database was sealed with another key.
+    OtherFleetKey,
     /// A refresh token is no text.
     NoText,
 }
@@ -106,6 +122,9 @@ impl Error {
             Self::Certificate(error) => error.is_shortage(),
             Self::NotRead { .. } | Self::Unreachable(_) => true,
             Self::Refused(refusal) => refusal.passes,
+            Self::Late | Self::Held => true,
+            Self::Fleet(error) => error.is_away(),
+            Self::Paused { trouble, .. } => !trouble.starts_with(LASTING),
             Self::Key { .. }
             | Self::Crypto(_)
             | Self::Address(_)
@@ -121,6 +140,8 @@ impl Error {
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_final,
+            // The instance that was refused knows more.
+            Self::Paused { .. } => false,
             error => !error.passes(),
         }
     }
@@ -129,6 +150,7 @@ impl Error {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
+            Self::Paused { left, .. } => Some(*left),
             _ => None,
         }
     }
@@ -137,14 +159,31 @@ impl Error {
     pub(super) fn topic(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.answer.clone(),
+            Self::Paused { trouble, .. } => trouble.clone(),
             _ => self.to_string(),
+        }
+    }
+
+    /// The failure as the other instances of a fleet read it: whether it passes by itself, and the reason.
+    pub(super) fn as_trouble(&self) -> String {
+        format!("{}{}", if self.passes() { PASSING } else { LASTING }, self.topic())
+    }
+}
+
+impl Error {
+    /// The kind of the failure.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Unreachable(failure) => failure.kind,
+            error if error.passes() => Kind::TokenUnavailable,
+            _ => Kind::TokenRefused,
         }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let kind = if error.passes() { Kind::TokenUnavailable } else { Kind::TokenRefused };
+        let kind = error.kind();
         let is_final = error.is_final();
         match error {
             Error::Unreachable(failure) => failure,
@@ -202,6 +241,15 @@ impl fmt::Display for Error {
                  both are names of one person, run packetboat login {account}"
             ),
             Self::Response { host, why } => write!(f, "{host} {why}"),
+            Self::Late => f.write_str("the token endpoint has not answered within 30 s"),
+            Self::Fleet(error) => write!(f, "the fleet's database does not have the sign-in ready: {error}"),
+            Self::Held => f.write_str(
+                "another instance of the fleet is getting an access token, and has not come to an end; see its log",
+            ),
+            Self::Paused { left, trouble } => {
+                let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
+                write!(f, "an instance of the fleet met this, and all of them wait for {left}: {trouble}")
+            }
             Self::SignIn(why) => f.write_str(why),
         }
     }
@@ -229,10 +277,18 @@ impl fmt::Display for StoreError {
                  move the file away and sign in again",
                 path.display()
             ),
+            Self::OtherFleetKey => f.write_str(
+                "the sign-in in the fleet's database was sealed with another key: give all instances the same store_key, \
+                 or sign in again",
+            ),
             Self::NoText => f.write_str("the refresh token is no text"),
         }
     }
 }
+
+/// Beginnings of what an instance notes for the others.
+const PASSING: &str = "for now: ";
+const LASTING: &str = "refused: ";
 
 impl StdError for StoreError {}
 
@@ -247,7 +303,11 @@ impl StdError for Error {
             Self::Address(error) => Some(error),
             Self::Unreachable(failure) => Some(failure),
             Self::Store(error) => Some(error),
-            Self::Refused(_)
+            Self::Fleet(error) => Some(error),
+            Self::Late
+            | Self::Held
+            | Self::Paused { .. }
+            | Self::Refused(_)
             | Self::SignInMissing { .. }
             | Self::OtherPerson { .. }
             | Self::Response { .. }

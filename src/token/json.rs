@@ -214,6 +214,74 @@ impl StoredSignIn {
     }
 }
 
+/// The copy of a fleet's sign-in on an instance's disk.
+pub(super) struct CopiedSignIn {
+    pub(super) generation: i64,
+    /// The record, as the database has it.
+    pub(super) record: Secret,
+    pub(super) access: Option<CopiedAccess>,
+    /// Generation and epoch that this state is to follow, where the database may not have it yet.
+    pub(super) base: Option<(i64, Option<i64>)>,
+}
+
+/// The access token in it.
+pub(super) struct CopiedAccess {
+    pub(super) token: Secret,
+    /// The whole life in milliseconds.
+    pub(super) life: u64,
+    /// The end, in seconds since 1970.
+    pub(super) until: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawCopy {
+    generation: i64,
+    record: String,
+    access: Option<RawAccess>,
+    base: Option<(i64, Option<i64>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawAccess {
+    token: String,
+    life: u64,
+    until: u64,
+}
+
+impl Drop for RawCopy {
+    fn drop(&mut self) {
+        self.record.zeroize();
+        if let Some(access) = &mut self.access {
+            access.token.zeroize();
+        }
+    }
+}
+
+impl CopiedSignIn {
+    pub(super) fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let text = |secret: &Secret| String::from_utf8(secret.expose().to_vec()).ok();
+        let access = match &self.access {
+            Some(access) => {
+                Some(RawAccess { token: text(&access.token)?, life: access.life, until: access.until })
+            }
+            None => None,
+        };
+        let raw = RawCopy { generation: self.generation, record: text(&self.record)?, access, base: self.base };
+        serde_json::to_vec(&raw).ok().map(Zeroizing::new)
+    }
+
+    pub(super) fn from_json(json: &[u8]) -> Option<Self> {
+        let raw: RawCopy = serde_json::from_slice(json).ok()?;
+        let secret = |text: &String| Secret::new(text.clone().into_bytes());
+        let access = raw.access.as_ref().map(|access| CopiedAccess {
+            token: secret(&access.token),
+            life: access.life,
+            until: access.until,
+        });
+        Some(Self { generation: raw.generation, record: secret(&raw.record), access, base: raw.base })
+    }
+}
+
 /// Returns whether the token fits into a line of IMAP without ending it.
 fn is_one_line(token: &Secret) -> bool {
     token.expose().iter().all(|octet| (0x21..0x7f).contains(octet))

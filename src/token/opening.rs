@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Tokens;
-use super::cache::{CachedToken, TokenSpec};
+use super::cache::{CachedToken, SignInState, TokenSpec};
 use super::error::Error;
+use super::keeping::{InDirectory, InFleet, Instance, Subject};
 use super::store::{Owner, Store};
 use crate::config::{Account, Certificate, CertificateSource, Config, Credential, Grant, Identity, SecretFile};
 use crate::crypto::SigningKey;
 use crate::diagnostic::Diagnostic;
+use crate::fleet::Fleet;
 use crate::mode::Mode;
 use crate::state;
 use crate::transport::downstream::certificate::{self, Part};
@@ -21,6 +23,8 @@ pub(super) struct Opening<'a> {
     mode: Mode,
     /// The tokens of the configuration before.
     before: Option<&'a Tokens>,
+    /// The fleet whose database has the sign-ins; none where the state directory has them.
+    fleet: Option<Arc<Fleet>>,
     /// Opened for the first token that needs it.
     store: Option<Arc<Store>>,
     by_owner: BTreeMap<Owner, Arc<CachedToken>>,
@@ -36,9 +40,15 @@ pub(super) struct TokenSet {
 }
 
 impl<'a> Opening<'a> {
-    pub(super) fn new(config: &'a Config, mode: Mode, before: Option<&'a Tokens>) -> Self {
+    pub(super) fn new(
+        config: &'a Config,
+        mode: Mode,
+        before: Option<&'a Tokens>,
+        fleet: Option<&Arc<Fleet>>,
+    ) -> Self {
         let (by_owner, by_account) = (BTreeMap::new(), BTreeMap::new());
-        Self { config, mode, before, store: None, by_owner, by_account, diagnostics: Vec::new() }
+        let fleet = fleet.map(Arc::clone);
+        Self { config, mode, before, fleet, store: None, by_owner, by_account, diagnostics: Vec::new() }
     }
 
     /// Reads the secret or the certificate of every application.
@@ -104,17 +114,38 @@ impl<'a> Opening<'a> {
     ) -> Result<Arc<CachedToken>, Diagnostic> {
         let client = Client::new(&identity.token_endpoint, &identity.roots, &self.config.limits)
             .map_err(|error| Diagnostic::new(format!("identity.{}.token_endpoint", account.identity), error))?;
-        let store = if identity.grant.needs_login() { Some(self.store()?) } else { None };
-        let state = self.before.and_then(|before| before.sign_in_state(owner, self.config)).unwrap_or_default();
+        let before = self.before.and_then(|before| before.sign_in_state(owner, self.config));
+        let before = before.filter(|before| before.keeper().is_some() == identity.grant.needs_login());
+        let mut copied = None;
+        let state = match before {
+            Some(state) => state,
+            None if !identity.grant.needs_login() => Arc::default(),
+            None => {
+                let user = &account.user;
+                let subject =
+                    Subject { identity: account.identity.clone(), user: user.clone(), account: name.to_owned() };
+                let store = self.store()?;
+                Arc::new(match &self.fleet {
+                    None => SignInState::with(Arc::new(InDirectory::new(store, owner.clone(), subject))),
+                    Some(fleet) => {
+                        let (state_directory, rotation) = (&self.config.state_directory, identity.rotation);
+                        let instance = Instance { fleet, state_directory, rotation };
+                        let opened = InFleet::open(&instance, &store, owner, subject);
+                        let keeper = opened.map_err(|error| Diagnostic::new("fleet", error))?;
+                        copied = keeper.copied_access();
+                        SignInState::with(Arc::new(keeper))
+                    }
+                })
+            }
+        };
         let spec = TokenSpec {
             owner: owner.clone(),
             identity: identity.clone(),
             account: account.clone(),
             account_name: name.to_owned(),
             client,
-            store,
         };
-        Ok(Arc::new(CachedToken::new(spec, state)))
+        Ok(Arc::new(CachedToken::new(spec, state, copied)))
     }
 
     fn store(&mut self) -> Result<Arc<Store>, Diagnostic> {

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
@@ -20,7 +21,8 @@ use crate::state::{self, Access};
 /// The store of refresh tokens in the state directory.
 pub struct Store {
     directory: PathBuf,
-    vault: Vault,
+    vault: Arc<Vault>,
+    mode: Mode,
 }
 
 /// The person and the issuer of a sign-in. A refresh token belongs to its issuer, and is sent to nobody else.
@@ -60,7 +62,7 @@ impl Store {
         if directory.exists() && !(mode == Mode::DryRun && geteuid().is_root()) {
             state::check_own(&directory)?;
         }
-        let store = Self { directory, vault: Vault::new(&key)? };
+        let store = Self { directory, vault: Arc::new(Vault::new(&key)?), mode };
         if mode == Mode::Apply {
             let _lock = store.lock()?;
             state::sweep(&store.directory);
@@ -90,6 +92,21 @@ impl Store {
             return Err(StoreError::ShortKey { path, length: key.len(), needed: KEY_LENGTH }.into());
         }
         Ok(key)
+    }
+
+    /// Returns the vault that seals refresh tokens.
+    pub(super) fn vault(&self) -> Arc<Vault> {
+        Arc::clone(&self.vault)
+    }
+
+    /// Returns whether the store is there for real.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Returns the directory of the refresh tokens.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Returns the record of a sign-in; none if nobody has signed in.
@@ -181,9 +198,16 @@ impl Owner {
     }
 
     /// Returns the label that a record is sealed with: it opens for nobody else.
-    fn label(&self) -> Vec<u8> {
+    pub(super) fn label(&self) -> Vec<u8> {
         let Issuer { token_endpoint, tenant, client_id } = &self.issuer;
         [&self.identity, &self.user, token_endpoint, tenant, client_id].map(String::as_bytes).join(&0)
+    }
+
+    /// Returns the name of the identity, the person, and a short hash for the issuer.
+    pub(super) fn parts(&self) -> (String, String, String) {
+        let Issuer { token_endpoint, tenant, client_id } = &self.issuer;
+        let issuer = [token_endpoint, tenant, client_id].map(String::as_bytes).join(&0);
+        (self.identity.clone(), self.user.clone(), short_hash(&issuer))
     }
 
     /// Returns the beginning of the names of this person's files, whoever the issuer is.

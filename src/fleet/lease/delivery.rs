@@ -54,6 +54,14 @@ impl LeasedSignIn {
         Ok(row.map(|row| self.open_record(row.generation, &row.sealed)))
     }
 
+    /// Reads the number of the present refresh token; none where nobody has signed in.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn generation(&self) -> Result<Option<i64>, Error> {
+        Ok(self.records.sign_in(&self.key).await?.map(|row| row.generation))
+    }
+
     /// Reads the sign-in, brings to the database what it does not have, and takes in what is newer there.
     ///
     /// # Errors

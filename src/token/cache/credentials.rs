@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::CachedToken;
+use super::{CachedToken, Stamps};
 use crate::config::{Account, Credential, Grant, Identity};
 use crate::pool::{self, Gate};
 use crate::secret::Secret;
-use crate::state::{self, Stamp};
+use crate::state;
 use crate::token::error::Error;
+use crate::token::keeping::Look;
 use crate::token::request;
 use crate::transport::http::Request;
 
@@ -35,19 +36,19 @@ impl CachedToken {
         }
     }
 
-    /// Returns the stamps of all files that a request is made from; none while a file system does not answer.
-    pub(super) async fn stamps(&self) -> Option<Vec<Option<Stamp>>> {
-        let mut stamps = Vec::new();
-        if let Some(store) = &self.spec.store {
-            let path = store.path(&self.spec.owner);
-            let gate = gate_of(std::slice::from_ref(&path));
-            stamps.push(pool::STATE.run_alone(&gate, PATIENCE, move || state::stamp(&path)).await.ok()?);
-        }
+    /// Returns the state of the sign-in and of all files that a request is made from; none while a file system or the
+    /// fleet's database does not answer.
+    pub(super) async fn stamps(&self, look: Look) -> Option<Stamps> {
+        let sign_in = match self.keeper() {
+            Some(keeper) => Some(keeper.mark(look).await?),
+            None => None,
+        };
+        let mut stamps = Stamps { sign_in, files: Vec::new() };
         let files = self.named_files();
         if !files.is_empty() {
             let gate = gate_of(&files);
             let named = move || files.iter().map(|path| state::stamp(path)).collect::<Vec<_>>();
-            stamps.extend(pool::FILES.run_alone(&gate, PATIENCE, named).await.ok()?);
+            stamps.files.extend(pool::FILES.run_alone(&gate, PATIENCE, named).await.ok()?);
         }
         Some(stamps)
     }
@@ -67,7 +68,7 @@ impl CachedToken {
 }
 
 /// Returns the gate of the files' directories: a file system that hangs holds one thread only.
-pub(super) fn gate_of(files: &[PathBuf]) -> Gate {
+fn gate_of(files: &[PathBuf]) -> Gate {
     let mut directories: Vec<String> =
         files.iter().filter_map(|path| Some(path.parent()?.display().to_string())).collect();
     directories.sort();
@@ -76,4 +77,4 @@ pub(super) fn gate_of(files: &[PathBuf]) -> Gate {
 }
 
 /// Longest wait for a file: local ones take microseconds, and a network file system that takes longer hangs.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use super::CachedToken;
 use crate::config::Account;
 use crate::failure::Failure;
 use crate::lifecycle::unix_time;
+use crate::token::keeping::{Keeper, StoreKind};
 
 /// The status of an account's token. Times are in seconds since 1970.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct TokenStatus {
     pub paused: Option<Duration>,
     /// The reason why the newest refresh token is in memory alone, where it is.
     pub unkept: Option<String>,
+    /// The store of the sign-in, where the grant knows one.
+    pub store: Option<StoreKind>,
+    /// The trouble of the fleet's database with this sign-in, where it has some.
+    pub store_trouble: Option<String>,
     /// The end of the sign-in if nobody uses it.
     pub sign_in_until: Option<u64>,
 }
@@ -50,9 +55,10 @@ impl CachedToken {
         let until = state.token.as_ref().map(|token| token.left()).filter(|left| !left.is_zero());
         let trouble = state.trouble.as_ref().map(|trouble| trouble.failure.clone());
         let paused = state.trouble.as_ref().map(|trouble| trouble.until.saturating_duration_since(Instant::now()));
-        let renewed = state.renewed.map(|renewed| Instant::now().saturating_duration_since(renewed));
         drop(state);
-        let unkept = self.pending().unkept.as_ref().map(|(why, _)| why.clone());
+        let keeper = self.keeper();
+        let renewed = keeper.and_then(Keeper::renewed);
+        let renewed = renewed.map(|renewed| Instant::now().saturating_duration_since(renewed));
         let now = unix_time();
         TokenStatus {
             account: name.to_owned(),
@@ -64,7 +70,9 @@ impl CachedToken {
             until: until.map(|left| now + left.as_secs()),
             trouble,
             paused: paused.filter(|left| !left.is_zero()),
-            unkept,
+            unkept: keeper.and_then(Keeper::unkept),
+            store: keeper.map(Keeper::kind),
+            store_trouble: keeper.and_then(Keeper::trouble),
             sign_in_until: renewed.map(|age| (now + UNUSED.as_secs()).saturating_sub(age.as_secs())),
         }
     }

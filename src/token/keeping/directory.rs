@@ -199,7 +199,7 @@ impl InDirectory {
 
     /// The gate of the state directory's files: one that hangs holds one thread only.
     fn gate(&self) -> Gate {
-        pool::Gate::of_directories(&[self.store.path(&self.owner)])
+        Gate::of(&self.store.directory().display().to_string())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

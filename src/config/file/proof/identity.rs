@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::Proof;
 use crate::config::file::{IdentitySection, Written};
 use crate::config::identity::METADATA_ENDPOINT;
-use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, SecretFile, normalize, url};
+use crate::config::{CertificateFiles, Cloud, Credential, Grant, Identity, Rotation, SecretFile, normalize, url};
 
 /// The grants, before what they need is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ const GRANTS: &[(&str, GrantKind)] = &[
     ("federated", GrantKind::Federated),
     ("managed-identity", GrantKind::ManagedIdentity),
 ];
+
+const ROTATIONS: &[(&str, Rotation)] = &[("strict", Rotation::Strict), ("lenient", Rotation::Lenient)];
 
 impl Proof<'_> {
     pub(super) fn identities(&mut self, raw: BTreeMap<String, Spanned<IdentitySection>>) -> BTreeMap<String, Identity> {
@@ -97,6 +99,8 @@ impl Proof<'_> {
         let client_id = self.client_id(&issuer, raw.client_id.take());
         let scope = self.scope(name, is_microsoft, provider, &mut raw);
         let roots = self.roots(&key("roots"), raw.roots.take());
+        let usual = if tokens_are_of_cloud { Rotation::Lenient } else { Rotation::Strict };
+        let rotation = self.choice(&key("rotation"), raw.rotation.take(), ROTATIONS).unwrap_or(usual);
         let grant = self.grant(name, &section, provider, &mut raw);
         Some(Identity {
             cloud,
@@ -110,6 +114,7 @@ impl Proof<'_> {
             authorization_endpoint,
             device_endpoint,
             roots,
+            rotation,
         })
     }
 

@@ -1,0 +1,349 @@
+//! A sign-in in the database of a fleet: renewed by lease, so that all instances together spend each refresh token once.
+//! Each instance has a sealed copy, from which it serves while the database is away.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::copy::CopyFile;
+use super::{AGAIN, Asking, Keeper, Look, Mark, StoreKind, Subject, Task};
+use crate::config::Rotation;
+use crate::fleet::lease::{ASKING, Access, Cause, Denied, Granted, Holder, Known, LeasedSignIn, NotRenewed};
+use crate::fleet::{Fleet, SignInKey};
+use crate::lifecycle::unix_time;
+use crate::mode::Mode;
+use crate::pool::{self, Gate};
+use crate::secret::Secret;
+use crate::state;
+use crate::token::access::{self, AccessToken};
+use crate::token::error::{Error, StoreError};
+use crate::token::json::StoredSignIn;
+use crate::token::store::{Owner, Store};
+
+/// A sign-in in the database of a fleet.
+pub(in crate::token) struct InFleet {
+    sign_in: LeasedSignIn,
+    copy: CopyFile,
+    subject: Subject,
+    rotation: Rotation,
+    /// A sign-in of this computer alone is there, which a fleet does not use.
+    is_in_directory: bool,
+    state: Mutex<State>,
+    ending: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last failure of the database, and the time of the next try to deliver to it.
+    trouble: Option<(String, Instant)>,
+    /// The last failure to write the copy.
+    unkept: Option<String>,
+    renewed: Option<Instant>,
+    /// The last time that the database was asked for a mark.
+    looked: Option<Instant>,
+}
+
+/// This process as an instance, and the way in which the endpoint treats refresh tokens.
+pub(in crate::token) struct Instance<'a> {
+    pub(in crate::token) fleet: &'a Fleet,
+    pub(in crate::token) state_directory: &'a Path,
+    pub(in crate::token) rotation: Rotation,
+}
+
+impl InFleet {
+    /// The sign-in of this owner. Its copy is read.
+    ///
+    /// # Errors
+    /// The copy was sealed with another key, or is open to others.
+    pub(in crate::token) fn open(
+        instance: &Instance<'_>,
+        store: &Store,
+        owner: &Owner,
+        subject: Subject,
+    ) -> Result<Self, Error> {
+        let directory = instance.state_directory.join(DIRECTORY);
+        if store.mode() == Mode::Apply {
+            state::make_directory(&directory)?;
+        }
+        let name = store.path(owner).with_extension(EXTENSION);
+        let path = directory.join(name.file_name().unwrap_or_default());
+        let copy = CopyFile::new(path, store.vault(), &owner.label(), store.mode());
+        let known = copy.read()?;
+        let renewed = known.as_ref().and_then(|known| age(&known.record));
+        let (identity, person, issuer) = owner.parts();
+        let key = SignInKey { identity, person, issuer };
+        let (records, holder) = (Arc::clone(instance.fleet.records()), &instance.fleet.instance().id);
+        Ok(Self {
+            sign_in: LeasedSignIn::new(records, holder, key, store.vault(), known),
+            copy,
+            subject,
+            rotation: instance.rotation,
+            is_in_directory: matches!(store.read(owner), Ok(Some(_))),
+            state: Mutex::new(State { renewed, ..State::default() }),
+            ending: watch::Sender::new(false),
+        })
+    }
+
+    /// Returns the access token of the copy, where it lives still.
+    pub(in crate::token) fn copied_access(&self) -> Option<AccessToken> {
+        let access = self.sign_in.known()?.access?;
+        (access.until > Instant::now()).then(|| AccessToken::taken(access.token, access.life, access.until))
+    }
+
+    /// Renews without the database, where the endpoint lets earlier refresh tokens live and the present access token
+    /// does not serve for much longer.
+    async fn renew_alone(&self, means: &Means<'_>, database: crate::fleet::Error) -> Result<(), Error> {
+        let away = Err(Error::Fleet(database));
+        if means.asking.can_wait() || self.rotation == Rotation::Strict {
+            return away;
+        }
+        match self.sign_in.renew_alone(means).await {
+            Ok(()) => {
+                self.state.lock().trouble.get_or_insert_with(|| (String::new(), Instant::now())).1 =
+                    Instant::now() + AGAIN;
+                debug!(
+                    identity = self.subject.identity,
+                    user = self.subject.user,
+                    "renewed without the fleet's database, which gets the new refresh token later"
+                );
+                Ok(())
+            }
+            Err(NotRenewed::Denied(error)) => Err(error),
+            Err(_) => away,
+        }
+    }
+
+    /// Takes note of the database's answer, or of its silence. The log names each change once.
+    fn note(&self, trouble: Option<&crate::fleet::Error>) {
+        let text = trouble.map(ToString::to_string);
+        let again = Instant::now() + AGAIN.mul_f64(access::jitter(0.8, 1.2));
+        let before = std::mem::replace(&mut self.state.lock().trouble, text.clone().map(|text| (text, again)));
+        let Subject { identity, user, .. } = &self.subject;
+        match (text, before) {
+            (Some(text), before) if before.as_ref().is_none_or(|(before, _)| *before != text) => {
+                warn!(
+                    identity,
+                    user,
+                    "this instance goes on without the fleet's database, with what it knows of the sign-in: {text}"
+                );
+            }
+            (None, Some(_)) => info!(identity, user, "the fleet's database has the sign-in again"),
+            _ => {}
+        }
+    }
+}
+
+impl Keeper for InFleet {
+    fn renew<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let means = Means { keeper: self, asking };
+            let renewed = self.sign_in.renew(&means).await;
+            match renewed {
+                Err(NotRenewed::Database(error)) => {
+                    self.note(Some(&error));
+                    self.renew_alone(&means, error).await
+                }
+                renewed => {
+                    // A commit that failed is tried again, and is the database's trouble until then.
+                    let unsent = self.sign_in.is_unsent().then_some(crate::fleet::Error::Unsent);
+                    self.note(unsent.as_ref());
+                    renewed.map_err(|why| self.reason(why))
+                }
+            }
+        })
+    }
+
+    fn put(&self, record: StoredSignIn) -> Task<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let record = to_octets(&record)?;
+            let now = i64::try_from(unix_time()).unwrap_or_default();
+            let known = self.sign_in.put(&record, now).await.map_err(Error::Fleet)?;
+            self.state.lock().renewed = Some(Instant::now());
+            self.write_copy(known).await;
+            Ok(())
+        })
+    }
+
+    fn read(&self) -> Task<'_, Result<Option<StoredSignIn>, Error>> {
+        Box::pin(async move {
+            let Some(record) = self.sign_in.read().await.map_err(Error::Fleet)? else { return Ok(None) };
+            let record = record.and_then(|record| StoredSignIn::from_json(record.expose()));
+            record.map(Some).ok_or(Error::Store(StoreError::OtherFleetKey))
+        })
+    }
+
+    fn mark(&self, look: Look) -> Task<'_, Option<Mark>> {
+        Box::pin(async move {
+            if look == Look::Known {
+                return Some(Mark::Generation(self.sign_in.known().map(|known| known.generation)));
+            }
+            {
+                let mut state = self.state.lock();
+                if state.looked.is_some_and(|looked| looked.elapsed() < BETWEEN_LOOKS) {
+                    return None;
+                }
+                state.looked = Some(Instant::now());
+            }
+            self.sign_in.generation().await.ok().map(Mark::Generation)
+        })
+    }
+
+    fn keep_unsaved<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()> {
+        Box::pin(async move {
+            if self.state.lock().trouble.is_none() && !self.sign_in.is_unsent() {
+                return;
+            }
+            let means = Means { keeper: self, asking };
+            match self.sign_in.deliver(&means).await {
+                Ok(_) if !self.sign_in.is_unsent() => self.note(None),
+                Ok(_) => self.note(Some(&crate::fleet::Error::Unsent)),
+                Err(error) => self.note(Some(&error)),
+            }
+        })
+    }
+
+    fn again(&self) -> Option<Instant> {
+        self.state.lock().trouble.as_ref().map(|(_, again)| *again)
+    }
+
+    fn unkept(&self) -> Option<String> {
+        self.state.lock().unkept.clone().filter(|_| self.sign_in.is_unsent())
+    }
+
+    fn is_unsaved(&self) -> bool {
+        self.unkept().is_some()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.state.lock().trouble.as_ref().map(|(why, _)| why.clone())
+    }
+
+    fn renewed(&self) -> Option<Instant> {
+        self.state.lock().renewed
+    }
+
+    fn end(&self) {
+        self.ending.send_replace(true);
+    }
+
+    fn kind(&self) -> StoreKind {
+        StoreKind::Fleet
+    }
+}
+
+impl InFleet {
+    fn reason(&self, why: NotRenewed<Error>) -> Error {
+        match why {
+            NotRenewed::Missing if self.is_in_directory => self.subject.missing(
+                "has signed in on this computer alone, and not in the fleet: run packetboat fleet import, or sign in \
+                 again",
+            ),
+            NotRenewed::Missing => self.subject.missing("has not signed in to the fleet yet"),
+            NotRenewed::Held => Error::Held,
+            NotRenewed::Paused { left, trouble } => Error::Paused { left, trouble },
+            NotRenewed::Denied(error) => error,
+            NotRenewed::OtherKey => Error::Store(StoreError::OtherFleetKey),
+            NotRenewed::Database(error) => Error::Fleet(error),
+        }
+    }
+
+    async fn write_copy(&self, known: Known) {
+        let (copy, renewed) = (self.copy.clone(), age(&known.record));
+        let directory = copy.path().parent().map(|path| path.display().to_string()).unwrap_or_default();
+        let written = pool::STATE.run_alone(&Gate::of(&directory), DISK, move || copy.write(&known)).await;
+        let failed = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(why) => Some(state::Error::from(why).to_string()),
+        };
+        let mut state = self.state.lock();
+        state.renewed = renewed.or(state.renewed);
+        let before = std::mem::replace(&mut state.unkept, failed.clone());
+        drop(state);
+        if let Some(why) = failed.filter(|why| before.as_ref() != Some(why)) {
+            error!(
+                identity = self.subject.identity,
+                user = self.subject.user,
+                "the copy of the sign-in cannot be kept on this computer, and is in the fleet's database alone: {why}"
+            );
+        }
+    }
+}
+
+/// The instance's own means: endpoint and devices by the caller, the disk by the store.
+struct Means<'a> {
+    keeper: &'a InFleet,
+    asking: &'a dyn Asking,
+}
+
+impl Holder for Means<'_> {
+    type Error = Error;
+
+    async fn ask(&self, record: &Secret) -> Result<Granted, Denied<Error>> {
+        let denied = |error| self.denied(error);
+        let record = StoredSignIn::from_json(record.expose());
+        let record = record.ok_or_else(|| denied(Error::Store(StoreError::OtherFleetKey)))?;
+        let answer = timeout(ASKING, self.asking.ask(record.refresh_token.clone())).await;
+        let mut token_response = answer.unwrap_or(Err(Error::Late)).map_err(denied)?;
+        let refresh_token = token_response.refresh_token.take().unwrap_or(record.refresh_token);
+        let new = StoredSignIn { refresh_token, signed_in: record.signed_in, renewed: unix_time() };
+        let life = access::life_of(&token_response);
+        let access = Access { token: token_response.access_token, life, until: Instant::now() + life };
+        Ok(Granted { record: to_octets(&new).map_err(denied)?, access })
+    }
+
+    async fn save(&self, known: Known) {
+        self.keeper.write_copy(known).await;
+    }
+
+    fn take(&self, access: &Access) {
+        self.asking.take(AccessToken::taken(access.token.clone(), access.life, access.until));
+    }
+
+    async fn ending(&self) {
+        // The sender lives as long as the keeper.
+        let _ = self.keeper.ending.subscribe().wait_for(|is_ending| *is_ending).await;
+    }
+}
+
+impl Means<'_> {
+    fn denied(&self, error: Error) -> Denied<Error> {
+        let pause = self.asking.pause_after(&error);
+        let cause = error.cause();
+        Denied { trouble: error.as_trouble(), error, pause, cause }
+    }
+}
+
+impl Error {
+    /// What the failure is about, for the other instances.
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Refused(refusal) if refusal.error == "invalid_grant" && !refusal.passes => Cause::RefreshToken,
+            Self::Refused(_) => Cause::Endpoint,
+            _ => Cause::Silence,
+        }
+    }
+}
+
+fn to_octets(record: &StoredSignIn) -> Result<Secret, Error> {
+    let json = record.to_json().ok_or(StoreError::NoText)?;
+    Ok(Secret::new(json.to_vec()))
+}
+
+/// The time when the refresh token of this record came.
+fn age(record: &Secret) -> Option<Instant> {
+    let record = StoredSignIn::from_json(record.expose())?;
+    Instant::now().checked_sub(Duration::from_secs(unix_time().saturating_sub(record.renewed)))
+}
+
+const DIRECTORY: &str = "fleet";
+const EXTENSION: &str = "copy";
+/// Longest wait for the disk.
+const DISK: Duration = Duration::from_secs(5);
+/// The shortest time between two looks for a new sign-in, however many devices ask.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
