@@ -249,6 +249,11 @@ impl Simulator {
         self.world.tokens().revoke();
     }
 
+    /// Uses of refresh tokens beyond the first of each.
+    pub fn refresh_token_reuses(&self) -> u64 {
+        self.world.tokens().reuses()
+    }
+
     /// Lets all access tokens expire; running sessions continue.
     pub fn expire_access_tokens(&self) {
         self.world.tokens().expire();

@@ -269,6 +269,9 @@ impl Default for DeviceCode {
 pub struct Refresh {
     /// Whether the use of a new refresh token invalidates all earlier ones.
     pub strict_rotation: bool,
+    /// Whether each refresh token is taken once, and a second use ends all that came from the same sign-in (RFC 9700
+    /// section 4.14.2).
+    pub reuse_ends_family: bool,
     /// The answer to a refresh has no new one.
     pub omit_new: bool,
 }

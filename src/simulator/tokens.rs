@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
+use super::quirks::Refresh;
 use super::scope::Scope;
 use super::tenant::Principal;
 
@@ -14,6 +15,10 @@ pub(super) struct Tokens {
     refresh: HashMap<String, RefreshGrant>,
     /// The newest used generation of each family of refresh tokens.
     used: HashMap<String, u64>,
+    /// The refresh tokens that were redeemed, and how often.
+    redeemed: HashMap<String, u64>,
+    /// The families that a second use has ended.
+    ended: HashSet<String>,
     /// Authorization codes that have not been redeemed.
     pub(super) codes: HashMap<String, AuthorizationCode>,
     /// Pending device codes.
@@ -61,9 +66,19 @@ impl Tokens {
         self.access.get(token).filter(|access| access.ends > Instant::now()).cloned()
     }
 
-    /// Redeems a refresh token; with strict rotation only if no later one has been redeemed.
-    pub(super) fn redeem(&mut self, token: &str, strict: bool) -> Option<RefreshGrant> {
+    /// Redeems a refresh token; with strict rotation only if no later one has been redeemed. Where a second use ends the
+    /// family, it is no longer good for anything.
+    pub(super) fn redeem(&mut self, token: &str, rotation: Refresh) -> Option<RefreshGrant> {
         let refresh = self.refresh.get(token)?.clone();
+        let times = self.redeemed.entry(token.to_owned()).or_default();
+        *times += 1;
+        if rotation.reuse_ends_family && *times > 1 {
+            self.ended.insert(refresh.family.clone());
+        }
+        if self.ended.contains(&refresh.family) {
+            return None;
+        }
+        let strict = rotation.strict_rotation;
         let used = self.used.entry(refresh.family.clone()).or_default();
         if strict && refresh.generation < *used {
             return None;
@@ -80,6 +95,11 @@ impl Tokens {
     /// Remembers a refresh token.
     pub(super) fn insert_refresh(&mut self, token: &str, grant: RefreshGrant) {
         self.refresh.insert(token.to_owned(), grant);
+    }
+
+    /// Uses of refresh tokens beyond the first of each.
+    pub(super) fn reuses(&self) -> u64 {
+        self.redeemed.values().map(|times| times - 1).sum()
     }
 
     /// Revokes every refresh token, like an administrator's "revoke sessions".

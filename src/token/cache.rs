@@ -239,7 +239,8 @@ impl CachedToken {
             tokio::pin!(flight);
             loop {
                 let arrived = self.arrived.notified();
-                if let Some(token) = self.fetched_since(request) {
+                let fetched = self.fetched_since(request).filter(|token| token.left() > token.spare);
+                if let Some(token) = fetched {
                     return Ok(Ok(token));
                 }
                 tokio::select! {

@@ -10,8 +10,10 @@ mod instances;
 mod inventory;
 mod migration;
 mod quota;
+mod renewal;
 mod seen;
 mod sessions;
+mod several;
 mod sign_ins;
 mod slots;
 
@@ -56,7 +58,7 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 }
 
 /// The same where the condition waits for nothing itself.
-fn until_now(what: &str, condition: impl Fn() -> bool) {
+fn until_now(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + 2 * PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");

@@ -159,9 +159,9 @@ fn refresh_token(world: &World, received: &Request) -> Result<Issued, Refusal> {
     authenticate_client_of_user(world, received)?;
     let token = required_field(received, "refresh_token")?;
     world.count(|counts| counts.last_refresh_token = Some(token.to_owned()));
-    let strict = world.quirk(|quirks| quirks.refresh.strict_rotation);
+    let rotation = world.quirk(|quirks| quirks.refresh);
     let asked = received.field("scope").map(Scope::delegated).transpose()?;
-    let Some(refresh) = world.tokens().redeem(token, strict) else {
+    let Some(refresh) = world.tokens().redeem(token, rotation) else {
         return Err(Refusal::grant(700_082, "The refresh token has expired due to inactivity, or was revoked."));
     };
     let mut scope = asked.unwrap_or_else(|| refresh.scope.clone());
