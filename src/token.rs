@@ -13,6 +13,7 @@ mod redirect;
 mod refusal;
 mod request;
 mod store;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use redirect::Redirect;
 pub use refusal::Refusal;
 use store::Owner;
 pub use store::Store;
+pub use transfer::{Direction, Fate, Newer, Transferred, transfer};
 
 /// The tokens of all accounts.
 pub struct Tokens {

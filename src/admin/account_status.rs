@@ -143,6 +143,8 @@ mod tests {
             trouble: trouble.map(|text| Failure::new(Kind::TokenRefused, text)),
             paused: None,
             unkept: None,
+            store: None,
+            store_trouble: None,
             sign_in_until: None,
         }
     }

@@ -52,6 +52,8 @@ mod tests {
             trouble: None,
             paused: None,
             unkept: None,
+            store: None,
+            store_trouble: None,
             sign_in_until: until,
         }
     }

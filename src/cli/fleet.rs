@@ -2,6 +2,8 @@
 
 #[cfg(feature = "fleet")]
 mod status;
+#[cfg(feature = "fleet")]
+mod transfer;
 
 use super::ConfigFile;
 #[cfg(feature = "fleet")]
@@ -11,6 +13,8 @@ use super::error::{CommandError, Exit};
 use super::{error::unavailable, output::print, runtime};
 #[cfg(feature = "fleet")]
 use crate::fleet::Postgres;
+#[cfg(feature = "fleet")]
+use crate::token::{Direction, Newer};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Action {
@@ -26,6 +30,23 @@ pub(super) enum Action {
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
+    },
+    /// Bring the sign-ins of the state directory into the fleet
+    ///
+    /// For an instance that was alone before. A newer sign-in in the fleet stays.
+    Import {
+        /// Replace newer sign-ins as well
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Bring the sign-ins of the fleet into the state directory
+    ///
+    /// For an instance that is to go on alone: stop all others first, because an endpoint may take each refresh token
+    /// only once. A newer sign-in in the state directory stays.
+    Export {
+        /// Replace newer sign-ins as well
+        #[arg(long)]
+        replace: bool,
     },
 }
 
@@ -48,12 +69,19 @@ pub(super) fn act(file: &ConfigFile, action: &Action) -> Result<(), CommandError
                     Some(from) => format!("migrated the tables from version {from} to version {}\n", done.to),
                 })
             }
+            Action::Import { replace } => transfer::run(&proven.config, Direction::Import, newer(*replace)).await,
+            Action::Export { replace } => transfer::run(&proven.config, Direction::Export, newer(*replace)).await,
             Action::Status { json } => {
                 database.connect().await.map_err(unavailable)?;
                 status::show(&database, fleet, *json).await
             }
         }
     })
+}
+
+#[cfg(feature = "fleet")]
+fn newer(replace: bool) -> Newer {
+    if replace { Newer::Replace } else { Newer::Keep }
 }
 
 /// Refuses: the configuration cannot have the section `[fleet]` either.

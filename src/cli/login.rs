@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::error::{CommandError, Exit, unavailable};
 use super::output::{diagnostics_error, print, print_error};
-use crate::fleet::{Fleet, check_schema};
 use crate::config::{Grant, Identity, Proven};
+use crate::fleet::{Fleet, check_schema};
 use crate::mode::Mode;
 use crate::secret::Secret;
 use crate::text::excerpt;

@@ -26,7 +26,6 @@ use crate::admin::{self, Admin, ConfigurationAccess, EventLoops, ReloadRequest};
 use crate::config::{Environment, Proven};
 use crate::confinement;
 use crate::diagnostic::Diagnostic;
-use crate::fleet::Fleet;
 use crate::lifecycle::{self, EarlySignals, Ignored, Lifecycle, Phase, Request, Signals, Trigger};
 use crate::mode::Mode;
 use crate::pool::{self, Gate};
@@ -175,7 +174,7 @@ impl Resources {
         let config = &proven.config;
         raise_open_files(config.limits.connections, proxy::other_files(config));
         let mut common = ProcessState::with(config, systemd::sockets()).map_err(not_started)?;
-        common.fleet = Fleet::of(config).map_err(not_started)?;
+        fleet::join(config, &mut common)?;
         admin::load_inventory(config, &common);
         let known_sources = KnownSourcesFile::load(config, &common);
         let mut stamps = FileStamps::of(config);

@@ -20,8 +20,11 @@
 //! | frozen beyond the lease | the commit is fenced; the answer becomes a candidate, which is tried before anybody is told to sign in |
 //! | a failover loses the commit | the instance finds the database behind what it knows, and puts its own record there again |
 
+mod asking;
 mod delivery;
 mod sealing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,13 +33,13 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::Error;
-use super::records::{Lease, PATIENCE, Records, Renewal, SignIn, SignInKey};
+use super::records::{Lease, PATIENCE, Renewal, SignIn, SignInKey, SignInRecords};
 use crate::crypto::Vault;
 use crate::secret::Secret;
 
 /// The sign-in of a person as one instance of the fleet has it. One task at a time renews it.
 pub struct LeasedSignIn {
-    records: Arc<dyn Records>,
+    records: Arc<dyn SignInRecords>,
     /// The id of the instance.
     holder: String,
     key: SignInKey,
@@ -158,7 +161,7 @@ impl<E> From<Error> for NotRenewed<E> {
 impl LeasedSignIn {
     /// The sign-in with this key, for the instance with this id; what the local disk has of it comes along.
     pub fn new(
-        records: Arc<dyn Records>,
+        records: Arc<dyn SignInRecords>,
         holder: &str,
         key: SignInKey,
         vault: Arc<Vault>,
@@ -262,12 +265,7 @@ impl LeasedSignIn {
     }
 
     /// Asks the endpoint under a lease that began at this time, and commits its answer.
-    async fn spend<H: Holder>(
-        &self,
-        holder: &H,
-        lease: &Lease,
-        begun: Instant,
-    ) -> Result<(), NotRenewed<H::Error>> {
+    async fn spend<H: Holder>(&self, holder: &H, lease: &Lease, begun: Instant) -> Result<(), NotRenewed<H::Error>> {
         let Some(record) = self.open_record(lease.generation, &lease.sealed) else {
             self.records.give_back(&self.key, lease).await?;
             return Err(NotRenewed::OtherKey);
@@ -309,58 +307,6 @@ impl LeasedSignIn {
         matches!(self.records.commit(&self.key, lease, renewal).await, Ok(true))
     }
 
-    /// Asks the endpoint with the refresh token of the lease, and with candidates where that may be spent, or is
-    /// refused.
-    async fn ask<H: Holder>(
-        &self,
-        holder: &H,
-        (lease, begun): (&Lease, Instant),
-        record: Secret,
-        tried: &mut Option<i64>,
-    ) -> Result<Granted, Denied<H::Error>> {
-        if lease.is_perhaps_spent {
-            // Where an earlier holder has left its answer, the refresh token of the lease is spent: to send it again
-            // could end them all.
-            let left = self.candidates(lease.generation..=lease.generation).await;
-            *tried = left.first().map(|(id, _)| *id);
-            if let Some(granted) = ask_in_turn(holder, left, begun).await? {
-                return Ok(granted);
-            }
-        }
-        let denied = match holder.ask(&record).await {
-            Ok(granted) => return Ok(granted),
-            Err(denied) => denied,
-        };
-        if denied.cause == Cause::RefreshToken && tried.is_none() {
-            let left = self.candidates(i64::MIN..=i64::MAX).await;
-            *tried = left.first().map(|(id, _)| *id);
-            if let Some(granted) = ask_in_turn(holder, left, begun).await? {
-                return Ok(granted);
-            }
-        }
-        Err(denied)
-    }
-
-    /// Notes a refusal for all instances; ends the lease where there was no answer. Where the database does not answer
-    /// either, the lease ends by itself.
-    async fn note_denial<E>(&self, lease: &Lease, denied: &Denied<E>, tried: Option<i64>) {
-        match denied.cause {
-            Cause::Silence => {
-                let lease = Lease { is_perhaps_spent: true, ..lease.clone() };
-                let _ = self.records.give_back(&self.key, &lease).await;
-            }
-            Cause::Endpoint => {
-                let _ = self.records.refuse(&self.key, lease, denied.pause, &denied.trouble).await;
-            }
-            Cause::RefreshToken => {
-                let refused = self.records.refuse(&self.key, lease, denied.pause, &denied.trouble).await;
-                if matches!(refused, Ok(true)) {
-                    self.promote_late_candidate(lease, tried).await;
-                }
-            }
-        }
-    }
-
     /// Remembers the newest state, and writes it to the local disk.
     async fn remember<H: Holder>(&self, holder: &H, known: Known) {
         *self.known.lock() = Some(known.clone());
@@ -370,35 +316,16 @@ impl LeasedSignIn {
     /// Returns whether the newest access token that is known has more than half of its life before it.
     fn has_fresh_access(&self) -> bool {
         let known = self.known.lock();
-        known.as_ref().and_then(|known| known.access.as_ref()).is_some_and(|access| {
-            access.until.saturating_duration_since(Instant::now()) > access.life / 2
-        })
+        known
+            .as_ref()
+            .and_then(|known| known.access.as_ref())
+            .is_some_and(|access| access.until.saturating_duration_since(Instant::now()) > access.life / 2)
     }
 
     /// Reads the sign-in, once the database has what this instance knows, and takes in what is newer there.
     async fn current<H: Holder>(&self, holder: &H) -> Result<SignIn, NotRenewed<H::Error>> {
         self.deliver(holder).await?.ok_or(NotRenewed::Missing)
     }
-}
-
-/// Asks the endpoint with one candidate after the other, as long as the lease that began at this time has room for an
-/// answer. None where it takes none of them.
-async fn ask_in_turn<H: Holder>(
-    holder: &H,
-    candidates: Vec<(i64, Secret)>,
-    begun: Instant,
-) -> Result<Option<Granted>, Denied<H::Error>> {
-    for (_, candidate) in candidates {
-        if !has_room(begun) {
-            break;
-        }
-        match holder.ask(&candidate).await {
-            Ok(granted) => return Ok(Some(granted)),
-            Err(denied) if denied.cause == Cause::RefreshToken => {}
-            Err(denied) => return Err(denied),
-        }
-    }
-    Ok(None)
 }
 
 /// Returns whether the endpoint can be asked under a lease that began at this time.

@@ -87,7 +87,9 @@ async fn answer(world: &World, received: &Request) -> Option<Response> {
         ("POST", Route::Token) => grant::answer(world, received),
         _ => reply(404, Value::Null),
     };
-    Some(with_date(world, response.unwrap_or_else(|refusal| refusal_response(world, &refusal))))
+    let response = with_date(world, response.unwrap_or_else(|refusal| refusal_response(world, &refusal)));
+    tokio::time::sleep(world.quirk(|quirks| quirks.endpoint.answer_delay)).await;
+    Some(response)
 }
 
 enum Route {

@@ -194,6 +194,8 @@ pub struct Endpoint {
     pub token_length: Option<usize>,
     /// The delay before every answer.
     pub delay: Duration,
+    /// The delay of an answer that has been made: the endpoint has done what it was asked for already.
+    pub answer_delay: Duration,
     /// The `aud` that an assertion must have, where it is not the token endpoint's address.
     pub audience: Option<String>,
     /// The error with which the browser comes back from the sign-in, as `access_denied`.
@@ -211,6 +213,7 @@ impl Default for Endpoint {
             token_life: None,
             token_length: None,
             delay: Duration::ZERO,
+            answer_delay: Duration::ZERO,
             audience: None,
             authorize_error: None,
         }

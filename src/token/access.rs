@@ -41,9 +41,7 @@ impl AccessToken {
     /// A token that another instance of the fleet may have obtained: it is renewed when half of its whole life is over.
     pub(super) fn taken(secret: Secret, life: Duration, expires: Instant) -> Self {
         let now = Instant::now();
-        let at = |part: f64| {
-            expires.checked_sub(life.mul_f64(1.0 - part)).unwrap_or(now)
-        };
+        let at = |part: f64| expires.checked_sub(life.mul_f64(1.0 - part)).unwrap_or(now);
         let (stale, alone) = (at(jitter(0.45, 0.55)), at(jitter(0.6, 0.85)));
         Self { secret, obtained: now, expires, stale, spare: SPARE.min(life / 4), alone }
     }

@@ -3,6 +3,7 @@
 mod credentials;
 mod sign_in;
 mod status;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::error::Error;
 use super::keeping::{Keeper, Look, Mark};
 use super::refusal::Endpoint;
 use super::store::Owner;
-use crate::config::{Account, Grant, Identity};
+use crate::config::{Account, Identity};
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::protocol::Protocol;
@@ -25,6 +26,7 @@ use crate::state::Stamp;
 use crate::transport::http::Client;
 pub(super) use sign_in::SignInState;
 pub use status::TokenStatus;
+use trouble::Trouble;
 
 /// The token of an application, or of one person with that application: cached, and fetched when it is needed.
 pub struct CachedToken {
@@ -59,18 +61,6 @@ struct State {
     warned: bool,
 }
 
-/// The last failure to fetch a token, and the end of the pause after it.
-#[derive(Clone)]
-struct Trouble {
-    failure: Failure,
-    /// The failure without what differs from one attempt to the next.
-    topic: String,
-    until: Instant,
-    times: u32,
-    /// The state of what was read: a change ends the pause.
-    stamps: Stamps,
-}
-
 /// The state of what a request is made from.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Stamps {
@@ -87,8 +77,7 @@ impl CachedToken {
 
     pub(super) fn new(spec: TokenSpec, kept: Arc<SignInState>, token: Option<AccessToken>) -> Self {
         let token = token.map(Arc::new);
-        let state =
-            State { token, trouble: None, used: Instant::now(), doubted: None, later: None, warned: false };
+        let state = State { token, trouble: None, used: Instant::now(), doubted: None, later: None, warned: false };
         let (state, woken, arrived) = (Mutex::new(state), Notify::new(), Notify::new());
         Self { spec, state, kept, woken, arrived }
     }
@@ -145,21 +134,14 @@ impl CachedToken {
                 let _flight = self.kept.flight.lock().await;
                 self.keep_unsaved().await;
             }
+            if self.due() <= Instant::now() && self.is_idle() {
+                // Another instance of the fleet may have kept the sign-in alive.
+                self.look().await;
+            }
             if self.due() <= Instant::now() || self.has_changed().await {
                 // The log has the result.
                 let _ = self.fetch(true).await;
             }
-        }
-    }
-
-    /// Ends the pause after a failure: whoever reloads has probably mended the cause. A password that was refused is not
-    /// sent again before its file changes, because the provider may lock the account.
-    pub fn end_pause(&self) {
-        if matches!(self.spec.identity.grant, Grant::Password(_)) {
-            return;
-        }
-        if let Some(trouble) = &mut self.state().trouble {
-            trouble.until = Instant::now();
         }
     }
 
@@ -264,21 +246,6 @@ impl CachedToken {
         self.state().token.as_ref().filter(|token| token.obtained > request).map(Arc::clone)
     }
 
-    async fn still_in_trouble(&self) -> Option<Failure> {
-        if self.has_changed().await {
-            return None;
-        }
-        let state = self.state();
-        state.trouble.as_ref().filter(|trouble| trouble.until > Instant::now()).map(|trouble| trouble.failure.clone())
-    }
-
-    /// Returns whether somebody has signed in, or changed a file, since the last failure.
-    async fn has_changed(&self) -> bool {
-        let in_trouble = self.state().trouble.as_ref().map(|trouble| trouble.stamps.clone());
-        let Some(stamps) = in_trouble else { return false };
-        self.stamps(Look::Anew).await.is_some_and(|present| stamps != present)
-    }
-
     /// Advice for a token that is almost too long for a protocol, or is.
     fn advice_for_long_token(&self, length: usize) -> Option<String> {
         Protocol::ALL.into_iter().find_map(|protocol| {
@@ -338,52 +305,11 @@ impl CachedToken {
         self.state().token.as_ref().is_some_and(|token| Instant::now() < token.alone && token.left() > token.spare)
     }
 
-    /// Returns the pause that a failure calls for, and how many like it there were before.
-    fn pause(&self, error: &Error) -> (Duration, u32) {
-        let kind = error.kind();
-        let state = self.state();
-        let last = state.trouble.as_ref().filter(|last| last.failure.kind == kind);
-        let times = last.map_or(0, |last| last.times + 1);
-        drop(state);
-        if kind == Kind::TokenRefused && matches!(self.spec.identity.grant, Grant::Password(_)) {
-            // A wrong password that is sent again and again locks the account; a new file is noticed.
-            return (IDLE, times);
-        }
-        let (first, longest) = if kind == Kind::TokenRefused { REFUSED } else { UNAVAILABLE };
-        let pause = first.saturating_mul(1 << times.min(16)).min(longest).mul_f64(jitter(0.8, 1.2));
-        (pause.max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER)), times)
-    }
-
-    fn trouble(&self, error: Error, stamps: Stamps) -> Failure {
-        let ((pause, times), topic) = (self.pause(&error), error.topic());
-        let failure = Failure::from(error);
-        let mut state = self.state();
-        let last = state.trouble.take();
-        let is_news = last.is_none_or(|last| last.failure.kind != failure.kind || last.topic != topic);
-        state.trouble = Some(Trouble { failure: failure.clone(), topic, until: Instant::now() + pause, times, stamps });
-        let left = state.token.as_ref().map(|token| token.left().as_secs()).filter(|left| *left > 0);
-        drop(state);
-        let still = left.map_or_else(String::new, |left| {
-            format!("; the present token lasts for another {}", humantime::format_duration(Duration::from_secs(left)))
-        });
-        if is_news {
-            warn!(
-                identity = self.spec.owner.identity,
-                user = self.spec.owner.user,
-                reason = failure.kind.label(),
-                "{failure}{still}"
-            );
-        } else {
-            debug!(identity = self.spec.owner.identity, user = self.spec.owner.user, "{failure}{still}");
-        }
-        failure
-    }
-
     /// Returns the time when the next token is to be fetched.
     fn due(&self) -> Instant {
         let now = Instant::now();
         let state = self.state();
-        let is_idle = now.duration_since(state.used) > IDLE;
+        let is_idle = state.is_idle(now);
         let by_trouble = state.trouble.as_ref().map(|trouble| trouble.until);
         if !is_idle {
             let stale = state.token.as_ref().map_or(now, |token| token.stale);
@@ -397,8 +323,19 @@ impl CachedToken {
         by_trouble.map_or(weekly, |until| until.max(weekly))
     }
 
+    fn is_idle(&self) -> bool {
+        self.state().is_idle(Instant::now())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+}
+
+impl State {
+    /// Returns whether no device has needed the token lately.
+    fn is_idle(&self, now: Instant) -> bool {
+        now.duration_since(self.used) > IDLE
     }
 }
 
@@ -415,10 +352,6 @@ const DOUBTED: Duration = Duration::from_secs(5 * 60);
 const LAST: Duration = Duration::from_secs(10);
 /// Time between two looks for a new sign-in while one is missing.
 const LOOK: Duration = Duration::from_secs(10);
-/// First pause and longest one, after what passes and after what does not: even that may be mended elsewhere.
-const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5 * 60));
-const REFUSED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15 * 60));
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Longest wait for a fetch at the end: a request, and a little for the disk.
 const SETTLE: Duration = Duration::from_secs(32);
 /// Longest wait at the end for a token that need not be stored.

@@ -261,9 +261,7 @@ impl CopiedSignIn {
     pub(super) fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
         let text = |secret: &Secret| String::from_utf8(secret.expose().to_vec()).ok();
         let access = match &self.access {
-            Some(access) => {
-                Some(RawAccess { token: text(&access.token)?, life: access.life, until: access.until })
-            }
+            Some(access) => Some(RawAccess { token: text(&access.token)?, life: access.life, until: access.until }),
             None => None,
         };
         let raw = RawCopy { generation: self.generation, record: text(&self.record)?, access, base: self.base };

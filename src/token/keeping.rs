@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::access::AccessToken;
 use super::error::Error;
 use super::json::{StoredSignIn, TokenResponse};
+use crate::config::Rotation;
 use crate::secret::Secret;
 use crate::state::Stamp;
 
@@ -37,6 +38,9 @@ pub(super) trait Keeper: Send + Sync {
 
     /// Returns a mark that changes when somebody signs in anew; none while the store does not answer.
     fn mark(&self, look: Look) -> Task<'_, Option<Mark>>;
+
+    /// Learns what others have done to the sign-in, before it is renewed only so that it stays alive.
+    fn look<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()>;
 
     /// Tries once more to store what is not stored yet.
     fn keep_unsaved<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()>;
@@ -73,6 +77,9 @@ pub(super) trait Asking: Send + Sync {
 
     /// Returns the pause that such a failure calls for.
     fn pause_after(&self, error: &Error) -> Duration;
+
+    /// Returns the endpoint's treatment of refresh tokens that were used.
+    fn rotation(&self) -> Rotation;
 
     /// Returns whether the present access token serves for a while, so that nothing has to be risked for another one.
     fn can_wait(&self) -> bool;

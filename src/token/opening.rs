@@ -40,12 +40,7 @@ pub(super) struct TokenSet {
 }
 
 impl<'a> Opening<'a> {
-    pub(super) fn new(
-        config: &'a Config,
-        mode: Mode,
-        before: Option<&'a Tokens>,
-        fleet: Option<&Arc<Fleet>>,
-    ) -> Self {
+    pub(super) fn new(config: &'a Config, mode: Mode, before: Option<&'a Tokens>, fleet: Option<&Arc<Fleet>>) -> Self {
         let (by_owner, by_account) = (BTreeMap::new(), BTreeMap::new());
         let fleet = fleet.map(Arc::clone);
         Self { config, mode, before, fleet, store: None, by_owner, by_account, diagnostics: Vec::new() }
@@ -128,8 +123,7 @@ impl<'a> Opening<'a> {
                 Arc::new(match &self.fleet {
                     None => SignInState::with(Arc::new(InDirectory::new(store, owner.clone(), subject))),
                     Some(fleet) => {
-                        let (state_directory, rotation) = (&self.config.state_directory, identity.rotation);
-                        let instance = Instance { fleet, state_directory, rotation };
+                        let instance = Instance { fleet, state_directory: &self.config.state_directory };
                         let opened = InFleet::open(&instance, &store, owner, subject);
                         let keeper = opened.map_err(|error| Diagnostic::new("fleet", error))?;
                         copied = keeper.copied_access();

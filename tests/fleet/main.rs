@@ -8,7 +8,9 @@ mod commands;
 mod connection;
 mod instances;
 mod inventory;
+mod kills;
 mod migration;
+mod outage;
 mod quota;
 mod renewal;
 mod seen;
@@ -16,6 +18,7 @@ mod sessions;
 mod several;
 mod sign_ins;
 mod slots;
+mod transfer;
 
 use std::path::Path;
 use std::sync::Arc;

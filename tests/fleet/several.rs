@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use packetboat::simulator::User;
 use packetboat::state::{self, Access};
 use support::exchange::{BY_PERSON, Exchange, imap_login};
 use support::postgresql::{Database, Postgresql};
@@ -35,7 +36,11 @@ impl Several {
     }
 
     fn new(identity: &str, life: u64) -> Self {
-        let (server, exchange) = (Postgresql::start(), Exchange::new());
+        let exchange = Exchange::with(|tenant| {
+            let person = |number| User::new(&format!("p{number}@contoso.example"), "a password that nobody types");
+            tenant.users.extend((0..MOST_PERSONS).map(person));
+        });
+        let server = Postgresql::start();
         let database = server.database();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(records(&database.section("maker")).migrate()).unwrap();
@@ -53,6 +58,12 @@ impl Several {
         format!("store_key = {key:?}\n{}{text}", self.database.section(name))
     }
 
+    /// The same configuration without the fleet.
+    pub fn alone(&self) -> String {
+        let key = self.directory.path().join("store.key");
+        format!("store_key = {key:?}\n{}", self.exchange.configured(&self.identity, &self.accounts))
+    }
+
     /// Starts an instance, with the state that it has had before.
     pub fn instance(&self, name: &str) -> Proxy {
         Proxy::start_with(Some(&self.state(name)), "debug", &self.configuration(name))
@@ -66,6 +77,31 @@ impl Several {
     /// Signs in by `packetboat login` on another computer of the fleet.
     pub fn sign_in(&self) {
         self.exchange.sign_in(&self.configuration("login"));
+    }
+
+    /// Adds accounts of further persons, who have a mailbox each: `p0`, `p1` and so on.
+    pub fn with_persons(mut self, count: usize) -> Self {
+        for number in 0..count {
+            let mailbox = format!("p{number}@contoso.example");
+            self.accounts += &support::exchange::account(&format!("p{number}"), &mailbox, "");
+        }
+        self
+    }
+
+    /// Signs in for another account than the usual one.
+    pub fn sign_in_to(&self, account: &str) {
+        self.exchange.sign_in_to(account, &self.configuration("login"));
+    }
+
+    /// Ends the leases of an instance that was killed, as if the clock of the database had gone on by 45 s. Returns how
+    /// many there were.
+    pub fn end_leases(&self, name: &str) -> u64 {
+        let ended = self.sql(&format!(
+            "with ended as (update packetboat.sign_in set lease_until = '-infinity' where holder in \
+             (select id from packetboat.instance where name = '{name}') and lease_until > clock_timestamp() \
+             returning 1) select count(*) from ended"
+        ));
+        ended.parse().unwrap()
     }
 
     /// A number or text of the only sign-in's row.
@@ -82,6 +118,8 @@ impl Several {
         self.exchange.simulator.counts().grant("refresh_token")
     }
 }
+
+const MOST_PERSONS: usize = 8;
 
 /// Waits until a device gets in by IMAP.
 pub fn until_served(proxy: &Proxy) {

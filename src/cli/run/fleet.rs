@@ -10,12 +10,20 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
+use crate::cli::error::Exit;
 use crate::config::Config;
+use crate::fleet::Fleet;
 use crate::lifecycle::Lifecycle;
 use crate::proxy::ProcessState;
 
 /// The tasks that keep this instance registered, lend sessions and exchange the inventory; none where the proxy is alone.
 pub(super) type Registration = Vec<JoinHandle<()>>;
+
+/// Makes the process an instance of the fleet that the configuration names. Nothing is dialled yet.
+pub(super) fn join(config: &Config, process: &mut ProcessState) -> Result<(), Exit> {
+    process.fleet = Fleet::of(config).map_err(super::not_started)?;
+    Ok(())
+}
 
 /// Registers this instance, if the configuration has a fleet, and shows the inventory of all instances.
 #[cfg(feature = "fleet")]

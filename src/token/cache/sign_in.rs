@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::{CachedToken, LOOK};
+use crate::config::Rotation;
 use crate::failure::Failure;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::secret::Secret;
@@ -58,6 +59,14 @@ impl CachedToken {
             warn!(identity = self.spec.owner.identity, "{skew}");
         }
         Ok(token_response)
+    }
+
+    /// Learns what other instances of the fleet have done to the sign-in.
+    pub(super) async fn look(&self) {
+        if let Some(keeper) = self.keeper() {
+            let _flight = self.kept.flight.lock().await;
+            keeper.look(self).await;
+        }
     }
 
     /// Tries once more to store the refresh token that is not stored yet.
@@ -116,6 +125,10 @@ impl Asking for CachedToken {
 
     fn pause_after(&self, error: &Error) -> Duration {
         self.pause(error).0
+    }
+
+    fn rotation(&self) -> Rotation {
+        self.spec.identity.rotation
     }
 
     fn can_wait(&self) -> bool {

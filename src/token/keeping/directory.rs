@@ -82,6 +82,10 @@ impl Keeper for InDirectory {
         })
     }
 
+    fn look<'a>(&'a self, _: &'a dyn Asking) -> Task<'a, ()> {
+        Box::pin(async {})
+    }
+
     fn keep_unsaved<'a>(&'a self, _: &'a dyn Asking) -> Task<'a, ()> {
         Box::pin(self.write_unsaved())
     }
@@ -158,8 +162,7 @@ impl InDirectory {
         let Some(unsaved) = self.state().unsaved.clone() else { return };
         let (store, owner) = (Arc::clone(&self.store), self.owner.clone());
         let Unsaved { record, before } = unsaved.clone();
-        let kept =
-            pool::STATE.run_alone(&self.gate(), DISK, move || store.replace(&owner, &before, &record)).await;
+        let kept = pool::STATE.run_alone(&self.gate(), DISK, move || store.replace(&owner, &before, &record)).await;
         let kept = kept.unwrap_or_else(|why| {
             self.state().may_hold(unsaved.record.refresh_token);
             Err(state::Error::from(why).into())
@@ -189,8 +192,7 @@ impl InDirectory {
                 if is_news {
                     error!(
                         identity,
-                        user,
-                        "the new refresh token cannot be kept, and is used from memory until it can: {error}"
+                        user, "the new refresh token cannot be kept, and is used from memory until it can: {error}"
                     );
                 }
             }

@@ -30,7 +30,6 @@ pub(in crate::token) struct InFleet {
     sign_in: LeasedSignIn,
     copy: CopyFile,
     subject: Subject,
-    rotation: Rotation,
     /// A sign-in of this computer alone is there, which a fleet does not use.
     is_in_directory: bool,
     state: Mutex<State>,
@@ -48,11 +47,10 @@ struct State {
     looked: Option<Instant>,
 }
 
-/// This process as an instance, and the way in which the endpoint treats refresh tokens.
+/// This process as an instance, with its disk.
 pub(in crate::token) struct Instance<'a> {
     pub(in crate::token) fleet: &'a Fleet,
     pub(in crate::token) state_directory: &'a Path,
-    pub(in crate::token) rotation: Rotation,
 }
 
 impl InFleet {
@@ -77,12 +75,11 @@ impl InFleet {
         let renewed = known.as_ref().and_then(|known| age(&known.record));
         let (identity, person, issuer) = owner.parts();
         let key = SignInKey { identity, person, issuer };
-        let (records, holder) = (Arc::clone(instance.fleet.records()), &instance.fleet.instance().id);
+        let (records, holder) = (Arc::clone(instance.fleet.records()) as _, &instance.fleet.instance().id);
         Ok(Self {
             sign_in: LeasedSignIn::new(records, holder, key, store.vault(), known),
             copy,
             subject,
-            rotation: instance.rotation,
             is_in_directory: matches!(store.read(owner), Ok(Some(_))),
             state: Mutex::new(State { renewed, ..State::default() }),
             ending: watch::Sender::new(false),
@@ -99,7 +96,7 @@ impl InFleet {
     /// does not serve for much longer.
     async fn renew_alone(&self, means: &Means<'_>, database: crate::fleet::Error) -> Result<(), Error> {
         let away = Err(Error::Fleet(database));
-        if means.asking.can_wait() || self.rotation == Rotation::Strict {
+        if means.asking.can_wait() || means.asking.rotation() == Rotation::Strict {
             return away;
         }
         match self.sign_in.renew_alone(means).await {
@@ -190,6 +187,13 @@ impl Keeper for InFleet {
                 state.looked = Some(Instant::now());
             }
             self.sign_in.generation().await.ok().map(Mark::Generation)
+        })
+    }
+
+    fn look<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()> {
+        Box::pin(async move {
+            let delivered = self.sign_in.deliver(&Means { keeper: self, asking }).await;
+            self.note(delivered.err().as_ref());
         })
     }
 

@@ -1,0 +1,348 @@
+//! A database and an endpoint in memory, and instances that end or freeze at a step.
+
+mod database;
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::crypto::Vault;
+use crate::fleet::error::Error;
+use crate::fleet::lease::{Access, Cause, Denied, Granted, Holder, Known, LeasedSignIn, NotRenewed};
+use crate::fleet::records::{Candidate, SealedKind, SignInKey};
+use crate::secret::Secret;
+use database::fresh_row;
+
+/// Steps of a first renewal: reading, saving, beginning, asking, saving, committing and saving, each before and behind its
+/// effect.
+pub(super) const STEPS: usize = 14;
+/// The first step behind the answer of the database to the beginning.
+pub(super) const BEGUN: usize = 6;
+/// The first step behind the effect of the request at the endpoint.
+pub(super) const SPENT: usize = 7;
+/// The first step at which the answer is on the disk.
+pub(super) const SAVED: usize = 9;
+/// The life of access tokens.
+pub(super) const LIFE: Duration = Duration::from_secs(3600);
+/// The pause after a refusal.
+pub(super) const PAUSE: Duration = Duration::from_secs(60);
+/// The time of a freeze, beyond the lease.
+const FREEZE: Duration = Duration::from_secs(50);
+
+/// The endpoint's treatment of a refresh token that was used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rotation {
+    Lenient,
+    /// A second use is refused.
+    Refuses,
+    /// A second use is refused, and ends all refresh tokens of the sign-in.
+    EndsFamily,
+}
+
+/// The end of an instance's work at a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Killed,
+    Frozen,
+}
+
+/// Database and endpoint.
+pub(super) struct World(Mutex<State>);
+
+struct State {
+    rotation: Rotation,
+    row: Option<Row>,
+    candidates: Vec<(Candidate, Instant)>,
+    numbers: i64,
+    is_away: bool,
+    delay: Duration,
+    /// How often each refresh token was used.
+    uses: HashMap<u64, u64>,
+    newest: u64,
+    has_ended: bool,
+    requests: u64,
+}
+
+/// The row of the sign-in. Times are instants of the database's clock.
+#[derive(Clone)]
+pub(super) struct Row {
+    pub(super) generation: i64,
+    sealed: Vec<u8>,
+    access: Option<(Vec<u8>, Instant)>,
+    epoch: i64,
+    spending: Option<i64>,
+    lease: Option<(String, Instant)>,
+    not_before: Instant,
+    trouble: Option<String>,
+}
+
+impl World {
+    /// A fleet with a sign-in whose refresh token is the number 0.
+    pub(super) fn new(rotation: Rotation) -> Arc<Self> {
+        let state = State {
+            rotation,
+            row: Some(fresh_row(FIRST, seal_first(), 0)),
+            candidates: Vec::new(),
+            numbers: 0,
+            is_away: false,
+            delay: Duration::ZERO,
+            uses: HashMap::new(),
+            newest: 0,
+            has_ended: false,
+            requests: 0,
+        };
+        Arc::new(Self(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.state().requests
+    }
+
+    pub(super) fn reuses(&self) -> u64 {
+        self.state().uses.values().map(|uses| uses - 1).sum()
+    }
+
+    pub(super) fn newest_access(&self) -> Option<u64> {
+        Some(self.state().newest)
+    }
+
+    pub(super) fn is_committed(&self) -> bool {
+        self.state().row.as_ref().is_some_and(|row| row.generation > FIRST)
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.state().row.as_ref().and_then(|row| row.trouble.clone())
+    }
+
+    pub(super) fn candidates(&self) -> usize {
+        self.state().candidates.len()
+    }
+
+    pub(super) fn delay_answers(&self, delay: Duration) {
+        self.state().delay = delay;
+    }
+
+    pub(super) fn end_family(&self) {
+        self.state().has_ended = true;
+    }
+
+    pub(super) fn set_away(&self, is_away: bool) {
+        self.state().is_away = is_away;
+    }
+
+    pub(super) fn snapshot(&self) -> Option<Row> {
+        self.state().row.clone()
+    }
+
+    pub(super) fn restore(&self, row: Option<Row>) {
+        self.state().row = row;
+    }
+
+    fn redeem(&self, token: u64) -> Option<u64> {
+        let mut state = self.state();
+        state.requests += 1;
+        let uses = state.uses.entry(token).or_default();
+        *uses += 1;
+        let is_reuse = *uses > 1;
+        state.has_ended |= is_reuse && state.rotation == Rotation::EndsFamily;
+        if state.has_ended || (is_reuse && state.rotation == Rotation::Refuses) {
+            return None;
+        }
+        state.newest += 1;
+        Some(state.newest)
+    }
+}
+
+/// The result of a renewal.
+pub(super) type Renewed = Result<(), NotRenewed<&'static str>>;
+
+/// An instance.
+pub(super) struct Node {
+    world: Arc<World>,
+    sign_in: LeasedSignIn,
+    disk: Arc<Mutex<Option<Known>>>,
+    access: Mutex<Option<u64>>,
+    is_deaf: Mutex<bool>,
+    link: Arc<Link>,
+}
+
+/// The way to the database, on which steps are counted.
+struct Link {
+    world: Arc<World>,
+    /// Steps until the end, and the end.
+    fuse: Mutex<Option<(usize, End)>>,
+}
+
+impl Link {
+    async fn step(&self) {
+        let end = {
+            let mut fuse = self.fuse.lock();
+            match &mut *fuse {
+                Some((0, end)) => {
+                    let end = *end;
+                    *fuse = None;
+                    Some(end)
+                }
+                Some((left, _)) => {
+                    *left -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        match end {
+            Some(End::Killed) => pending().await,
+            Some(End::Frozen) => sleep(FREEZE).await,
+            None => {}
+        }
+    }
+
+    /// Carries a statement out, with a step before and behind it.
+    async fn query<T>(&self, statement: impl FnOnce(&mut State) -> T) -> Result<T, Error> {
+        self.step().await;
+        if self.world.state().is_away {
+            return Err(Error::ReadOnly);
+        }
+        let result = statement(&mut self.world.state());
+        self.step().await;
+        Ok(result)
+    }
+}
+
+impl Node {
+    pub(super) fn new(world: &Arc<World>) -> Arc<Self> {
+        Self::with(world, Arc::default())
+    }
+
+    /// The instance after its next start, with the disk that it has.
+    pub(super) fn restarted(&self) -> Arc<Self> {
+        Self::with(&self.world, Arc::clone(&self.disk))
+    }
+
+    fn with(world: &Arc<World>, disk: Arc<Mutex<Option<Known>>>) -> Arc<Self> {
+        let link = Arc::new(Link { world: Arc::clone(world), fuse: Mutex::default() });
+        let holder = {
+            let mut state = world.state();
+            state.numbers += 1;
+            state.numbers.to_string()
+        };
+        let (records, known) = (Arc::clone(&link) as _, disk.lock().clone());
+        let sign_in = LeasedSignIn::new(records, &holder, key(), Arc::new(vault()), known);
+        let (access, is_deaf) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { world: Arc::clone(world), sign_in, disk, access, is_deaf, link })
+    }
+
+    pub(super) async fn renewed(&self) -> Renewed {
+        self.sign_in.renew(self).await
+    }
+
+    /// Renews in a task of its own.
+    pub(super) fn begun(self: &Arc<Self>) -> JoinHandle<Renewed> {
+        let node = Arc::clone(self);
+        tokio::spawn(async move { node.renewed().await })
+    }
+
+    /// Renews in a task of its own, which ends or freezes at this step.
+    pub(super) fn begun_until(self: &Arc<Self>, step: usize, end: End) -> JoinHandle<Renewed> {
+        *self.link.fuse.lock() = Some((step, end));
+        self.begun()
+    }
+
+    pub(super) async fn renewed_alone(&self) -> Renewed {
+        self.sign_in.renew_alone(self).await
+    }
+
+    pub(super) async fn sign_in(&self) {
+        let token = {
+            let mut state = self.world.state();
+            state.newest += 1;
+            state.has_ended = false;
+            state.newest
+        };
+        // Later than the first sign-in.
+        self.sign_in.put(&record(token), FIRST + 1000).await.unwrap();
+    }
+
+    pub(super) fn access(&self) -> Option<u64> {
+        *self.access.lock()
+    }
+
+    pub(super) fn is_unsent(&self) -> bool {
+        self.sign_in.is_unsent()
+    }
+
+    /// The next request of this instance finds no endpoint.
+    pub(super) fn cut_off_from_endpoint(&self) {
+        *self.is_deaf.lock() = true;
+    }
+}
+
+impl Holder for Node {
+    type Error = &'static str;
+
+    async fn ask(&self, record: &Secret) -> Result<Granted, Denied<&'static str>> {
+        let denied = |cause| Denied { error: "no", trouble: "no".to_owned(), pause: PAUSE, cause };
+        self.link.step().await;
+        if std::mem::take(&mut *self.is_deaf.lock()) {
+            return Err(denied(Cause::Silence));
+        }
+        let answer = self.world.redeem(number(record.expose()));
+        let delay = self.world.state().delay;
+        sleep(delay).await;
+        self.link.step().await;
+        let token = answer.ok_or_else(|| denied(Cause::RefreshToken))?;
+        let access = Access { token: octets_of(token), life: LIFE, until: Instant::now() + LIFE };
+        Ok(Granted { record: self::record(token), access })
+    }
+
+    async fn save(&self, known: Known) {
+        self.link.step().await;
+        *self.disk.lock() = Some(known);
+        self.link.step().await;
+    }
+
+    fn take(&self, access: &Access) {
+        *self.access.lock() = Some(number(access.token.expose()));
+    }
+
+    async fn ending(&self) {
+        pending().await
+    }
+}
+
+fn seal_first() -> Vec<u8> {
+    vault().seal(&key().label(SealedKind::SignIn, FIRST), record(0).expose()).unwrap()
+}
+
+fn vault() -> Vault {
+    Vault::new(&[1; 32]).unwrap()
+}
+
+fn key() -> SignInKey {
+    let [identity, person, issuer] = ["office", "anna", "1"].map(str::to_owned);
+    SignInKey { identity, person, issuer }
+}
+
+fn record(token: u64) -> Secret {
+    octets_of(token)
+}
+
+fn octets_of(token: u64) -> Secret {
+    Secret::new(token.to_string().into_bytes())
+}
+
+fn number(octets: &[u8]) -> u64 {
+    std::str::from_utf8(octets).unwrap().parse().unwrap()
+}
+
+/// The generation of the first sign-in.
+const FIRST: i64 = 1000;

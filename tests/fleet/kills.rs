@@ -1,0 +1,201 @@
+//! Instances are killed at each step of a renewal. Together they spend each refresh token once, unless a kill cut a
+//! lease.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use support::exchange::{PASSWORD, imap_login};
+use support::process::Process;
+use support::proxy::Proxy;
+
+use crate::several::{Several, copies, until_served};
+
+/// A lock on the only sign-in's row, held by another session of the database.
+struct RowLock(Process);
+
+impl RowLock {
+    /// Takes the lock, and returns once it is held.
+    fn take(several: &Several) -> Self {
+        let mut psql = several.server.psql(&several.database.name);
+        let mut process = Process::start(psql.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        use std::io::Write;
+        let input = process.0.stdin.as_mut().unwrap();
+        input.write_all(b"begin; select 'locked' from packetboat.sign_in for update;\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "locked");
+        Self(process)
+    }
+
+    /// Ends the session, and the lock with it.
+    fn release(mut self) {
+        drop(self.0.0.stdin.take());
+        self.0.wait();
+    }
+}
+
+fn kill(mut instance: Proxy) {
+    instance.process.signal("KILL");
+    instance.process.wait();
+}
+
+fn generation(several: &Several) -> i64 {
+    several.row("generation").parse().unwrap()
+}
+
+/// Waits until an instance holds the lease.
+fn until_leased(several: &Several) {
+    crate::until_blocking("a lease", || several.row("lease_until > clock_timestamp()") == "t");
+}
+
+/// The endpoint takes each refresh token once, and a second use ends the sign-in. A kill before the request, or behind
+/// the disk, costs nothing.
+#[test]
+fn a_strict_endpoint_hears_each_token_once() {
+    let several = Several::strict(10);
+    several.sign_in();
+    // The instance waits for the row: nothing has begun.
+    let instance = several.instance("one");
+    until_served(&instance);
+    let lock = RowLock::take(&several);
+    instance.log.wait_for("silence of the database", |line| line.contains("goes on without the fleet's database"));
+    kill(instance);
+    lock.release();
+    several.end_leases("one");
+    // The lease has begun, and the endpoint does not read the request.
+    let instance = several.instance("one");
+    until_served(&instance);
+    several.exchange.quirk(|quirks| quirks.endpoint.delay = Duration::from_secs(20));
+    until_leased(&several);
+    let before = generation(&several);
+    kill(instance);
+    several.exchange.quirk(|quirks| quirks.endpoint.delay = Duration::ZERO);
+    assert_eq!(several.end_leases("one"), 1);
+    let other = several.instance("two");
+    until_served(&other);
+    assert!(generation(&several) > before);
+    kill(other);
+    several.end_leases("two");
+    // The answer is on the disk, and the commit waits for the row.
+    let instance = several.instance("one");
+    until_served(&instance);
+    several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(2));
+    until_leased(&several);
+    let before = generation(&several);
+    let lock = RowLock::take(&several);
+    let copy = copies(&several.state("one")).remove(0);
+    let written = std::fs::metadata(&copy).unwrap().modified().unwrap();
+    crate::until_blocking("an answer on disk", || std::fs::metadata(&copy).unwrap().modified().unwrap() != written);
+    kill(instance);
+    lock.release();
+    several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
+    // Its next start brings the answer to the database, although the lease has not ended.
+    let instance = several.instance("one");
+    until_served(&instance);
+    crate::until_blocking("the answer in the database", || generation(&several) > before);
+    assert_eq!(several.exchange.simulator.refresh_token_reuses(), 0);
+    assert_eq!(several.row("coalesce(trouble, 'none')"), "none");
+}
+
+/// Three instances serve nine persons, and one of them is killed and started again, again and again, at random moments
+/// of their renewals. Nobody has to sign in again, no device is refused, and no refresh token is sent a second time but
+/// where a kill has cut a lease.
+#[test]
+fn kills_at_random_moments() {
+    let kills: u64 = std::env::var("FLEET_KILLS").map_or(50, |kills| kills.parse().unwrap());
+    let several = Several::lenient(10).with_persons(8);
+    several.sign_in();
+    for number in 0..8 {
+        several.sign_in_to(&format!("p{number}"));
+    }
+    let names = ["one", "two", "three"];
+    let mut instances: Vec<Option<Proxy>> = names.iter().map(|name| Some(several.instance(name))).collect();
+    let logins: Vec<String> =
+        (0..8).map(|number| format!("p{number}")).chain([support::exchange::LOGIN.to_owned()]).collect();
+    for instance in instances.iter().flatten() {
+        for login in &logins {
+            crate::until_blocking("a device is served", || is_served(instance, login));
+        }
+    }
+    // Answers that take a while: most of a lease is spent in front of the endpoint.
+    several.exchange.quirk(|quirks| {
+        quirks.endpoint.delay = Duration::from_millis(100);
+        quirks.endpoint.answer_delay = Duration::from_millis(100);
+    });
+    let (mut cut, mut steps) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+    for round in 0..kills {
+        let at = usize::try_from(round % 3).unwrap();
+        steps = steps.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let wait = Duration::from_millis(steps >> 55);
+        if round % 2 == 0 {
+            // In the middle of this instance's renewal, where there is one soon.
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while leases(&several, names[at]) == 0 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        std::thread::sleep(wait);
+        kill(instances[at].take().unwrap());
+        cut += several.end_leases(names[at]);
+        for instance in instances.iter().flatten() {
+            let login = &logins[usize::try_from(round).unwrap() % logins.len()];
+            assert!(is_served(instance, login), "round {round}: {}", instance.log.all());
+        }
+        instances[at] = Some(several.instance(names[at]));
+    }
+    for instance in instances.iter().flatten() {
+        for login in &logins {
+            crate::until_blocking("a device is served", || is_served(instance, login));
+        }
+    }
+    let reuses = several.exchange.simulator.refresh_token_reuses();
+    println!("{kills} kills cut {cut} leases; {reuses} refresh tokens were sent twice");
+    assert!(cut > kills / 10, "{cut} of {kills} kills have cut a lease");
+    assert!(reuses <= cut, "{reuses} refresh tokens were sent again behind {cut} leases that were cut");
+    assert_eq!(several.sql("select count(*) from packetboat.sign_in where trouble is not null"), "0");
+}
+
+fn leases(several: &Several, name: &str) -> u64 {
+    let count = several.sql(&format!(
+        "select count(*) from packetboat.sign_in where lease_until > clock_timestamp() and holder in \
+         (select id from packetboat.instance where name = '{name}')"
+    ));
+    count.parse().unwrap()
+}
+
+fn is_served(instance: &Proxy, login: &str) -> bool {
+    let mut imap = instance.imap("imap");
+    support::imap::status(&imap.command(&format!("LOGIN {login} {PASSWORD}"))).starts_with("OK")
+}
+
+/// The holder stops for longer than its lease, while the endpoint's answer is under way. The next one renews. The answer
+/// that comes late is fenced, and the stopped instance goes on with what the fleet has.
+#[test]
+fn stopped_for_longer_than_the_lease() {
+    let several = Several::lenient(10);
+    several.exchange.quirk(|quirks| quirks.refresh.strict_rotation = true);
+    several.sign_in();
+    let stopped = several.instance("one");
+    until_served(&stopped);
+    several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(2));
+    until_leased(&several);
+    let before = generation(&several);
+    let refreshes = several.refreshes();
+    several.exchange.until("request", |counts| counts.grant("refresh_token") > refreshes);
+    stopped.process.signal("STOP");
+    several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
+    let begun = Instant::now();
+    let other = several.instance("two");
+    crate::until_blocking("the next holder's commit", || generation(&several) > before);
+    assert!(begun.elapsed() > Duration::from_secs(35), "the lease was not respected: {:?}", begun.elapsed());
+    until_served(&other);
+    stopped.process.signal("CONT");
+    crate::until_blocking("the late answer", || several.sql("select count(*) from packetboat.candidate") == "1");
+    until_served(&stopped);
+    let after = generation(&several);
+    crate::until_blocking("another renewal", || generation(&several) > after);
+    assert!(imap_login(&stopped).starts_with("OK") && imap_login(&other).starts_with("OK"));
+    assert_eq!(several.row("coalesce(trouble, 'none')"), "none");
+    assert_eq!(several.exchange.simulator.refresh_token_reuses(), 1);
+}
