@@ -140,8 +140,8 @@ impl Error {
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_final,
-            // The instance that was refused knows more.
-            Self::Paused { .. } => false,
+            // Others may mend it meanwhile.
+            Self::Paused { .. } | Self::Fleet(_) => false,
             error => !error.passes(),
         }
     }

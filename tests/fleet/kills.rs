@@ -179,10 +179,9 @@ fn stopped_for_longer_than_the_lease() {
     let stopped = several.instance("one");
     until_served(&stopped);
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(2));
-    until_leased(&several);
-    let before = generation(&several);
     let refreshes = several.refreshes();
     several.exchange.until("request", |counts| counts.grant("refresh_token") > refreshes);
+    let before = generation(&several);
     stopped.process.signal("STOP");
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
     let begun = Instant::now();

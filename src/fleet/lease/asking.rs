@@ -72,7 +72,7 @@ async fn ask_candidates<H: Holder>(
             break;
         }
         // The newest comes first.
-        *tried = tried.max(Some(id));
+        *tried = (*tried).max(Some(id));
         match holder.ask(&candidate).await {
             Ok(granted) => return Ok(Some(granted)),
             Err(denied) if denied.cause == Cause::RefreshToken => {}

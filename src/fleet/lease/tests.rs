@@ -41,14 +41,14 @@ async fn killed_at_each_step() {
             let (first, second) = if restarts_first { (again, other) } else { (other, again) };
             let (spent, saved) = (step >= SPENT, step >= SAVED);
             let is_lost = spent && !world.is_committed() && !(saved && restarts_first);
-            let result = first.renewed().await;
+            let result = first.started().await;
             if is_lost {
                 // The endpoint alone knows the answer that was lost. No store can do better.
                 assert!(matches!(result, Err(NotRenewed::Denied(_))), "step {step}");
                 continue;
             }
             result.unwrap_or_else(|error| panic!("step {step}, restart first {restarts_first}: {error:?}"));
-            second.renewed().await.unwrap();
+            second.started().await.unwrap();
             assert_eq!((first.access(), second.access()), (world.newest_access(), world.newest_access()));
             assert_eq!(world.reuses(), 0, "step {step}");
         }

@@ -73,6 +73,9 @@ impl InFleet {
         let copy = CopyFile::new(path, store.vault(), &owner.label(), store.mode());
         let known = copy.read()?;
         let renewed = known.as_ref().and_then(|known| age(&known.record));
+        // What the last process did not get to the database goes there at once.
+        let unsent = known.as_ref().is_some_and(|known| known.unsent.is_some());
+        let trouble = unsent.then(|| (crate::fleet::Error::Unsent.to_string(), Instant::now()));
         let (identity, person, issuer) = owner.parts();
         let key = SignInKey { identity, person, issuer };
         let (records, holder) = (Arc::clone(instance.fleet.records()) as _, &instance.fleet.instance().id);
@@ -81,7 +84,7 @@ impl InFleet {
             copy,
             subject,
             is_in_directory: matches!(store.read(owner), Ok(Some(_))),
-            state: Mutex::new(State { renewed, ..State::default() }),
+            state: Mutex::new(State { renewed, trouble, ..State::default() }),
             ending: watch::Sender::new(false),
         })
     }
@@ -101,8 +104,6 @@ impl InFleet {
         }
         match self.sign_in.renew_alone(means).await {
             Ok(()) => {
-                self.state.lock().trouble.get_or_insert_with(|| (String::new(), Instant::now())).1 =
-                    Instant::now() + AGAIN;
                 debug!(
                     identity = self.subject.identity,
                     user = self.subject.user,
@@ -113,6 +114,14 @@ impl InFleet {
             Err(NotRenewed::Denied(error)) => Err(error),
             Err(_) => away,
         }
+    }
+
+    /// Returns that the database has just failed, where a renewal without it is as good: a device shall not wait for the
+    /// same failure again.
+    fn recent_trouble(&self, asking: &dyn Asking) -> Option<crate::fleet::Error> {
+        let is_recent = self.again().is_some_and(|again| again > Instant::now());
+        let serves = asking.rotation() == Rotation::Lenient && !asking.can_wait() && self.sign_in.known().is_some();
+        (is_recent && serves).then_some(crate::fleet::Error::Unsent)
     }
 
     /// Takes note of the database's answer, or of its silence. The log names each change once.
@@ -139,6 +148,9 @@ impl Keeper for InFleet {
     fn renew<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, Result<(), Error>> {
         Box::pin(async move {
             let means = Means { keeper: self, asking };
+            if let Some(error) = self.recent_trouble(asking) {
+                return self.renew_alone(&means, error).await;
+            }
             let renewed = self.sign_in.renew(&means).await;
             match renewed {
                 Err(NotRenewed::Database(error)) => {

@@ -245,6 +245,18 @@ impl Node {
         self.sign_in.renew(self).await
     }
 
+    /// Starts as a process does: brings to the database what it lacks, and renews unless it knows a fresh access token.
+    pub(super) async fn started(&self) -> Renewed {
+        self.sign_in.deliver(self).await?;
+        match self.sign_in.known().and_then(|known| known.access) {
+            Some(access) if access.until > Instant::now() + LIFE / 2 => {
+                self.take(&access);
+                Ok(())
+            }
+            _ => self.renewed().await,
+        }
+    }
+
     /// Renews in a task of its own.
     pub(super) fn begun(self: &Arc<Self>) -> JoinHandle<Renewed> {
         let node = Arc::clone(self);
