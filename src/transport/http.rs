@@ -4,6 +4,7 @@ mod error;
 pub mod event_stream;
 pub mod server;
 
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -15,6 +16,7 @@ use hyper::header::{
 use hyper::{Method, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -122,7 +124,7 @@ impl Client {
                 }
             }
         };
-        match timeout(self.patience, asking).await {
+        match within(self.patience, asking).await {
             Ok(result) => result.map_err(|failure| {
                 let why = match failure.kind {
                     Kind::Resolve => "the endpoint's name does not resolve: ",
@@ -206,6 +208,19 @@ impl Client {
 
     fn failed(&self, why: &dyn std::fmt::Display) -> Failure {
         Failure::new(Kind::TokenUnavailable, format!("{}: {why}", self.host))
+    }
+}
+
+/// Waits for a future, and a moment longer where the time is over: a process that was stopped meanwhile finds both the
+/// end of the time and the answer, and the answer may hold a refresh token that comes once.
+///
+/// # Errors
+/// The time is over.
+pub async fn within<F: Future>(patience: Duration, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = pin!(future);
+    match timeout(patience, &mut future).await {
+        Ok(output) => Ok(output),
+        Err(_) => timeout(MOMENT, future).await,
     }
 }
 
@@ -304,6 +319,8 @@ fn retry_after(value: &str, now: Option<SystemTime>) -> Option<Duration> {
 
 /// Longest exchange, from the name's resolution on.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The wait for an answer that came while this process was stopped.
+const MOMENT: Duration = Duration::from_millis(200);
 /// Longest body of a request or a response, in octets.
 pub const LONGEST_BODY: usize = 256 * 1024;
 /// Most header fields of a response: hyper's own limit is 100, and gateways have been seen to go beyond.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::copy::CopyFile;
@@ -24,6 +24,7 @@ use crate::token::access::{self, AccessToken};
 use crate::token::error::{Error, StoreError};
 use crate::token::json::StoredSignIn;
 use crate::token::store::{Owner, Store};
+use crate::transport::http::within;
 
 /// A sign-in in the database of a fleet.
 pub(in crate::token) struct InFleet {
@@ -304,7 +305,7 @@ impl Holder for Means<'_> {
         let denied = |error| self.denied(error);
         let record = StoredSignIn::from_json(record.expose());
         let record = record.ok_or_else(|| denied(Error::Store(StoreError::OtherFleetKey)))?;
-        let answer = timeout(ASKING, self.asking.ask(record.refresh_token.clone())).await;
+        let answer = within(ASKING, self.asking.ask(record.refresh_token.clone())).await;
         let mut token_response = answer.unwrap_or(Err(Error::Late)).map_err(denied)?;
         let refresh_token = token_response.refresh_token.take().unwrap_or(record.refresh_token);
         let new = StoredSignIn { refresh_token, signed_in: record.signed_in, renewed: unix_time() };

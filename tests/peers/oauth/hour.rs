@@ -31,7 +31,7 @@ impl Hour {
         let text = format!("state_directory = {state:?}\n{}", exchange.configuration(identity));
         let proven = Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}"));
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let tokens = Arc::new(Tokens::open(&proven.config, Mode::Apply, None).unwrap());
+        let tokens = Arc::new(Tokens::open(&proven.config, Mode::Apply, None, None).unwrap());
         let (trigger, lifecycle) = lifecycle::begin();
         runtime.block_on(async { tokens.keep_fresh(&lifecycle) });
         let slot = Arc::clone(tokens.of("scans").unwrap());
