@@ -33,7 +33,7 @@ pub use records::{
     SessionRecords, SessionRequest, SignIn, SignInKey, SignInRecords, Wanted,
 };
 pub use seen::{SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
-pub use slots::{BorrowedSession, LOGIN_PATIENCE, MailboxSlots, POLL, SESSION_LIFE, SlotNumbers, Slots, Throttled};
+pub use slots::{BorrowedNumbers, BorrowedSession, LOGIN_PATIENCE, MailboxSlots, POLL, SESSION_LIFE, Slots, Throttled};
 pub use status::{Outage, Status};
 
 /// This process as an instance of its fleet.
@@ -58,27 +58,6 @@ impl Fleet {
     /// Whether the database is reached, and which instances are registered.
     pub fn status(&self) -> &Status {
         &self.status
-    }
-
-    /// This process as an instance of the fleet that the configuration names; none where it is alone. Nothing is dialled
-    /// yet.
-    ///
-    /// # Errors
-    /// See [`new`](Self::new).
-    #[cfg(feature = "fleet")]
-    pub fn of(config: &Config) -> Result<Option<Arc<Self>>, Error> {
-        let Some(section) = &config.fleet else { return Ok(None) };
-        let records = Arc::new(Postgres::new(section, config));
-        Ok(Some(Arc::new(Self::new(records, &instance_name(config))?)))
-    }
-
-    /// None: the configuration cannot have a fleet without the cargo feature.
-    ///
-    /// # Errors
-    /// Never.
-    #[cfg(not(feature = "fleet"))]
-    pub fn of(_: &Config) -> Result<Option<Arc<Self>>, Error> {
-        Ok(None)
     }
 
     /// This process as an instance of the fleet that the configuration names; none where it is alone. Nothing is dialled

@@ -23,7 +23,7 @@ pub(super) enum Action {
     /// Changes nothing where they have that version or a later one. Instances of the version before go on meanwhile.
     /// The user of fleet.database needs the right to create a schema, which the owner of the database has.
     Migrate,
-    /// Show the database, the version of its tables, and the instances of the fleet
+    /// Show the database, the version of its tables, the instances, and the sessions of mailboxes that they hold
     ///
     /// Exits with 69 if the database is not reached, or if its tables do not fit this packetboat.
     Status {

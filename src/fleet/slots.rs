@@ -63,7 +63,7 @@ struct Counts {
 
 /// The numbers for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SlotNumbers {
+pub struct BorrowedNumbers {
     /// Borrowed sessions, used or not.
     pub borrowed: u64,
     /// The instances among which sessions are divided without the database; 0 before they were counted.
@@ -110,10 +110,10 @@ impl Slots {
     }
 
     /// The numbers for the metrics.
-    pub fn numbers(&self) -> SlotNumbers {
+    pub fn numbers(&self) -> BorrowedNumbers {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let borrowed = self.all().iter().map(|mailbox| mailbox.held()).sum::<usize>();
-        SlotNumbers {
+        BorrowedNumbers {
             borrowed: u64::try_from(borrowed).unwrap_or(u64::MAX),
             instances: u64::try_from(self.known.instances.load(Ordering::Relaxed)).unwrap_or(u64::MAX),
             waited: count(&self.known.counts.waited),

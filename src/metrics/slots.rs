@@ -4,16 +4,16 @@ use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
 use super::Metrics;
 use super::definitions::Registrar;
-use crate::fleet::SlotNumbers;
+use crate::fleet::BorrowedNumbers;
 
-pub(super) struct SlotMetrics {
+pub(super) struct BorrowedMetrics {
     borrowed: IntGaugeVec,
     instances: IntGaugeVec,
     waited: IntCounterVec,
     alone: IntCounterVec,
 }
 
-impl SlotMetrics {
+impl BorrowedMetrics {
     pub(super) fn register(to: &Registry) -> prometheus::Result<Self> {
         let to = Registrar(to);
         Ok(Self {
@@ -44,7 +44,7 @@ impl SlotMetrics {
 
 impl Metrics {
     /// Sets the numbers of sessions that are borrowed.
-    pub fn set_slots(&self, numbers: &SlotNumbers) {
+    pub fn set_slots(&self, numbers: &BorrowedNumbers) {
         let none: &[&str] = &[];
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let slots = &self.slots;
@@ -66,7 +66,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         assert!(!metrics.text().unwrap().contains("packetboat_fleet_borrowed"));
         for waited in [5, 7] {
-            metrics.set_slots(&SlotNumbers { borrowed: 3, instances: 2, waited, alone: 1 });
+            metrics.set_slots(&BorrowedNumbers { borrowed: 3, instances: 2, waited, alone: 1 });
         }
         let text = metrics.text().unwrap();
         for line in [
