@@ -46,7 +46,7 @@ fn generation(several: &Several) -> i64 {
 
 /// Waits until an instance holds the lease.
 fn until_leased(several: &Several) {
-    crate::until_blocking("a lease", || several.row("lease_until > clock_timestamp()") == "t");
+    crate::until_now("a lease", || several.row("lease_until > clock_timestamp()") == "t");
 }
 
 /// The endpoint takes each refresh token once, and a second use ends the sign-in. A kill before the request, or behind
@@ -86,14 +86,14 @@ fn a_strict_endpoint_hears_each_token_once() {
     let lock = RowLock::take(&several);
     let copy = copies(&several.state("one")).remove(0);
     let written = std::fs::metadata(&copy).unwrap().modified().unwrap();
-    crate::until_blocking("an answer on disk", || std::fs::metadata(&copy).unwrap().modified().unwrap() != written);
+    crate::until_now("an answer on disk", || std::fs::metadata(&copy).unwrap().modified().unwrap() != written);
     kill(instance);
     lock.release();
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
     // Its next start brings the answer to the database, although the lease has not ended.
     let instance = several.instance("one");
     until_served(&instance);
-    crate::until_blocking("the answer in the database", || generation(&several) > before);
+    crate::until_now("the answer in the database", || generation(&several) > before);
     assert_eq!(several.exchange.simulator.refresh_token_reuses(), 0);
     assert_eq!(several.row("coalesce(trouble, 'none')"), "none");
 }
@@ -115,7 +115,7 @@ fn kills_at_random_moments() {
         (0..8).map(|number| format!("p{number}")).chain([support::exchange::LOGIN.to_owned()]).collect();
     for instance in instances.iter().flatten() {
         for login in &logins {
-            crate::until_blocking("a device is served", || is_served(instance, login));
+            crate::until_now("a device is served", || is_served(instance, login));
         }
     }
     // Answers that take a while: most of a lease is spent in front of the endpoint.
@@ -146,7 +146,7 @@ fn kills_at_random_moments() {
     }
     for instance in instances.iter().flatten() {
         for login in &logins {
-            crate::until_blocking("a device is served", || is_served(instance, login));
+            crate::until_now("a device is served", || is_served(instance, login));
         }
     }
     let reuses = several.exchange.simulator.refresh_token_reuses();
@@ -186,14 +186,14 @@ fn stopped_for_longer_than_the_lease() {
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
     let begun = Instant::now();
     let other = several.instance("two");
-    crate::until_blocking("the next holder's commit", || generation(&several) > before);
+    crate::until_now("the next holder's commit", || generation(&several) > before);
     assert!(begun.elapsed() > Duration::from_secs(35), "the lease was not respected: {:?}", begun.elapsed());
     until_served(&other);
     stopped.process.signal("CONT");
-    crate::until_blocking("the late answer", || several.sql("select count(*) from packetboat.candidate") == "1");
+    crate::until_now("the late answer", || several.sql("select count(*) from packetboat.candidate") == "1");
     until_served(&stopped);
     let after = generation(&several);
-    crate::until_blocking("another renewal", || generation(&several) > after);
+    crate::until_now("another renewal", || generation(&several) > after);
     assert!(imap_login(&stopped).starts_with("OK") && imap_login(&other).starts_with("OK"));
     assert_eq!(several.row("coalesce(trouble, 'none')"), "none");
     assert_eq!(several.exchange.simulator.refresh_token_reuses(), 1);
