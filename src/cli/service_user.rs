@@ -137,6 +137,7 @@ pub(super) fn same_command(state_directory: &Path) -> Command {
 }
 
 /// This program, without arguments yet.
+#[cfg(feature = "fleet")]
 pub(super) fn own_program() -> Command {
     Command::new(OWN_PROGRAM)
 }
