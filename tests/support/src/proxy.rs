@@ -247,9 +247,9 @@ impl Drop for Proxy {
 /// A complete configuration file.
 fn text(state: &Path, level: &str, configuration: &str) -> String {
     let admin = if configuration.contains("[admin]") { "" } else { "[admin]\nlisten = [\"127.0.0.1:0\"]\n" };
-    // Keys without a section stay in front of all sections.
+    // Keys without a section stay in front of all sections; without store_key they belong to [log].
     let (top, sections) = configuration.split_at(configuration.find('[').unwrap_or(configuration.len()));
-    let (top, sections) = if top.contains(" = ") { (top, sections) } else { ("", configuration) };
+    let (top, sections) = if top.contains("store_key = ") { (top, sections) } else { ("", configuration) };
     format!("state_directory = {state:?}\n{top}[log]\nformat = \"json\"\nlevel = \"{level}\"\n{admin}{sections}")
 }
 
