@@ -1,5 +1,7 @@
 //! A computer that was alone joins a fleet with its sign-ins, and leaves it again.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use support::exchange::imap_login;
 use support::proxy::Proxy;
 
@@ -16,6 +18,10 @@ fn sign_ins_come_along() {
     assert_eq!(ran.code, 0, "{}", ran.errors);
     assert!(ran.output.contains("the fleet has this sign-in now"), "{}", ran.output);
     assert!(exchange.run(&["fleet", "import"], &joined).output.contains("had this sign-in already"));
+    // Which sign-in is newer is known by the second.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let signed_in = second();
+    crate::until_now("another second", || second() > signed_in);
     let instance = several.instance("one");
     until_served(&instance);
     drop(instance);
