@@ -60,7 +60,7 @@ impl Admin {
         })
     }
 
-    /// What an operator should know of the fleet's database although devices are served; none where all is well.
+    /// The trouble of the fleet's database, for the operator, although devices are served; none where all is well.
     pub(super) fn fleet_warning(&self, client: &Client) -> Option<String> {
         let outage = self.fleet.get()?.fleet.status().outage()?;
         let since = outage.since_words();

@@ -52,7 +52,7 @@ pub(super) enum Action {
     },
     /// Take the CA and the certificates of the fleet from its database
     ///
-    /// What was there before stays beside it, as ca.before.pem. A running proxy uses the new ones within seconds.
+    /// The CA of before stays beside the new one, as ca.before.pem. A running proxy uses the new files within seconds.
     Pull,
     /// Take what the fleet has, and put what it does not have: what a start does
     #[command(hide = true)]

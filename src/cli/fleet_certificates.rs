@@ -48,7 +48,7 @@ pub(super) fn exchange(config: &Config, how: Exchange) -> Result<(), CommandErro
     done.unwrap_or_else(|_| Err(unavailable("the database has not answered in time")))
 }
 
-/// What has become of a certificate. A start says only what is new.
+/// Prints the outcome for a certificate. A start prints only what has changed.
 fn line(made: &Made, settled: &Settled, how: Exchange) -> Option<String> {
     match settled {
         Settled::Pushed => Some(format!("{made}: the fleet keeps that of this instance\n")),

@@ -21,7 +21,7 @@ pub struct FleetCertificates<'a> {
     config: Arc<Config>,
 }
 
-/// What has become of a certificate.
+/// The outcome for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// The fleet has it from this instance now.
@@ -57,7 +57,7 @@ impl FleetCertificates<'_> {
         FleetCertificates { records, vault, config: Arc::new(config.clone()) }
     }
 
-    /// What there is to exchange: the CA comes first. Nothing where all certificates are the operator's own files.
+    /// The files to exchange, the CA first. None where all certificates are the operator's own files.
     pub fn all(config: &Config) -> Vec<Made> {
         let made = config.certificates.iter().filter(|(_, one)| is_made(one));
         let made: Vec<Made> = made.map(|(name, _)| Made::Certificate(name.clone())).collect();
@@ -149,7 +149,7 @@ impl FleetCertificates<'_> {
         Ok(done)
     }
 
-    /// What the fleet has, with its number.
+    /// The fleet's files, with their number.
     async fn kept(&self, made: &Made) -> Result<Option<(i64, MadePair)>, CertificatesError> {
         let name = name(made);
         let kept = self.records.kept(&name).await.map_err(CertificatesError::Database)?;
@@ -171,7 +171,7 @@ impl FleetCertificates<'_> {
         .await
     }
 
-    /// What this instance has. It is made where it is missing; a certificate that another CA has signed is made anew.
+    /// The files of this instance. Missing ones are made; a certificate that another CA has signed is made anew.
     async fn own(&self, made: &Made) -> Result<MadePair, CertificatesError> {
         let (config, made) = (Arc::clone(&self.config), made.clone());
         on_disk(move || {

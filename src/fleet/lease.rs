@@ -96,11 +96,11 @@ pub struct Denied<E> {
     pub trouble: String,
     /// The time for which no instance shall ask again, behind an answer.
     pub pause: Duration,
-    /// What the refusal is about.
+    /// The subject of the refusal.
     pub cause: Cause,
 }
 
-/// What a refusal is about.
+/// The subject of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// There was no answer: this instance does not reach the endpoint, and others may. The endpoint may have the
@@ -287,7 +287,7 @@ impl LeasedSignIn {
         };
         self.remember(holder, known.clone()).await;
         holder.take(&granted.access);
-        // What follows does not change that there is a token: it is tried again until the database has it.
+        // The steps that follow do not change that there is a token: they are tried again until the database has it.
         if begun.elapsed() >= LIFE || !self.commit(lease, &known).await {
             let _ = timeout(PATIENCE, self.deliver(holder)).await;
             return Ok(());

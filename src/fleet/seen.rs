@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::records::Answer;
 
-/// What one instance has seen of one device.
+/// One device as one instance has seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenRecord {
     /// The key of the device: the same at each instance.

@@ -38,7 +38,7 @@ pub struct Slots {
     known: Arc<Known>,
 }
 
-/// What all mailboxes have in common.
+/// The parts that all mailboxes share.
 struct Known {
     /// The last statement has failed.
     is_away: AtomicBool,

@@ -1,4 +1,4 @@
-//! What the other instances of a fleet have seen: their records, bounded, beside what this instance has seen itself.
+//! The records of the other instances of a fleet, bounded, beside those of this instance.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ impl Records {
         let last_seen = now.saturating_sub(age.as_secs());
         let is_own = instance == own;
         if let Some(login) = device.strip_prefix(CONFIGURED) {
-            // What this instance knows of its own devices is newer.
+            // The records of this instance about its own devices are newer.
             let report = json.filter(|_| !is_own).and_then(|json| read_report(&json));
             if let Some(mut report) = report {
                 report.shift(last_seen);
@@ -81,7 +81,7 @@ impl Records {
     }
 }
 
-/// What other instances have of a device.
+/// The records of other instances about a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
     /// They have not seen it.
@@ -258,7 +258,7 @@ mod tests {
     use crate::inventory::tests::{hello, inventory, observation};
     use std::sync::Arc;
 
-    /// What another instance has seen, as it comes from the database, this many seconds later.
+    /// A record of another instance, as it comes from the database, this many seconds later.
     fn records(of: &Inventory, instance: &str, later: u64) -> Vec<SeenByInstance> {
         let records = of.seen_records().into_iter();
         let read = |one: SeenRecord| SeenByInstance {
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(west.others_with(&key), Others::Gone);
         west.forget_of_others(&key);
         assert_eq!(shown(&west).len(), 2);
-        // What is saved is this instance's alone.
+        // Only the records of this instance are saved.
         assert_eq!(west.devices().len(), 2);
         assert!(!String::from_utf8(west.to_save()).unwrap().contains("instance"));
         // A complete reading does not have what was removed.

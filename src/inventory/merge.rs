@@ -1,4 +1,4 @@
-//! What two instances know of one device becomes one record: counts add up, and the newer sign of life decides.
+//! The records of two instances about one device become one: counts add up, and the newer sign of life decides.
 
 use super::SeenDevice;
 use super::activity::{Report, SendingReport, State};

@@ -88,7 +88,7 @@ pub(super) trait Asking: Send + Sync {
 /// The effort for a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// What this process knows is enough.
+    /// The token that this process has is enough.
     Known,
     /// The store is asked.
     Anew,

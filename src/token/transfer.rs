@@ -36,11 +36,11 @@ pub struct Transferred {
     pub identity: String,
     /// The person.
     pub user: String,
-    /// What became of it.
+    /// Its fate.
     pub fate: Fate,
 }
 
-/// What became of a sign-in.
+/// The fate of a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// The destination has it now.
@@ -94,7 +94,7 @@ async fn bring(from: &dyn Keeper, to: &dyn Keeper, newer: Newer) -> Result<Fate,
         Ok(Some(there)) if is_same(&there, &record) => return Ok(Fate::Same),
         Ok(Some(there)) if there.renewed >= record.renewed && newer == Newer::Keep => return Ok(Fate::KeptNewer),
         Ok(_) => {}
-        // What does not open is no sign-in, and is replaced where that is wanted.
+        // A record that does not open is no sign-in, and is replaced where that is wanted.
         Err(Error::Store(_)) if newer == Newer::Replace => {}
         Err(error) => return Err(error),
     }

@@ -49,7 +49,7 @@ async fn forty_callers_at_once_get_eight_sessions() {
                 let (instance, sessions) = call.await.unwrap();
                 got.extend(sessions.into_iter().map(|session| (instance.clone(), session)));
             }
-            // Who comes behind somebody that waits gets none, although one may be free.
+            // An instance behind one that waits gets none, although one may be free.
             let mut numbers: Vec<i16> = got.iter().map(|(_, session)| session.number).collect();
             numbers.sort_unstable();
             numbers.dedup();

@@ -30,7 +30,7 @@ struct Instance {
     run: AbortHandle,
 }
 
-/// What stops all of an instance's tasks, as SIGSTOP does.
+/// A switch that stops all of an instance's tasks, as SIGSTOP does.
 #[derive(Default)]
 struct Ice {
     is_frozen: AtomicBool,

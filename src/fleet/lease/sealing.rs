@@ -1,4 +1,4 @@
-//! What goes to the database is sealed first, and what comes from there is opened.
+//! Records are sealed before they go to the database, and opened when they come from there.
 
 use std::time::Duration;
 

@@ -29,7 +29,7 @@ pub(super) struct Access {
     gate: Gate,
 }
 
-/// What the files say that the configuration names.
+/// The contents of the files that the configuration names.
 struct Files {
     password: Option<Secret>,
     /// None for a Unix socket.

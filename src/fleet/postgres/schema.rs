@@ -62,7 +62,7 @@ impl Postgres {
 /// All steps in one transaction, behind a lock on the table of versions.
 async fn attempt(client: &Client) -> Result<Migration, tokio_postgres::Error> {
     client.batch_execute(BEGIN).await?;
-    // Who may use the schema, and not create one, shall not be refused where it is there.
+    // A user who may use the schema, and not create one, is not refused where it is there.
     let is_there: bool = client.query_typed_one(IS_THERE, &[]).await?.try_get(0)?;
     if !is_there {
         client.batch_execute(CREATE).await?;
@@ -104,7 +104,7 @@ const CREATE: &str = "create schema packetboat; \
     create table packetboat.schema (version integer not null, serves_from integer not null)";
 /// The longest time of a migration.
 const MIGRATING: Duration = Duration::from_secs(60);
-/// Who loses a race finds the winner's tables the next time.
+/// The instance that loses a race finds the winner's tables the next time.
 const ATTEMPTS: usize = 5;
 
 /// The steps, in order. A step that has been released is never changed.

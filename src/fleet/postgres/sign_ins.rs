@@ -67,7 +67,7 @@ impl SignInRecords for Postgres {
 
     fn give_back<'a>(&'a self, key: &'a SignInKey, lease: &'a Lease) -> Answer<'a, bool> {
         Box::pin(async move {
-            // What an earlier holder may have spent stays so.
+            // A token that an earlier holder may have spent stays marked so.
             let spending = lease.is_perhaps_spent.then_some(lease.generation);
             let parameters: &[_] = &[(&lease.epoch as _, Type::INT8), (&spending as _, Type::INT8)];
             self.changes(GIVE_BACK, &with(key, parameters)).await
@@ -180,7 +180,7 @@ const READ: &str = "select generation, sealed, access_sealed, \
     extract(epoch from not_before)::float8 - extract(epoch from clock_timestamp())::float8, trouble \
     from packetboat.sign_in where identity = $1 and person = $2 and issuer = $3";
 
-/// Who waits for the row's lock looks at its newest state again, and finds the lease of the one before.
+/// A caller that waits for the row's lock looks at its newest state again, and finds the lease of the one before.
 const BEGIN: &str = "with free as \
     (select identity, person, issuer, spending from packetboat.sign_in \
     where identity = $1 and person = $2 and issuer = $3 \

@@ -57,7 +57,7 @@ struct History {
     refused_since: Option<Instant>,
 }
 
-/// What mailboxes need of the process beside their configuration. A check needs nothing of it.
+/// The parts of the process that mailboxes need beside their configuration. A check needs none of them.
 #[derive(Clone, Copy, Default)]
 pub(in crate::proxy) struct Surroundings<'a> {
     /// Knows the recipients of the last 24 hours.

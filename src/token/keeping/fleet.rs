@@ -74,7 +74,7 @@ impl InFleet {
         let copy = CopyFile::new(path, store.vault(), &owner.label(), store.mode());
         let known = copy.read()?;
         let renewed = known.as_ref().and_then(|known| age(&known.record));
-        // What the last process did not get to the database goes there at once.
+        // A record that the last process did not get to the database goes there at once.
         let unsent = known.as_ref().is_some_and(|known| known.unsent.is_some());
         let trouble = unsent.then(|| (crate::fleet::Error::Unsent.to_string(), Instant::now()));
         let (identity, person, issuer) = owner.parts();
@@ -337,7 +337,7 @@ impl Means<'_> {
 }
 
 impl Error {
-    /// What the failure is about, for the other instances.
+    /// The subject of the failure, for the other instances.
     fn cause(&self) -> Cause {
         match self {
             Self::Refused(refusal) if refusal.error == "invalid_grant" && !refusal.passes => Cause::RefreshToken,

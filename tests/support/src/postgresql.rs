@@ -306,7 +306,7 @@ fn configuration(path: &Path, port: u16) -> String {
     )
 }
 
-/// Who may log in, and how. The administrator comes by the socket alone.
+/// The users that may log in, and their ways. The administrator comes by the socket alone.
 const RULES: &str = "local all postgres trust\n\
     local all all scram-sha-256\n\
     hostssl all certified 127.0.0.1/32 cert\n\

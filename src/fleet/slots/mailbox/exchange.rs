@@ -1,4 +1,4 @@
-//! What a mailbox's sessions want of the database: sessions, the end of a throttled time, and parts of the pace.
+//! The exchange of a mailbox with the database: sessions, the end of a throttled time, and parts of the pace.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl MailboxSlots {
     async fn exchange_pace(&self, records: &dyn SessionRecords, requests: &Requests) -> bool {
         if requests.unused > 0 {
             let time = self.state.lock().pace.time(requests.unused);
-            // What is not given back is over within the time of these messages.
+            // A part that is not given back is over within the time of these messages.
             if self.known.answer(records.return_pace(&self.key, time)).await.is_none() {
                 return false;
             }

@@ -46,7 +46,7 @@ pub(super) struct Others {
     pub(super) until: Instant,
 }
 
-/// What a mailbox wants of the database.
+/// The wishes of a mailbox to the database.
 pub(super) struct Requests {
     pub(super) borrows: bool,
     pub(super) quiet: Option<Duration>,
@@ -57,7 +57,7 @@ pub(super) struct Requests {
 }
 
 impl State {
-    /// What the mailbox wants of the database; none where it wants nothing, or no more.
+    /// The mailbox's wishes to the database; none where it has none, or none any more.
     pub(super) fn requests(&mut self, kind: SessionKind) -> Option<Requests> {
         let now = Instant::now();
         let is_used = self.last_used.is_some_and(|used| now - used < USED);

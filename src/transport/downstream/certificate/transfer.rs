@@ -1,4 +1,4 @@
-//! What packetboat has made goes to the other instances of a fleet, and theirs come in its place: the CA, and the
+//! Files that packetboat has made go to the other instances of a fleet, and theirs come in their place: the CA, and the
 //! certificates that it has issued. The operator's own files are never among them.
 
 use std::fmt;

@@ -62,7 +62,7 @@ fn take_turns(twins: &Twins, pair: usize) {
     }
 }
 
-/// What the devices of a pair have heard so far.
+/// The answers that the devices of a pair have had so far.
 struct Heard {
     pair: usize,
     answers: Vec<String>,

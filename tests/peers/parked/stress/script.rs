@@ -26,7 +26,7 @@ pub struct Script {
 
 impl Script {
     pub fn random(random: &mut Random) -> Self {
-        // What leaves something in the connection is rare, so that most sessions are parked.
+        // Commands that leave something in the connection are rare, so that most sessions are parked.
         let commands = if random.chance(12) { [COMMANDS, SPOILERS].concat() } else { COMMANDS.to_vec() };
         let mut acts = vec![];
         if random.chance(80) {
