@@ -221,11 +221,6 @@ impl Metrics {
         self.process.state_written.set(i64::from(all));
     }
 
-    /// Sets whether the fleet's database has all sign-ins.
-    pub fn set_fleet_sign_ins(&self, all: bool) {
-        self.process.fleet_sign_ins.set(i64::from(all));
-    }
-
     /// Sets the number of log lines that were lost since the start, because nobody read standard error.
     pub fn log_lines_lost(&self, lost: u64) {
         self.process.log_lines_lost.inc_by(lost.saturating_sub(self.process.log_lines_lost.get()));

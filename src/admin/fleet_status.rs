@@ -9,6 +9,7 @@ use super::fleet_inventory::FleetInventory;
 use super::role::{Client, Role};
 use crate::fleet::Fleet;
 use crate::metrics::FleetNumbers;
+use crate::token::TokenStatus;
 
 /// The fleet that this process is an instance of.
 pub struct FleetView {
@@ -72,13 +73,14 @@ impl Admin {
     }
 
     /// The numbers of the fleet for metrics; none without one.
-    pub(super) fn fleet_numbers(&self) -> Option<FleetNumbers> {
+    pub(super) fn fleet_numbers(&self, tokens: &[TokenStatus]) -> Option<FleetNumbers> {
         let status = self.fleet.get()?.fleet.status();
         let last_success = status.last_success();
         Some(FleetNumbers {
             is_reachable: status.outage().is_none() && last_success.is_some(),
             last_success: last_success.unwrap_or_default(),
             instances: status.instances().len(),
+            has_sign_ins: tokens.iter().all(|one| one.store_trouble.is_none()),
         })
     }
 }

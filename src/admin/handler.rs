@@ -120,7 +120,7 @@ impl Admin {
         let (senders, limit) = senders(serving.config());
         drop(serving);
         let expiries = self.facts().await.expiries(&tokens);
-        let (unsaved, spool, fleet) = (self.unsaved(&tokens), self.spool_numbers(), self.fleet_numbers());
+        let (unsaved, spool, fleet) = (self.unsaved(&tokens), self.spool_numbers(), self.fleet_numbers(&tokens));
         let common = self.common.clone();
         render(move || {
             let metrics = &common.metrics;
@@ -134,7 +134,6 @@ impl Admin {
                 senders.iter().map(|(account, mailbox)| (account.as_str(), activities.recipients_of(mailbox)));
             metrics.mailboxes(recipients, limit);
             metrics.set_state_written(unsaved.is_none());
-            metrics.set_fleet_sign_ins(tokens.iter().all(|one| one.store_trouble.is_none()));
             metrics.set_spool(&spool);
             fleet.iter().for_each(|fleet| metrics.set_fleet(fleet));
             if let Some(fleet) = &common.fleet {

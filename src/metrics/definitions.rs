@@ -60,7 +60,6 @@ pub(super) struct ProcessMetrics {
     pub(super) reload_success: IntGauge,
     pub(super) reload_time: IntGauge,
     pub(super) state_written: IntGauge,
-    pub(super) fleet_sign_ins: IntGauge,
     pub(super) log_lines_lost: IntCounter,
     pub(super) tasks: IntGauge,
     pub(super) system: process::Gauges,
@@ -293,11 +292,6 @@ impl ProcessMetrics {
                 "packetboat_state_write_success",
                 "1 if refresh tokens and the inventory are on the disk, 0 if they are in memory alone because writing \
              failed.",
-            )?,
-            fleet_sign_ins: to.gauge(
-                "packetboat_fleet_sign_ins_success",
-                "1 if the fleet's database has the newest state of all sign-ins or there is no fleet, 0 if this instance \
-             goes on without the database.",
             )?,
             log_lines_lost: to.counter(
                 "packetboat_log_lines_lost_total",
