@@ -6,6 +6,7 @@
 mod certificates;
 mod commands;
 mod connection;
+mod dump;
 mod instances;
 mod inventory;
 mod kills;

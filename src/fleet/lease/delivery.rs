@@ -33,7 +33,8 @@ impl LeasedSignIn {
             let row = self.records.sign_in(&self.key).await?;
             let before = row.as_ref().map(|row| row.generation);
             let known = self.known.lock().as_ref().map(|known| known.generation);
-            let generation = before.max(known).map_or(now, |last| now.max(last + 1));
+            let counted = before.filter(|before| *before < NEVER_COUNTED);
+            let generation = counted.max(known).map_or(now, |last| now.max(last + 1));
             let new = Known { generation, record: record.clone(), access: None, unsent: None };
             let sealed = self.seal_record(&new).ok_or(Error::Crypto(crate::crypto::Unavailable))?;
             if self.records.put(&self.key, before, generation, &sealed).await? {
@@ -149,7 +150,7 @@ impl LeasedSignIn {
     }
 
     fn open_candidate(&self, candidate: &Candidate) -> Option<Secret> {
-        self.open_record(candidate.from_generation + 1, &candidate.sealed)
+        self.open_record(candidate.from_generation.checked_add(1)?, &candidate.sealed)
     }
 
     /// Puts the candidate that came while the endpoint refused this lease's token in the place of that.
@@ -186,5 +187,7 @@ fn lease_of(base: Base) -> Lease {
 
 /// Reads and changes until an instance gives up; each round means that somebody else has changed the sign-in meanwhile.
 const ROUNDS: usize = 5;
+/// No renewals count that far. Somebody else has written such a generation, and a new sign-in replaces it.
+const NEVER_COUNTED: i64 = i64::MAX / 2;
 /// Candidates that are kept for a sign-in.
 const MOST_CANDIDATES: usize = 8;

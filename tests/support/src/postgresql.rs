@@ -109,6 +109,15 @@ impl Postgresql {
         command
     }
 
+    /// A dump of a database, by pg_dump.
+    pub fn dump(&self, database: &str) -> String {
+        let mut command = Command::new(program("pg_dump"));
+        command.args(["-U", "postgres", "-p", &self.port.to_string(), "-h"]).arg(self.socket()).arg(database);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The CA that clients have to trust.
     pub fn roots(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
