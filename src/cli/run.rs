@@ -173,8 +173,7 @@ impl Resources {
     fn open(proven: &Proven) -> Result<Self, Exit> {
         let config = &proven.config;
         raise_open_files(config.limits.connections, proxy::other_files(config));
-        let mut common = ProcessState::with(config, systemd::sockets()).map_err(not_started)?;
-        fleet::join(config, &mut common)?;
+        let common = fleet::join(config, ProcessState::with(config, systemd::sockets()).map_err(not_started)?)?;
         admin::load_inventory(config, &common);
         let known_sources = KnownSourcesFile::load(config, &common);
         let mut stamps = FileStamps::of(config);

@@ -20,9 +20,9 @@ use crate::proxy::ProcessState;
 pub(super) type Registration = Vec<JoinHandle<()>>;
 
 /// Makes the process an instance of the fleet that the configuration names. Nothing is dialled yet.
-pub(super) fn join(config: &Config, process: &mut ProcessState) -> Result<(), Exit> {
+pub(super) fn join(config: &Config, mut process: ProcessState) -> Result<ProcessState, Exit> {
     process.fleet = Fleet::of(config).map_err(super::not_started)?;
-    Ok(())
+    Ok(process)
 }
 
 /// Registers this instance, if the configuration has a fleet, and shows the inventory of all instances.
