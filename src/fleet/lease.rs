@@ -187,9 +187,14 @@ impl LeasedSignIn {
     /// # Errors
     /// See [`NotRenewed`].
     pub async fn renew<H: Holder>(&self, holder: &H) -> Result<(), NotRenewed<H::Error>> {
-        let deadline = Instant::now() + LONGEST_LOOK;
+        let mut deadline = Instant::now() + LONGEST_LOOK;
         loop {
             let (lease, begun) = match timeout(PATIENCE, self.begin(holder)).await {
+                // This process was stopped meanwhile, and another instance may have the next lease already.
+                Ok(Ok(Some((_, begun)))) if !has_room(begun) => {
+                    deadline = Instant::now() + LONGEST_LOOK;
+                    continue;
+                }
                 Ok(Ok(Some(begun))) => begun,
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(NotRenewed::Held)) if Instant::now() < deadline => {
@@ -272,7 +277,13 @@ impl LeasedSignIn {
         };
         let mut tried = None;
         let granted = match self.ask(holder, (lease, begun), record, &mut tried).await {
-            Ok(granted) => granted,
+            Ok(Some(granted)) => granted,
+            Ok(None) => {
+                // Candidates took the time of the lease. The next one begins with the refresh token itself.
+                let lease = Lease { is_perhaps_spent: false, ..lease.clone() };
+                self.records.give_back(&self.key, &lease).await?;
+                return Err(NotRenewed::Held);
+            }
             Err(denied) => {
                 self.note_denial(lease, &denied, tried).await;
                 return Err(NotRenewed::Denied(denied.error));

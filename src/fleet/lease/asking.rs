@@ -9,30 +9,33 @@ use crate::secret::Secret;
 
 impl LeasedSignIn {
     /// Asks the endpoint with the refresh token of the lease, and with candidates where that may be spent, or is
-    /// refused.
+    /// refused. None where candidates were refused, and the lease has no room for another answer.
     pub(super) async fn ask<H: Holder>(
         &self,
         holder: &H,
         (lease, begun): (&Lease, Instant),
         record: Secret,
         tried: &mut Option<i64>,
-    ) -> Result<Granted, Denied<H::Error>> {
+    ) -> Result<Option<Granted>, Denied<H::Error>> {
         if lease.is_perhaps_spent {
             // Where an earlier holder has left its answer, the refresh token of the lease is spent: to send it again
             // could end them all.
             let left = self.candidates(lease.generation..=lease.generation).await;
             if let Some(granted) = ask_candidates(holder, left, begun, tried).await? {
-                return Ok(granted);
+                return Ok(Some(granted));
+            }
+            if !has_room(begun) {
+                return Ok(None);
             }
         }
         let denied = match holder.ask(&record).await {
-            Ok(granted) => return Ok(granted),
+            Ok(granted) => return Ok(Some(granted)),
             Err(denied) => denied,
         };
         if denied.cause == Cause::RefreshToken && tried.is_none() {
             let left = self.candidates(i64::MIN..=i64::MAX).await;
             if let Some(granted) = ask_candidates(holder, left, begun, tried).await? {
-                return Ok(granted);
+                return Ok(Some(granted));
             }
         }
         Err(denied)

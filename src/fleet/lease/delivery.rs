@@ -34,7 +34,9 @@ impl LeasedSignIn {
             let before = row.as_ref().map(|row| row.generation);
             let known = self.known.lock().as_ref().map(|known| known.generation);
             let counted = before.filter(|before| *before < NEVER_COUNTED);
-            let generation = counted.max(known).map_or(now, |last| now.max(last + 1));
+            // A number that has no next one was written by no packetboat.
+            let next = counted.max(known).and_then(|last| last.checked_add(1));
+            let generation = next.map_or(now, |next| now.max(next));
             let new = Known { generation, record: record.clone(), access: None, unsent: None };
             let sealed = self.seal_record(&new).ok_or(Error::Crypto(crate::crypto::Unavailable))?;
             if self.records.put(&self.key, before, generation, &sealed).await? {

@@ -71,7 +71,7 @@ async fn a_lenient_endpoint_loses_nothing() {
                 End::Frozen if step < BEGUN => {
                     assert!(matches!(cut_task.await.unwrap(), Err(NotRenewed::Database(_))));
                 }
-                End::Frozen => cut_task.await.unwrap().unwrap(),
+                End::Frozen | End::Stopped => cut_task.await.unwrap().unwrap(),
             }
             cut.restarted().renewed().await.unwrap();
             sleep(world::LIFE).await;
@@ -116,6 +116,48 @@ async fn a_candidate_is_tried_before_anybody_signs_in() {
     assert_eq!(world.candidates(), 1);
     waiting.await.unwrap().unwrap();
     assert_eq!((world.candidates(), world.trouble()), (0, None));
+}
+
+/// The process is stopped between the database's answer and the request. Its lease is over when it goes on: it looks
+/// again, and does not spend a refresh token that another instance has spent meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_over_spends_nothing() {
+    let world = World::new(Rotation::EndsFamily);
+    let (stopped, other) = (Node::new(&world), Node::new(&world));
+    // The answer to the beginning is there; what another one does meanwhile happens before this one goes on.
+    let going_on = stopped.begun_until(BEGUN - 1, End::Stopped);
+    let (going_on, renewed) = tokio::join!(going_on, other.begun());
+    going_on.unwrap().unwrap();
+    renewed.unwrap().unwrap();
+    assert_eq!((world.reuses(), world.requests()), (0, 1));
+    assert_eq!((stopped.access(), other.access()), (world.newest_access(), world.newest_access()));
+}
+
+/// Candidates that are refused slowly take the time of the lease: the refresh token is sent under the next lease.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_beyond_the_lease() {
+    let world = World::new(Rotation::Refuses);
+    let node = Node::new(&world);
+    world.leave_candidate(world.spent_token());
+    world.delay_answers(Duration::from_secs(20));
+    assert!(matches!(node.renewed().await, Err(NotRenewed::Held)));
+    assert_eq!(world.requests(), 1, "20 s for the candidate, and 30 s for the next answer, are more than 45 s");
+    node.renewed().await.unwrap();
+    assert_eq!(world.requests(), 2);
+}
+
+/// Numbers that no packetboat has written are no reason to stop.
+#[tokio::test(start_paused = true)]
+async fn the_last_numbers_have_no_next_one() {
+    let world = World::new(Rotation::Refuses);
+    let (node, other) = (Node::new(&world), Node::new(&world));
+    world.write_last_numbers();
+    assert!(matches!(node.renewed().await, Err(NotRenewed::OtherKey)));
+    node.sign_in().await;
+    world.end_family();
+    assert!(matches!(other.renewed().await, Err(NotRenewed::Denied(_))));
+    node.sign_in().await;
+    other.renewed().await.unwrap();
 }
 
 /// A refusal is noted for all: nobody else knocks before the pause is over, and then one does.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, advance, sleep};
 
 use crate::crypto::Vault;
 use crate::fleet::error::Error;
@@ -49,6 +49,8 @@ pub(super) enum Rotation {
 pub(super) enum End {
     Killed,
     Frozen,
+    /// The process is stopped, and finds what came meanwhile together with its timers when it goes on.
+    Stopped,
 }
 
 /// Database and endpoint.
@@ -127,6 +129,29 @@ impl World {
         self.state().candidates.len()
     }
 
+    /// An earlier holder has set out to spend the refresh token, and has left this candidate.
+    pub(super) fn leave_candidate(&self, token: u64) {
+        let mut state = self.state();
+        if let Some(row) = &mut state.row {
+            (row.spending, row.epoch) = (Some(row.generation), row.epoch + 1);
+        }
+        let sealed = vault().seal(&key().label(SealedKind::SignIn, FIRST + 1), record(token).expose()).unwrap();
+        state.add_candidate(FIRST, sealed);
+    }
+
+    /// A refresh token that the endpoint does not take.
+    pub(super) fn spent_token(&self) -> u64 {
+        self.state().uses.insert(u64::MAX, 1);
+        u64::MAX
+    }
+
+    /// Somebody without the key writes numbers into the database that have no next one.
+    pub(super) fn write_last_numbers(&self) {
+        let mut state = self.state();
+        state.add_candidate(i64::MAX, Vec::new());
+        state.row = Some(fresh_row(i64::MAX, Vec::new(), 0));
+    }
+
     pub(super) fn delay_answers(&self, delay: Duration) {
         self.state().delay = delay;
     }
@@ -159,6 +184,14 @@ impl World {
         }
         state.newest += 1;
         Some(state.newest)
+    }
+}
+
+impl State {
+    fn add_candidate(&mut self, from_generation: i64, sealed: Vec<u8>) {
+        self.numbers += 1;
+        let candidate = Candidate { id: self.numbers, from_generation, sealed, age: Duration::ZERO };
+        self.candidates.insert(0, (candidate, Instant::now()));
     }
 }
 
@@ -202,6 +235,7 @@ impl Link {
         match end {
             Some(End::Killed) => pending().await,
             Some(End::Frozen) => sleep(FREEZE).await,
+            Some(End::Stopped) => advance(FREEZE).await,
             None => {}
         }
     }

@@ -74,12 +74,7 @@ impl SignInRecords for Link {
     }
 
     fn add_candidate<'a>(&'a self, _: &'a SignInKey, from_generation: i64, sealed: &'a [u8]) -> Answer<'a, ()> {
-        Box::pin(self.query(move |state| {
-            state.numbers += 1;
-            let (id, age) = (state.numbers, Duration::ZERO);
-            let candidate = Candidate { id, from_generation, sealed: sealed.to_vec(), age };
-            state.candidates.insert(0, (candidate, Instant::now()));
-        }))
+        Box::pin(self.query(move |state| state.add_candidate(from_generation, sealed.to_vec())))
     }
 
     fn candidates<'a>(&'a self, _: &'a SignInKey) -> Answer<'a, Vec<Candidate>> {
