@@ -100,7 +100,10 @@ impl Fleet {
     /// database goes away and when it is back.
     pub async fn run(&self, mut lifecycle: Lifecycle) {
         loop {
-            let renewed = self.renew().await;
+            let renewed = tokio::select! {
+                renewed = self.renew() => renewed,
+                () = lifecycle.reached(Phase::Draining) => break,
+            };
             self.log_change(renewed);
             tokio::select! {
                 () = sleep(RENEWAL) => {}

@@ -97,7 +97,11 @@ impl FleetInventory {
                 () = lifecycle.reached(Phase::Draining) => break,
             }
             let is_due = limited.is_none_or(|limited| limited.elapsed() >= LIMITING);
-            let done = self.round(is_due).await;
+            let done = tokio::select! {
+                done = self.round(is_due) => done,
+                // A database that is slow with each of many statements does not hold the end up.
+                () = lifecycle.reached(Phase::Draining) => break,
+            };
             if done.is_ok() && is_due {
                 limited = Some(Instant::now());
             }

@@ -1,11 +1,14 @@
 //! Instances are registered while they run, by the clock of the database.
 
-use std::time::Duration;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use packetboat::fleet::{Instance, InstanceRecords};
 use support::postgresql::Postgresql;
+use support::proxy::Proxy;
 
-use crate::{migrated, records, until};
+use crate::{configured, migrated, records, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_is_registered_until_its_time_is_over() {
@@ -33,4 +36,19 @@ async fn an_instance_is_registered_until_its_time_is_over() {
     records.register(&other, Duration::from_secs(30)).await.unwrap();
     assert_eq!(records.instances().await.unwrap()[0].instance, other);
     assert_eq!(records.instances().await.unwrap().len(), 1);
+}
+
+/// The database takes connections and says nothing: an instance that waits for the migration of its tables ends as soon as
+/// it is told to.
+#[test]
+fn a_silent_database_does_not_hold_the_end_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let section = format!("[fleet]\ndatabase = \"postgresql://pb@{address}/mail\"\nmigrate = true\n");
+    let mut instance = Proxy::start_with(None, "info", &configured(Path::new("/store.key"), &section));
+    let _silence = silent.accept().unwrap();
+    let begin = Instant::now();
+    instance.process.signal("TERM");
+    assert!(instance.process.wait().success(), "{}", instance.log.all());
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
 }

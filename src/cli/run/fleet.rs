@@ -30,6 +30,7 @@ pub(super) fn join(config: &Config, mut process: ProcessState) -> Result<Process
 pub(super) fn start(config: &Config, process: &ProcessState, admin: &Admin, lifecycle: &Lifecycle) -> Registration {
     use crate::admin::{FleetInventory, FleetView};
     use crate::fleet::Postgres;
+    use crate::lifecycle::Phase;
 
     let (Some(section), Some(joined)) = (config.fleet.as_ref(), process.fleet.clone()) else { return Vec::new() };
     // A connection of its own: a migration, or many devices, may take long.
@@ -41,7 +42,12 @@ pub(super) fn start(config: &Config, process: &ProcessState, admin: &Admin, life
     let (database, slots) = (Arc::clone(&apart), Arc::clone(joined.slots()));
     vec![
         tokio::spawn(async move {
-            prepare(&database, migrate, &joined.instance().name, &address).await;
+            let mut ending = registered.clone();
+            tokio::select! {
+                () = prepare(&database, migrate, &joined.instance().name, &address) => {}
+                // A migration that waits for a lock does not hold the end up. What it has not committed is undone.
+                () = ending.reached(Phase::Draining) => return,
+            }
             tokio::join!(joined.run(registered), slots.run(lent));
         }),
         tokio::spawn(async move { inventory.run(exchanged).await }),

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::{Postgres, refusal};
+use super::{CONNECTING, Postgres, refusal};
 use crate::config::fleet::Database;
 use crate::fleet::error::Error;
 
@@ -40,7 +40,8 @@ impl Postgres {
     pub async fn migrate(&self) -> Result<Migration, Error> {
         for _ in 0..ATTEMPTS {
             // A connection of its own, which is closed behind this: an attempt that fails leaves no transaction.
-            let (client, task) = self.0.access.connect().await?;
+            let connected = timeout(CONNECTING, self.0.access.connect()).await;
+            let (client, task) = connected.map_err(|_| Error::Late(CONNECTING))??;
             let migrated = timeout(MIGRATING, attempt(&client)).await;
             task.abort();
             match migrated {

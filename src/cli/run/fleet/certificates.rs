@@ -55,7 +55,12 @@ pub(super) async fn follow(database: Arc<Postgres>, config: Config, mut lifecycl
             () = sleep(pause) => {}
             () = lifecycle.reached(Phase::Draining) => return,
         }
-        match settle(&database, &config).await {
+        let settled = tokio::select! {
+            settled = settle(&database, &config) => settled,
+            // Files that are being written are written to their end.
+            () = lifecycle.reached(Phase::Draining) => return,
+        };
+        match settled {
             Ok(done) => {
                 done.iter().for_each(log);
                 (told, pause) = (None, LATER);
