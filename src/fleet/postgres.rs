@@ -153,7 +153,9 @@ impl Link {
     }
 
     /// Gives a connection up on which a statement has not been answered: those behind it would wait as well.
-    fn late(&self, late: &Open) -> Error {
+    fn late(self: &Arc<Self>, late: &Open) -> Error {
+        let (link, statement) = (Arc::clone(self), late.client.cancel_token());
+        tokio::spawn(async move { timeout(CONNECTING, link.access.cancel(statement)).await });
         late.task.abort();
         self.state.lock().open.take_if(|open| Arc::ptr_eq(&open.client, &late.client));
         Error::Late(PATIENCE)
@@ -171,6 +173,11 @@ impl Drop for Link {
 /// A time of the database in seconds, as a length; none where it is over.
 fn length(seconds: f64) -> Option<Duration> {
     if seconds > 0.0 { Duration::try_from_secs_f64(seconds).ok() } else { None }
+}
+
+/// The same; none also where it is longer than anybody writes: the clock of the database was ahead, and was set back.
+fn length_up_to(longest: Duration, seconds: f64) -> Option<Duration> {
+    length(seconds).filter(|length| *length <= longest)
 }
 
 /// The longest time for a connection: name, TCP, TLS and login.

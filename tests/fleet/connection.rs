@@ -2,6 +2,7 @@
 //! for everything.
 
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -138,8 +139,22 @@ async fn a_server_that_does_not_answer_holds_nobody_for_longer_than_the_bound() 
     let error = records.sign_in(&key).await.unwrap_err();
     assert!(matches!(error, Error::Late(_)) && error.may_be_done() && error.is_away(), "{error}");
     assert!(begin.elapsed() < PATIENCE + Duration::from_secs(2), "{:?}", begin.elapsed());
+    // The server does not go on with it either: each such connection would be one of its max_connections.
+    let waiting = "select count(*) from pg_stat_activity where usename = 'packetboat' and wait_event_type = 'Lock'";
+    until("no statement waits for the lock", async || server.sql(&database.name, waiting) == "0").await;
     // Another table on a new connection.
     until("other records are served", async || records.instances().await.is_ok()).await;
     drop(statements);
     until("the lock is gone", async || records.sign_in(&key).await.is_ok()).await;
+}
+
+/// A server that takes connections and says nothing, ends a migration with an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_does_not_wait_for_a_silent_server() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let section = format!("[fleet]\ndatabase = \"postgresql://pb@{}/mail\"\n", silent.local_addr().unwrap());
+    let begin = Instant::now();
+    let error = records(&section).migrate().await.unwrap_err();
+    assert!(matches!(error, Error::Late(_)) && error.is_away(), "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
 }

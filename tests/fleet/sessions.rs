@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packetboat::fleet::{
-    Borrowed, HeldSession, Instance, InstanceRecords, MailboxKey, MailboxNews, MailboxUse, Postgres, SessionKind,
-    SessionRecords, SessionRequest, Wanted,
+    Borrowed, HeldSession, Instance, InstanceRecords, MailboxKey, MailboxNews, MailboxUse, Postgres, SeenCursor,
+    SeenRecord, SeenRecords, SessionKind, SessionRecords, SessionRequest, Wanted,
 };
 use support::postgresql::{Pgbouncer, Postgresql};
 
@@ -140,4 +140,63 @@ async fn the_pace_is_taken_in_parts() {
     assert!(ahead > Duration::from_secs(50) && ahead <= MINUTE, "{ahead:?}");
     records.return_pace(&key, MINUTE * 2).await.unwrap();
     assert_eq!(records.draw_pace(&key, MINUTE).await.unwrap(), Duration::ZERO);
+}
+
+/// The clock of the database was ahead, and was set back: what ends later than anybody writes it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_of_a_clock_that_was_ahead_hold_nobody() {
+    let server = Postgresql::start();
+    let database = migrated(&server).await;
+    let records = records(&database.section("i"));
+    let sql = |statement: &str| server.sql(&database.name, statement);
+    assert_eq!(borrow(&records, &id(1), 8, 0, MINUTE).await.sessions.len(), 8);
+    assert!(borrow(&records, &id(2), 1, 0, MINUTE).await.sessions.is_empty());
+    records.throttle(&scans(), MINUTE).await.unwrap();
+    records.draw_pace(&scans(), MINUTE).await.unwrap();
+    for set in ["mailbox_session set until", "mailbox_want set until", "mailbox set paced_until"] {
+        sql(&format!("update packetboat.{set} = clock_timestamp() + interval '1 day'"));
+    }
+    sql("update packetboat.mailbox set quiet_until = clock_timestamp() + interval '1 day'");
+    let borrowed = borrow(&records, &id(3), 8, 7, MINUTE).await;
+    assert_eq!((borrowed.sessions.len(), borrowed.quiet), (8, None));
+    assert!(records.session_news(&id(3)).await.unwrap().iter().all(|news| (news.wanted, news.quiet) == (None, None)));
+    records.throttle(&scans(), MINUTE).await.unwrap();
+    let quiet = records.session_news(&id(3)).await.unwrap()[0].quiet.unwrap();
+    assert!(quiet <= MINUTE, "{quiet:?}");
+    assert_eq!(records.draw_pace(&scans(), MINUTE).await.unwrap(), Duration::ZERO);
+}
+
+/// Another user of the database, who may create functions in it, has none of them called by packetboat.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_others_are_not_called() {
+    let server = Postgresql::start();
+    let database = migrated(&server).await;
+    let records = records(&database.section("i"));
+    let body = "language plpgsql as $$ begin raise exception 'called'; end $$";
+    let operator = |name: &str, left: &str, right: &str| {
+        format!(
+            "create function public.op({left}, {right}) returns double precision {body}; \
+             create operator public.{name} (function = public.op, leftarg = {left}, rightarg = {right})"
+        )
+    };
+    let hostile = [
+        format!("create function public.make_interval(secs double precision) returns interval {body}"),
+        format!("create function public.unnest(text[]) returns setof text {body}"),
+        operator("*", "numeric", "integer"),
+        operator("*", "integer", "double precision"),
+        operator("/", "bigint", "double precision"),
+    ];
+    hostile.iter().for_each(|statement| drop(server.sql(&database.name, statement)));
+    borrow(&records, &id(1), 1, 0, MINUTE).await;
+    records.throttle(&scans(), MINUTE).await.unwrap();
+    records.draw_pace(&scans(), MINUTE).await.unwrap();
+    records.session_news(&id(1)).await.unwrap();
+    records.sessions().await.unwrap();
+    let seen = SeenRecord { device: "d".to_owned(), json: "{}".to_owned(), has_logged_in: true, age: MINUTE };
+    records.put_seen("i", &[seen]).await.unwrap();
+    records.seen_behind(&SeenCursor::default(), 10).await.unwrap().unwrap();
+    records.remove_seen("i", &["d".to_owned()]).await.unwrap();
+    records.seen_behind(&SeenCursor::default(), 10).await.unwrap().unwrap();
+    records.forget_seen("d").await.unwrap();
+    records.limit_seen(MINUTE, 10).await.unwrap();
 }

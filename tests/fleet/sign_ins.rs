@@ -178,3 +178,23 @@ async fn a_lease_that_is_given_back_is_free_and_nothing_is_spent() {
     assert!(next.is_perhaps_spent && records.give_back(&key, &next).await.unwrap());
     assert!(records.begin(&key, OTHER, LIFE).await.unwrap().unwrap().is_perhaps_spent);
 }
+
+/// The clock of the database was ahead, and was set back: a lease or a pause of that time holds nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_clock_that_was_ahead_is_over() {
+    let server = Postgresql::start();
+    let database = migrated(&server).await;
+    let records = records(&database.section("i"));
+    let key = key("a@contoso.example");
+    assert!(records.put(&key, None, 1, b"first").await.unwrap());
+    records.begin(&key, ONE, LIFE).await.unwrap().unwrap();
+    for column in ["lease_until", "not_before"] {
+        let statement = format!("update packetboat.sign_in set {column} = clock_timestamp() + interval '1 day'");
+        server.sql(&database.name, &statement);
+    }
+    let row = records.sign_in(&key).await.unwrap().unwrap();
+    assert_eq!((row.lease, row.pause), (None, None));
+    let lease = records.begin(&key, OTHER, LIFE).await.unwrap().unwrap();
+    assert!(lease.is_perhaps_spent);
+    assert!(records.begin(&key, ONE, LIFE).await.unwrap().is_none(), "a lease of now holds");
+}

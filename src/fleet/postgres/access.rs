@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{CancelToken, Client, NoTls};
 
 use super::refusal;
 use crate::config::fleet::{Database, DatabaseServer};
@@ -36,6 +36,13 @@ struct Files {
     connector: Option<Connector>,
 }
 
+/// The octets to the server and back.
+type Octets = Box<dyn Duplex>;
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
 impl Access {
     pub(super) fn new(fleet: &Fleet, limits: &Limits) -> Self {
         Self { fleet: fleet.clone(), limits: *limits, gate: Gate::new() }
@@ -43,6 +50,21 @@ impl Access {
 
     /// Connects and logs in. A task carries the octets from here on.
     pub(super) async fn connect(&self) -> Result<(Client, AbortHandle), Error> {
+        let (stream, password) = self.dial().await?;
+        self.log_in(stream, password).await
+    }
+
+    /// Asks the server to end the statement of another connection: one that waits for a lock would go on waiting behind
+    /// a connection that is closed, and take one of the server's connections for as long.
+    pub(super) async fn cancel(&self, statement: CancelToken) {
+        if let Ok((stream, _)) = self.dial().await {
+            // The server answers nothing to that.
+            let _ = statement.cancel_query_raw(stream, NoTls).await;
+        }
+    }
+
+    /// Connects, by TLS where that is wanted. Returns the password as well.
+    async fn dial(&self) -> Result<(Octets, Option<Secret>), Error> {
         let (fleet, limits) = (self.fleet.clone(), self.limits);
         let files = pool::FILES.run_alone(&self.gate, READING, move || Files::read(&fleet, &limits)).await;
         let Files { password, connector } = files.map_err(Error::NotRead)??;
@@ -56,12 +78,12 @@ impl Access {
                     }
                     false => Stream::Plain(socket),
                 };
-                self.log_in(stream, password).await
+                Ok((Box::new(stream), password))
             }
             (DatabaseServer::Socket(path), _) => {
                 let stream = UnixStream::connect(path).await;
                 let stream = stream.map_err(|error| Error::Socket(path.clone(), error))?;
-                self.log_in(stream, password).await
+                Ok((Box::new(stream), password))
             }
             (DatabaseServer::Host(..), None) => Err(Error::Strange("a host without a connector")),
         }
@@ -96,10 +118,7 @@ impl Access {
         }
     }
 
-    async fn log_in<S>(&self, stream: S, password: Option<Secret>) -> Result<(Client, AbortHandle), Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn log_in(&self, stream: Octets, password: Option<Secret>) -> Result<(Client, AbortHandle), Error> {
         let database = &self.fleet.database;
         let mut login = tokio_postgres::Config::new();
         // TLS is there already, where it is wanted.

@@ -67,7 +67,7 @@ const FACTS: &str = "select current_setting('server_version'), pg_is_in_recovery
 const REGISTER: &str = "with forgotten as \
     (delete from packetboat.instance where until < clock_timestamp() - interval '1 day' and id <> $1::text::uuid) \
     insert into packetboat.instance (id, name, version, until) \
-    values ($1::text::uuid, $2, $3, clock_timestamp() + make_interval(secs => $4)) \
+    values ($1::text::uuid, $2, $3, clock_timestamp() + pg_catalog.make_interval(secs => $4)) \
     on conflict (id) do update set name = excluded.name, version = excluded.version, until = excluded.until";
 
 const INSTANCES: &str = "select id::text, name, version, \

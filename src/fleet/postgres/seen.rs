@@ -87,26 +87,29 @@ fn cursor_of(row: &Row) -> Result<SeenCursor, tokio_postgres::Error> {
 
 /// In the order of the keys, so that two instances of one name do not wait for each other's rows in a circle.
 const PUT: &str = "insert into packetboat.seen (device, instance, record, has_logged_in, last_seen, changed) \
-    select device, $1, record::json, has_logged_in, clock_timestamp() - make_interval(secs => age), \
-    (extract(epoch from clock_timestamp()) * 1000000)::bigint \
+    select device, $1, record::json, has_logged_in, clock_timestamp() - pg_catalog.make_interval(secs => age), \
+    (extract(epoch from clock_timestamp()) * 1000000::numeric)::bigint \
     from unnest($2, $3, $4, $5) as row (device, record, has_logged_in, age) order by device \
     on conflict (device, instance) do update set record = excluded.record, \
     has_logged_in = excluded.has_logged_in, last_seen = excluded.last_seen, changed = excluded.changed";
 
 const READ: &str = "select device, instance, record::text, \
-    case when record is null then extract(epoch from clock_timestamp())::float8 - changed / 1000000.0::float8 \
+    case when record is null then extract(epoch from clock_timestamp())::float8 - changed::float8 / 1000000.0::float8 \
     else extract(epoch from clock_timestamp() - last_seen)::float8 end, changed from packetboat.seen \
     where (changed, device, instance) > ($1, $2, $3) order by changed, device, instance limit $4";
 
 const FORGET: &str = "update packetboat.seen set record = null, has_logged_in = false, \
-    changed = (extract(epoch from clock_timestamp()) * 1000000)::bigint where device = $1 and record is not null";
+    changed = (extract(epoch from clock_timestamp()) * 1000000::numeric)::bigint \
+    where device = $1 and record is not null";
 
 /// The row stays for a while, so that other instances read that it has no record any more.
 const REMOVE: &str = "update packetboat.seen set record = null, has_logged_in = false, \
-    changed = (extract(epoch from clock_timestamp()) * 1000000)::bigint \
+    changed = (extract(epoch from clock_timestamp()) * 1000000::numeric)::bigint \
     where instance = $1 and device = any($2) and record is not null";
 
-const LIMIT: &str = "delete from packetboat.seen where last_seen < clock_timestamp() - make_interval(secs => $1) \
-    or record is null and changed < (extract(epoch from clock_timestamp() - interval '1 hour') * 1000000)::bigint \
+const LIMIT: &str = "delete from packetboat.seen \
+    where last_seen < clock_timestamp() - pg_catalog.make_interval(secs => $1) \
+    or record is null and changed < \
+    (extract(epoch from clock_timestamp() - interval '1 hour') * 1000000::numeric)::bigint \
     or (device, instance) in (select device, instance from packetboat.seen \
     order by has_logged_in desc, last_seen desc, device, instance offset $2)";

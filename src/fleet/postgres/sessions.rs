@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{Postgres, length};
+use super::{Postgres, length, length_up_to};
 use crate::fleet::error::Error;
 use crate::fleet::records::{
     Answer, Borrowed, HeldSession, MailboxKey, MailboxNews, MailboxUse, SessionKind, SessionRecords, SessionRequest,
@@ -73,7 +73,7 @@ impl SessionRecords for Postgres {
                 let count = i16::try_from(count.unwrap_or_default()).unwrap_or(i16::MAX);
                 let quiet: Option<f64> = row.try_get(5).map_err(strange)?;
                 let wanted = holds.map(|holds| Wanted { count, holds });
-                Ok(MailboxNews { key: key(&row)?, wanted, quiet: quiet.and_then(length) })
+                Ok(MailboxNews { key: key(&row)?, wanted, quiet: quiet.and_then(throttled) })
             };
             rows.into_iter().map(read).collect()
         })
@@ -118,7 +118,7 @@ impl SessionRecords for Postgres {
                 let count: i64 = row.try_get(4).map_err(strange)?;
                 let quiet: Option<f64> = row.try_get(5).map_err(strange)?;
                 if mailboxes.last().is_none_or(|last| last.key != key) {
-                    mailboxes.push(MailboxUse { key, holders: Vec::new(), quiet: quiet.and_then(length) });
+                    mailboxes.push(MailboxUse { key, holders: Vec::new(), quiet: quiet.and_then(throttled) });
                 }
                 if let Some((last, holder)) = mailboxes.last_mut().zip(holder) {
                     last.holders.push((holder, count));
@@ -146,7 +146,7 @@ impl Postgres {
         for row in answer {
             rows = row.try_get(2).map_err(strange)?;
             let quiet: Option<f64> = row.try_get(3).map_err(strange)?;
-            borrowed.quiet = quiet.and_then(length);
+            borrowed.quiet = quiet.and_then(throttled);
             let number: Option<i16> = row.try_get(0).map_err(strange)?;
             let epoch: Option<i64> = row.try_get(1).map_err(strange)?;
             let session = number.zip(epoch).map(|(number, epoch)| HeldSession { number, epoch });
@@ -200,6 +200,11 @@ fn key(row: &Row) -> Result<MailboxKey, Error> {
     Ok(MailboxKey { upstream, mailbox, kind: SessionKind::of(kind).ok_or(STRANGE)? })
 }
 
+/// The time for which a mailbox is throttled. Each instance writes a quarter of an hour at most.
+fn throttled(seconds: f64) -> Option<Duration> {
+    length_up_to(LONGEST_QUIET, seconds)
+}
+
 fn strange(_: tokio_postgres::Error) -> Error {
     STRANGE
 }
@@ -208,21 +213,28 @@ const STRANGE: Error = Error::Strange("the sessions of a mailbox");
 const READ: &str = SessionKind::Reading.label();
 const SEND: &str = SessionKind::Sending.label();
 
+/// Times that end later than anybody writes them are of a time when the clock of the database was ahead, and are over:
+/// so it is here, and in each statement below.
+const LONGEST_QUIET: Duration = Duration::from_secs(30 * 60);
+
 /// Instances that hold fewer come first, and then those that have waited for longer.
 ///
 /// A row that another statement has locked is passed over; one that was borrowed meanwhile is read again before it is
 /// locked, and does not fit any more (PostgreSQL's documentation, section "Read Committed Isolation Level").
 const BORROW: &str = "with free as \
     (select number from packetboat.mailbox_session where upstream = $1 and mailbox = $2 and kind = $3 \
-    and number < $5 and until < clock_timestamp() and not exists \
+    and number < $5 \
+    and (until < clock_timestamp() or until > clock_timestamp() + pg_catalog.make_interval(secs => $8 + $8)) \
+    and not exists \
     (select from packetboat.mailbox_want w where w.upstream = $1 and w.mailbox = $2 and w.kind = $3 \
-    and w.instance <> $4::text::uuid and w.until > clock_timestamp() \
+    and w.instance <> $4::text::uuid \
+    and w.until between clock_timestamp() and clock_timestamp() + interval '10 seconds' \
     and (w.holds, w.since) < ($7, coalesce((select own.since from packetboat.mailbox_want own \
     where own.upstream = $1 and own.mailbox = $2 and own.kind = $3 and own.instance = $4::text::uuid \
     and own.until > clock_timestamp()), clock_timestamp()))) \
     order by number limit $6 for update skip locked), \
     taken as (update packetboat.mailbox_session s set instance = $4::text::uuid, epoch = s.epoch + 1, \
-    until = clock_timestamp() + make_interval(secs => $8) from free \
+    until = clock_timestamp() + pg_catalog.make_interval(secs => $8) from free \
     where s.upstream = $1 and s.mailbox = $2 and s.kind = $3 and s.number = free.number \
     returning s.number, s.epoch), \
     wanted as (insert into packetboat.mailbox_want as w (upstream, mailbox, kind, instance, holds, count, until) \
@@ -243,7 +255,7 @@ const ADD_ROWS: &str = "insert into packetboat.mailbox_session (upstream, mailbo
     select $1, $2, $3, number from generate_series(0, $4 - 1) number on conflict do nothing";
 
 const RENEW: &str = "update packetboat.mailbox_session s \
-    set until = clock_timestamp() + make_interval(secs => $7) \
+    set until = clock_timestamp() + pg_catalog.make_interval(secs => $7) \
     from unnest($1, $2, $3, $4, $5) held (upstream, mailbox, kind, number, epoch) \
     where s.upstream = held.upstream and s.mailbox = held.mailbox and s.kind = held.kind \
     and s.number = held.number and s.epoch = held.epoch and s.instance = $6::text::uuid \
@@ -263,23 +275,28 @@ const NEWS: &str = "select mine.upstream, mine.mailbox, mine.kind, wanted.holds,
     where instance = $1::text::uuid and until > clock_timestamp()) mine \
     left join lateral (select min(holds) holds, sum(count) count from packetboat.mailbox_want w \
     where w.upstream = mine.upstream and w.mailbox = mine.mailbox and w.kind = mine.kind \
-    and w.instance <> $1::text::uuid and w.until > clock_timestamp()) wanted on true \
+    and w.instance <> $1::text::uuid \
+    and w.until between clock_timestamp() and clock_timestamp() + interval '10 seconds') wanted on true \
     left join packetboat.mailbox m \
     on m.upstream = mine.upstream and m.mailbox = mine.mailbox and m.kind = mine.kind \
     where wanted.holds is not null or m.quiet_until > clock_timestamp()";
 
 const THROTTLE: &str = "insert into packetboat.mailbox (upstream, mailbox, kind, quiet_until) \
-    values ($1, $2, $3, clock_timestamp() + make_interval(secs => $4)) \
+    values ($1, $2, $3, clock_timestamp() + pg_catalog.make_interval(secs => $4)) \
     on conflict (upstream, mailbox, kind) \
-    do update set quiet_until = greatest(packetboat.mailbox.quiet_until, excluded.quiet_until)";
+    do update set quiet_until = greatest(excluded.quiet_until, case \
+    when packetboat.mailbox.quiet_until < clock_timestamp() + interval '30 minutes' \
+    then packetboat.mailbox.quiet_until end)";
 
 const DRAW: &str = "insert into packetboat.mailbox (upstream, mailbox, kind, paced_until) \
-    values ($1, $2, $3, clock_timestamp() + make_interval(secs => $4)) \
+    values ($1, $2, $3, clock_timestamp() + pg_catalog.make_interval(secs => $4)) \
     on conflict (upstream, mailbox, kind) do update set paced_until = \
-    greatest(packetboat.mailbox.paced_until, clock_timestamp()) + make_interval(secs => $4) \
+    greatest(clock_timestamp(), case when packetboat.mailbox.paced_until < clock_timestamp() + interval '1 hour' \
+    then packetboat.mailbox.paced_until end) + pg_catalog.make_interval(secs => $4) \
     returning extract(epoch from paced_until)::float8 - extract(epoch from clock_timestamp())::float8";
 
-const RETURN_PACE: &str = "update packetboat.mailbox set paced_until = paced_until - make_interval(secs => $4) \
+const RETURN_PACE: &str = "update packetboat.mailbox \
+    set paced_until = paced_until - pg_catalog.make_interval(secs => $4) \
     where upstream = $1 and mailbox = $2 and kind = $3";
 
 const COUNT: &str = "with forgotten as \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{Parameters, Postgres, length};
+use super::{Parameters, Postgres, length, length_up_to};
 use crate::fleet::error::Error;
 use crate::fleet::records::{Answer, Candidate, Lease, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords};
 
@@ -145,8 +145,8 @@ fn sign_in(row: &Row) -> Result<SignIn, tokio_postgres::Error> {
         access: access(row.try_get(2)?, row.try_get(3)?),
         epoch: row.try_get(4)?,
         spending: row.try_get(5)?,
-        lease: holder.zip(length(row.try_get(7)?)),
-        pause: length(row.try_get(8)?),
+        lease: holder.zip(length_up_to(LONGEST_LEASE, row.try_get(7)?)),
+        pause: length_up_to(LONGEST_PAUSE, row.try_get(8)?),
         trouble: row.try_get(9)?,
     })
 }
@@ -180,23 +180,30 @@ const READ: &str = "select generation, sealed, access_sealed, \
     extract(epoch from not_before)::float8 - extract(epoch from clock_timestamp())::float8, trouble \
     from packetboat.sign_in where identity = $1 and person = $2 and issuer = $3";
 
+/// A lease or a pause that ends later is of a time when the clock of the database was ahead: it is over. The same bounds
+/// are in [`BEGIN`].
+const LONGEST_LEASE: Duration = Duration::from_secs(90);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// A caller that waits for the row's lock looks at its newest state again, and finds the lease of the one before.
 const BEGIN: &str = "with free as \
     (select identity, person, issuer, spending from packetboat.sign_in \
     where identity = $1 and person = $2 and issuer = $3 \
-    and lease_until < clock_timestamp() and not_before <= clock_timestamp() for update) \
+    and (lease_until < clock_timestamp() or lease_until > clock_timestamp() + interval '90 seconds') \
+    and (not_before <= clock_timestamp() or not_before > clock_timestamp() + interval '2 hours') for update) \
     update packetboat.sign_in s set holder = $4::text::uuid, epoch = s.epoch + 1, spending = s.generation, \
-    lease_until = clock_timestamp() + make_interval(secs => $5) \
+    lease_until = clock_timestamp() + pg_catalog.make_interval(secs => $5) \
     from free where (s.identity, s.person, s.issuer) = (free.identity, free.person, free.issuer) \
     returning s.epoch, s.generation, s.sealed, s.access_sealed, \
     extract(epoch from s.access_until)::float8 - extract(epoch from clock_timestamp())::float8, free.spending";
 
 const COMMIT: &str = "update packetboat.sign_in set sealed = $6, generation = generation + 1, access_sealed = $7, \
-    access_until = clock_timestamp() + make_interval(secs => $8), spending = null, holder = null, \
+    access_until = clock_timestamp() + pg_catalog.make_interval(secs => $8), spending = null, holder = null, \
     lease_until = '-infinity', not_before = '-infinity', trouble = null \
     where identity = $1 and person = $2 and issuer = $3 and epoch = $4 and generation = $5";
 
-const REFUSE: &str = "update packetboat.sign_in set not_before = clock_timestamp() + make_interval(secs => $5), \
+const REFUSE: &str = "update packetboat.sign_in \
+    set not_before = clock_timestamp() + pg_catalog.make_interval(secs => $5), \
     trouble = $6, spending = null, holder = null, lease_until = '-infinity' \
     where identity = $1 and person = $2 and issuer = $3 and epoch = $4";
 
