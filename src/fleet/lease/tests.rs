@@ -135,7 +135,7 @@ async fn a_lease_that_is_over_spends_nothing() {
 
 /// Candidates that are refused slowly take the time of the lease: the refresh token is sent under the next lease.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_asked_beyond_the_lease() {
+async fn no_request_goes_on_behind_the_lease() {
     let world = World::new(Rotation::Refuses);
     let node = Node::new(&world);
     world.leave_candidate(world.spent_token());
