@@ -7,6 +7,10 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 # and installs only packages that run no code of their own during installation.
 requirements=$root/config/release/kubernetes-requirements.txt
 venv=$root/target/kubernetes-validate
+# One at a time makes the environment, and the others wait for it.
+mkdir -p "$root/target"
+exec 9>"$venv.lock"
+flock 9
 if ! cmp -s "$requirements" "$venv/requirements.txt"; then
     # The system's Python, which every user may run.
     python=/usr/bin/python3
@@ -19,6 +23,7 @@ if ! cmp -s "$requirements" "$venv/requirements.txt"; then
         --only-binary :all: --no-deps --require-hashes -r "$requirements" >&2
     cp "$requirements" "$venv/requirements.txt"
 fi
+exec 9>&-
 
 # The oldest version that the manifests support, and the newest that the package has.
 for version in 1.30 1.37; do

@@ -158,7 +158,11 @@ impl Scene {
 
     /// Has a connection parked whose login was compared with the one before. The next login takes it.
     fn parked_and_compared(&self, number: usize) -> Result<Peer, String> {
-        self.sample(number, self.leave(number, State::Parked)?)
+        let before = self.parked();
+        let first = self.leave(number, State::Parked)?;
+        // A login that came earlier would find no parked connection, and would not be compared.
+        until("parked connection", || self.parked() > before);
+        self.sample(number, first)
     }
 
     /// Plays the fault, with the second session of a cell.

@@ -201,13 +201,17 @@ fn keys_that_need_a_restart_are_refused_and_documented() {
     fs::write(proxy.configuration(), format!("{well}\n[spool]\ndirectory = {other:?}\n")).unwrap();
     proxy.process.signal("HUP");
     proxy.logs(1, " spool.directory: cannot change while packetboat runs: restart it");
+    let fleet = "[fleet]\ndatabase = \"postgresql://packetboat@localhost/packetboat\"\n";
+    fs::write(proxy.configuration(), format!("store_key = {file:?}\n{well}\n{fleet}")).unwrap();
+    proxy.process.signal("HUP");
+    proxy.logs(1, " fleet: cannot change while packetboat runs: restart it");
     let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(
-        readme.contains("`state_directory`, `store_key`, `spool.directory`, `confine` and `admin.edit` need a restart")
-    );
+    assert!(readme.contains(
+        "`state_directory`, `store_key`, `spool.directory`, `[fleet]`, `confine` and `admin.edit` need a restart"
+    ));
     let operations = include_str!("../../docs/operations.md");
     assert!(operations.contains(
-        "| `state_directory`, `store_key`, `spool.directory`, `confine`, `admin.edit` | packetboat refuses a reload that changes one of them"
+        "| `state_directory`, `store_key`, `spool.directory`, `[fleet]`, `confine`, `admin.edit` | packetboat refuses a reload that changes one of them"
     ));
 }
 
