@@ -80,7 +80,7 @@ pub enum Error {
     Paused {
         /// The time that is left.
         left: Duration,
-        /// The reason, as [`Error::as_trouble`] has written it.
+        /// The reason, as `as_trouble` has written it.
         trouble: String,
     },
     /// The sign-in came to nothing: the reason, and what to do.
