@@ -16,6 +16,7 @@ fn every_fetch_names_what_it_takes() {
         "Makefile",
         ".ci/run",
         "config/release/sbom.sh",
+        "config/release/venv.sh",
         "docker/Dockerfile",
         "docker/compose.yaml",
         "tests/install.sh",

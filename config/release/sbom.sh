@@ -11,22 +11,7 @@ OPENSSL_SOURCE=$("$root/config/release/openssl.sh")
 export OPENSSL_SOURCE
 "$root/config/release/sbom.py" "$file"
 
-# pip checks each package's hash, and installs only packages that run no code of their own during installation.
-requirements=$root/config/release/sbom-requirements.txt
-venv=$root/target/cyclonedx
-if ! cmp -s "$requirements" "$venv/requirements.txt"; then
-    # The system's Python, which every user may run.
-    python=/usr/bin/python3
-    [ -x "$python" ] || python=python3
-    "$python" -m venv --clear "$venv" >&2 || {
-        echo "python3 -m venv is needed: install python3-venv" >&2
-        exit 69
-    }
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --only-binary :all: --no-deps --require-hashes -r "$requirements" >&2
-    cp "$requirements" "$venv/requirements.txt"
-fi
-
+venv=$("$root/config/release/venv.sh" cyclonedx "$root/config/release/sbom-requirements.txt")
 check='
 import sys
 

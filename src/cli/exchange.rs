@@ -3,9 +3,9 @@
 /// The ways to exchange certificates with the fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exchange {
-    /// Put what this instance has; in the place of what the fleet has, if that is wanted.
+    /// Put the files of this instance; in the place of the fleet's, if that is wanted.
     Push {
-        /// What the fleet has is replaced.
+        /// True if the fleet's files are replaced.
         replace: bool,
     },
     /// Take what the fleet has.

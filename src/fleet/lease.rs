@@ -133,7 +133,7 @@ pub trait Holder: Sync {
 /// A reason why there is no newer access token.
 #[derive(Debug)]
 pub enum NotRenewed<E> {
-    /// Nobody has signed in.
+    /// The sign-in is missing: the person has not signed in.
     Missing,
     /// Another instance holds the lease, and has not come to an end.
     Held,

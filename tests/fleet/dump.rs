@@ -18,7 +18,7 @@ const STORE_KEY: [u8; 32] = [7; 32];
 const OTHER_KEY: [u8; 32] = [8; 32];
 
 /// Everything that a fleet has ever sent to its database, and a dump of it, has neither token, password nor key in it.
-/// What is sealed opens with the key of the store, and with no other.
+/// Sealed values open with the key of the store, and with no other.
 #[test]
 fn a_dump_of_the_database_opens_nothing() {
     let several = Several::strict(10);

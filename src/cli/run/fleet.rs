@@ -79,11 +79,11 @@ async fn prepare(database: &crate::fleet::Postgres, migrate: bool, name: &str, a
 #[cfg(feature = "fleet")]
 pub(super) use certificates::settle_first as settle_certificates;
 
-/// Nobody has a fleet without the cargo feature.
+/// Without the cargo feature there is no fleet.
 #[cfg(not(feature = "fleet"))]
 pub(super) fn settle_certificates(_: &crate::cli::ConfigFile, _: &Config) {}
 
-/// Nobody has a fleet without the cargo feature.
+/// Without the cargo feature there is no fleet.
 #[cfg(not(feature = "fleet"))]
 pub(super) fn start(_: &Config, _: &ProcessState, _: &Admin, _: &Lifecycle) -> Registration {
     Vec::new()
