@@ -88,7 +88,8 @@ pub fn program() -> String {
 fn own(setting: &Setting<'_>) -> Option<Proxy> {
     let Setting { directory, upstream, connections } = setting;
     let ports = free_ports();
-    let mut text = packetboat::beginning(directory, "state");
+    // Another one may run beside it.
+    let mut text = packetboat::beginning(directory, &format!("state-{}", ports[0]));
     text += &format!("[limits]\nconnections = {connections}\nconnections_per_source = {connections}\n");
     for (number, ((port, server), manner)) in ports.iter().zip(upstream).zip(MANNERS).enumerate() {
         let name = format!("u{number}");

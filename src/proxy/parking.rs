@@ -3,6 +3,7 @@
 //! A mailbox has one at most. It holds one of the mailbox's sessions, and gives way when a device waits for a session.
 
 mod exchange;
+mod sampling;
 mod unsettled;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +22,7 @@ use crate::metrics::{Metrics, ParkedEnd, ParkedTake};
 use crate::token::AccessToken;
 use crate::transport::upstream::ParkedConnection;
 pub(super) use exchange::{inbox, log_out, prepare, still_lives};
+use sampling::{Sampling, Times};
 pub(super) use unsettled::Unsettled;
 
 /// The parked connections of the process.
@@ -52,9 +54,8 @@ struct Table {
     generation: u64,
     /// Mail servers that have shown stale mail.
     distrusted: BTreeSet<String>,
-    /// The number of logins that take a parked connection of a mail server before the next one that is compared; none
-    /// before the first one.
-    until_sample: BTreeMap<String, u64>,
+    /// The logins of each mail server, of which some are compared.
+    sampling: BTreeMap<String, Sampling>,
 }
 
 /// A mailbox at a mail server.
@@ -80,6 +81,8 @@ pub(super) struct ParkedSession {
     pub(super) connection: ParkedConnection,
     pub(super) login: StandingLogin,
     pub(super) admission: Admission,
+    /// The time since which it is parked.
+    parked: Instant,
     /// The time at which it ends unless a device takes it.
     until: Instant,
 }
@@ -102,7 +105,7 @@ impl Parking {
             table.generation += 1;
             table.most = most;
             table.distrusted.clear();
-            table.until_sample.clear();
+            table.sampling.clear();
             std::mem::take(&mut table.by_mailbox)
         };
         self.end_all(ended.into_values(), ParkedEnd::Reload);
@@ -132,16 +135,18 @@ impl Parking {
     }
 
     /// Returns whether this login dials although its mailbox has a parked connection, so that the two are compared later:
-    /// at each mail server the first login that could take one since the start or a reload, and each hundredth. The parked
-    /// connection stays where it is. Without a free session beside it, a later login is chosen.
+    /// at each mail server the first login that could take one since the start or a reload, and then one in a hundred. The
+    /// parked connection stays where it is. Without a free session beside it, a later login is chosen.
     pub(super) fn samples(&self, mailbox: &Mailbox) -> bool {
         let mut table = self.table();
-        let has_one = table.by_mailbox.get(&Key::of(mailbox)).is_some_and(|session| session.is_for(mailbox));
-        let upstream = mailbox.account.upstream.as_str();
-        let is_due = table.until_sample.get(upstream).is_none_or(|left| *left == 0);
-        let samples = has_one && is_due && !mailbox.has_no_session();
+        let Some(session) = table.by_mailbox.get(&Key::of(mailbox)).filter(|session| session.is_for(mailbox)) else {
+            return false;
+        };
+        let times = Times { parked: session.parked, usable_until: session.login.usable_until() };
+        let sampling = table.sampling.entry(mailbox.account.upstream.clone()).or_default();
+        let samples = sampling.is_due(times, Instant::now()) && !mailbox.has_no_session();
         if samples {
-            table.until_sample.insert(upstream.to_owned(), SAMPLED - 1);
+            sampling.begin();
         }
         samples
     }
@@ -163,8 +168,8 @@ impl Parking {
             let mut table = self.table();
             let session = table.by_mailbox.remove(&Key::of(mailbox))?;
             if session.is_for(mailbox) {
-                if let Some(left) = table.until_sample.get_mut(&mailbox.account.upstream) {
-                    *left = left.saturating_sub(1);
+                if let Some(sampling) = table.sampling.get_mut(&mailbox.account.upstream) {
+                    sampling.count_taken();
                 }
                 return Some(session);
             }
@@ -353,7 +358,7 @@ impl ParkedSession {
     pub(super) fn new(connection: ParkedConnection, login: StandingLogin, admission: Admission) -> Self {
         let now = Instant::now();
         let until = login.usable_until().min(now + login.mailbox.server.parking().time);
-        Self { connection, login, admission, until }
+        Self { connection, login, admission, parked: now, until }
     }
 
     /// Returns whether its time, or that of its token, is over.
@@ -372,6 +377,3 @@ impl Key {
         Self { upstream: mailbox.account.upstream.clone(), mailbox: mailbox.account.mailbox.to_lowercase() }
     }
 }
-
-/// At each mail server one login in so many is compared.
-const SAMPLED: u64 = 100;
