@@ -8,7 +8,6 @@ mod history;
 mod listener;
 mod parking;
 mod process;
-mod slots;
 mod spool;
 mod submission;
 
@@ -59,7 +58,6 @@ pub struct Metrics {
     by_listener: ListenerMetrics,
     accounts: AccountMetrics,
     process: ProcessMetrics,
-    slots: slots::BorrowedMetrics,
     spool: spool::SpoolMetrics,
     parking: parking::ParkingMetrics,
     fleet: fleet::FleetMetrics,
@@ -145,7 +143,6 @@ impl Metrics {
             by_listener: ListenerMetrics::register(&registry)?,
             accounts: AccountMetrics::register(&registry)?,
             process: ProcessMetrics::register(&registry)?,
-            slots: slots::BorrowedMetrics::register(&registry)?,
             spool: spool::SpoolMetrics::register(&registry)?,
             parking: parking::ParkingMetrics::register(&registry)?,
             fleet: fleet::FleetMetrics::register(&registry)?,

@@ -41,8 +41,7 @@ fn rules_and_dashboard_ask_for_metrics_that_there_are() {
         + &read("src/metrics/process.rs")
         + &read("src/metrics/fleet.rs")
         + &read("src/metrics/spool.rs")
-        + &read("src/metrics/parking.rs")
-        + &read("src/metrics/slots.rs");
+        + &read("src/metrics/parking.rs");
     let known: BTreeSet<String> = words(&source, "packetboat_").into_iter().chain(words(&source, "process_")).collect();
     assert!(known.len() > 20);
     for file in ["config/prometheus/packetboat.rules.yml", "config/grafana/packetboat.json"] {

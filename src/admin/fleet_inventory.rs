@@ -28,7 +28,7 @@ pub struct FleetInventory {
     state: Mutex<State>,
 }
 
-/// How far the records of the others have been read.
+/// The progress of reading the others' records.
 #[derive(Default)]
 struct Reading {
     cursor: SeenCursor,
@@ -41,7 +41,7 @@ struct Reading {
 struct State {
     /// The last time that the records of the others were read, in seconds since 1970.
     read: Option<u64>,
-    /// The reason why they cannot be read or put.
+    /// The reason why records cannot be read or put.
     problem: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl FleetInventory {
     }
 
     /// Reads what the others have seen since, unless that was read within the last seconds. Returns after a second at
-    /// most: who asks gets what was read before.
+    /// most: the caller then has what was read before.
     pub async fn refresh(&self) {
         if self.fleet.status().outage().is_none() {
             // The next round tells what is wrong.
@@ -113,7 +113,7 @@ impl FleetInventory {
 
     async fn round(&self, limits: bool) -> Result<(), Error> {
         self.put().await?;
-        // One instance is enough for that.
+        // The first instance does that for all.
         if limits && self.fleet.status().instances().first() == Some(&self.fleet.instance().name) {
             let bounds = self.inventory.limits();
             let most = u32::try_from(bounds.devices.saturating_mul(RECORDS_OF_A_DEVICE)).unwrap_or(u32::MAX);
@@ -122,7 +122,8 @@ impl FleetInventory {
         self.read(Duration::ZERO).await
     }
 
-    /// Keeps why the exchange fails, for people. The log has it once; an outage of the database is logged elsewhere.
+    /// Keeps the reason why the exchange fails, for the page. The log has it once; an outage of the database is logged
+    /// elsewhere.
     fn note(&self, done: Result<(), Error>) {
         let problem = done.as_ref().err().map(ToString::to_string);
         let before = std::mem::replace(&mut self.state.lock().problem, problem.clone());
@@ -216,9 +217,9 @@ fn hash(record: &SeenRecord) -> u64 {
 
 /// The interval at which an instance puts what it has seen, and reads what the others have.
 const ROUND: Duration = Duration::from_secs(30);
-/// For so long the page and the commands have the devices of the others as they were read.
+/// The time for which records that were read are new enough for the page and the commands.
 const FRESH: Duration = Duration::from_secs(3);
-/// The longest wait of a page for them.
+/// The longest wait of a page for the records of the others.
 const REFRESH: Duration = Duration::from_secs(1);
 /// The longest time of the last put.
 const LAST: Duration = Duration::from_secs(3);
@@ -226,7 +227,7 @@ const LAST: Duration = Duration::from_secs(3);
 const COMPLETE: Duration = Duration::from_secs(600);
 /// The interval at which records beyond the limits are removed.
 const LIMITING: Duration = Duration::from_secs(600);
-/// A statement that puts records may take so long, and its records stand behind others that were read meanwhile.
+/// The longest time of a statement that puts records: reading goes back so far, because others were put meanwhile.
 const OVERLAP: Duration = Duration::from_secs(10);
 /// The records of one statement.
 const BATCH: usize = 250;
@@ -234,6 +235,5 @@ const BATCH: usize = 250;
 const MOST: usize = 10_000;
 /// The records that one statement reads.
 const PAGE: u32 = 500;
-/// The database keeps so many records for each device that the inventory has room for, because devices move between
-/// instances.
+/// The records that the database keeps for each device of the inventory, because devices move between instances.
 const RECORDS_OF_A_DEVICE: usize = 8;

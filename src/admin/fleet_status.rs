@@ -74,13 +74,15 @@ impl Admin {
 
     /// The numbers of the fleet for metrics; none without one.
     pub(super) fn fleet_numbers(&self, tokens: &[TokenStatus]) -> Option<FleetNumbers> {
-        let status = self.fleet.get()?.fleet.status();
+        let fleet = &self.fleet.get()?.fleet;
+        let status = fleet.status();
         let last_success = status.last_success();
         Some(FleetNumbers {
             is_reachable: status.outage().is_none() && last_success.is_some(),
             last_success: last_success.unwrap_or_default(),
-            instances: status.instances().len(),
+            instances: u64::try_from(status.instances().len()).unwrap_or(u64::MAX),
             has_sign_ins: tokens.iter().all(|one| one.store_trouble.is_none()),
+            sessions: fleet.slots().numbers(),
         })
     }
 }

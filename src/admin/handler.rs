@@ -136,9 +136,6 @@ impl Admin {
             metrics.set_state_written(unsaved.is_none());
             metrics.set_spool(&spool);
             fleet.iter().for_each(|fleet| metrics.set_fleet(fleet));
-            if let Some(fleet) = &common.fleet {
-                metrics.set_slots(&fleet.slots().numbers());
-            }
             metrics.tokens(tokens.iter().map(|one| {
                 (one.account.as_str(), one.until.unwrap_or_default(), one.trouble.as_ref().map(|trouble| trouble.kind))
             }));

@@ -12,6 +12,8 @@ use super::ConfigFile;
 use super::as_service::{WithoutRights, run_as_service};
 use super::error::{CommandError, Exit, unavailable};
 use super::exchange::Exchange;
+#[cfg(not(feature = "fleet"))]
+use super::fleet::NOT_BUILT;
 #[cfg(feature = "fleet")]
 use super::fleet_certificates;
 use super::output::{print, print_der};
@@ -112,7 +114,7 @@ fn exchange_with_fleet(config: &Config, exchange: Exchange) -> Result<(), Comman
 
 #[cfg(not(feature = "fleet"))]
 fn exchange_with_fleet(_: &Config, _: Exchange) -> Result<(), CommandError> {
-    Err(Exit::Usage.because("this packetboat is built without the cargo feature fleet; take a package that has it"))
+    Err(Exit::Usage.because(NOT_BUILT))
 }
 
 /// Says how a renewed certificate comes to the other instances of a fleet.

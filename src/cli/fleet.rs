@@ -88,9 +88,13 @@ fn newer(replace: bool) -> Newer {
 #[cfg(not(feature = "fleet"))]
 pub(super) fn act(file: &ConfigFile, _: &Action) -> Result<(), CommandError> {
     file.load()?;
-    Err(Exit::Usage.because("this packetboat is built without the cargo feature fleet; take a package that has it"))
+    Err(Exit::Usage.because(NOT_BUILT))
 }
 
+/// The message of each command of a fleet in a packetboat without the cargo feature.
+#[cfg(not(feature = "fleet"))]
+pub(super) const NOT_BUILT: &str =
+    "this packetboat is built without the cargo feature fleet; take a package that has it";
 #[cfg(feature = "fleet")]
-const ALONE: &str =
+pub(super) const ALONE: &str =
     "this packetboat is no instance of a fleet: the configuration has no section [fleet] with a database";

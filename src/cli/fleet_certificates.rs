@@ -1,5 +1,5 @@
 //! `packetboat certificate push` and `pull`: the certificates that packetboat makes are the same at all instances of a
-//! fleet. A start does the same by itself, in a process of its own.
+//! fleet. A start runs the same by itself, in another process.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::error::{CommandError, Exit, unavailable};
 use super::exchange::Exchange;
+use super::fleet::ALONE;
 use super::output::print;
 use super::runtime;
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::mode::Mode;
 use crate::token::Store;
 use crate::transport::downstream::certificate::Made;
 
-/// Exchanges the certificates, and prints what has become of each.
+/// Exchanges the certificates, and prints the outcome for each.
 pub(super) fn exchange(config: &Config, how: Exchange) -> Result<(), CommandError> {
     let Some(fleet) = &config.fleet else { return Err(Exit::Usage.because(ALONE)) };
     if FleetCertificates::all(config).is_empty() {
@@ -61,8 +62,6 @@ fn line(made: &Made, settled: &Settled, how: Exchange) -> Option<String> {
     }
 }
 
-const ALONE: &str =
-    "this packetboat is no instance of a fleet: the configuration has no section [fleet] with a database";
 const OWN_FILES: &str = "the certificates are your own files: give the same files to all instances";
 /// The longest time of an exchange: a start waits for it.
 const LONGEST: Duration = Duration::from_secs(15);

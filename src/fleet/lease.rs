@@ -94,7 +94,7 @@ pub struct Denied<E> {
     pub error: E,
     /// The reason in words, for the operators of all instances.
     pub trouble: String,
-    /// The time for which no instance shall ask again, behind an answer.
+    /// The time for which no instance shall ask again, if the endpoint has answered.
     pub pause: Duration,
     /// The subject of the refusal.
     pub cause: Cause,
@@ -218,7 +218,7 @@ impl LeasedSignIn {
     pub async fn renew_alone<H: Holder>(&self, holder: &H) -> Result<(), NotRenewed<H::Error>> {
         let Some(known) = self.known() else { return Err(NotRenewed::Missing) };
         let granted = holder.ask(&known.record).await.map_err(|denied| NotRenewed::Denied(denied.error))?;
-        // The generation stays that of the first renewal alone: whoever delivers first counts.
+        // The generation stays that of the first renewal without the database: the first instance to deliver counts.
         let base = Base { generation: known.unsent.map_or(known.generation, |base| base.generation), epoch: None };
         let access = granted.access.clone();
         let known = Known {
@@ -232,8 +232,8 @@ impl LeasedSignIn {
         Ok(())
     }
 
-    /// Takes the lease, which began at the time that is returned or later; none where a newer access token made it
-    /// needless.
+    /// Takes the lease. Returns it with a time at or before its beginning; none if there is a newer access token, so that
+    /// no lease is needed.
     async fn begin<H: Holder>(&self, holder: &H) -> Result<Option<(Lease, Instant)>, NotRenewed<H::Error>> {
         let begun = Instant::now();
         let before = self.known().map(|known| known.generation);
@@ -256,7 +256,7 @@ impl LeasedSignIn {
         Ok(Some((lease, begun)))
     }
 
-    /// The lease of this instance whose beginning was never confirmed, as long as it has room for an answer.
+    /// The lease that this instance holds without having heard so, as long as there is time for the endpoint's answer.
     fn own_lease(&self, row: &SignIn, by: &str, left: Duration) -> Option<(Lease, Instant)> {
         let begun = Instant::now().checked_sub(LIFE.saturating_sub(left))?;
         let lease = Lease {
@@ -298,7 +298,7 @@ impl LeasedSignIn {
         };
         self.remember(holder, known.clone()).await;
         holder.take(&granted.access);
-        // The steps that follow do not change that there is a token: they are tried again until the database has it.
+        // The access token serves devices from here on. A commit that fails is tried again until the database has it.
         if begun.elapsed() >= LIFE || !self.commit(lease, &known).await {
             let _ = timeout(PATIENCE, self.deliver(holder)).await;
             return Ok(());

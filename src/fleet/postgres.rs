@@ -152,7 +152,7 @@ impl Link {
         }
     }
 
-    /// Gives a connection up on which a statement has not been answered: those behind it would wait as well.
+    /// Gives up a connection whose statement has not been answered: all later statements would wait as well.
     fn late(self: &Arc<Self>, late: &Open) -> Error {
         let (link, statement) = (Arc::clone(self), late.client.cancel_token());
         tokio::spawn(async move { timeout(CONNECTING, link.access.cancel(statement)).await });
@@ -175,7 +175,8 @@ fn length(seconds: f64) -> Option<Duration> {
     if seconds > 0.0 { Duration::try_from_secs_f64(seconds).ok() } else { None }
 }
 
-/// The same; none also where it is longer than anybody writes: the clock of the database was ahead, and was set back.
+/// The same; none also where the length exceeds the longest that packetboat writes: the clock of the database was ahead
+/// then, and was set back.
 fn length_up_to(longest: Duration, seconds: f64) -> Option<Duration> {
     length(seconds).filter(|length| *length <= longest)
 }

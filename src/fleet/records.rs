@@ -155,13 +155,13 @@ pub struct Lease {
     pub generation: i64,
     /// The record with the refresh token, sealed.
     pub sealed: Vec<u8>,
-    /// The newest access token, where it still lives: it may be newer than one's own.
+    /// The newest access token, where it still lives: it may be newer than the one that the caller knows.
     pub access: Option<SealedAccess>,
     /// An earlier holder has set out to spend this refresh token, and its lease ended without a word.
     pub is_perhaps_spent: bool,
 }
 
-/// The answer of the token endpoint, sealed with the labels of the generation behind the lease's.
+/// The answer of the token endpoint, sealed with the labels of the generation that follows the lease's.
 #[derive(Clone, Copy, Debug)]
 pub struct Renewal<'a> {
     /// The record with the new refresh token.

@@ -1,4 +1,5 @@
-//! The devices that each instance has seen, as all instances read them. What a record says is the inventory's matter.
+//! The devices that each instance has seen, as all instances read them. The inventory writes and reads the JSON of the
+//! records.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub struct SeenByInstance {
     pub age: Duration,
 }
 
-/// The last record that was read. Reading goes on behind it; the default is before all records.
+/// The last record that was read. Reading goes on after it; the default is before all records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenCursor {
     /// The time of its change by the clock of the database, in microseconds since 1970.
@@ -42,7 +43,7 @@ pub struct SeenCursor {
 }
 
 impl SeenCursor {
-    /// Returns the cursor so much earlier: a statement that took long ends behind others that began later.
+    /// Returns the cursor so much earlier: a statement that took long ends after others that began later.
     #[must_use]
     pub fn earlier(&self, by: Duration) -> Self {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
@@ -55,8 +56,8 @@ pub trait SeenRecords: Send + Sync {
     /// Puts what an instance has seen, in the place of what it has put before.
     fn put_seen<'a>(&'a self, instance: &'a str, records: &'a [SeenRecord]) -> Answer<'a, ()>;
 
-    /// Reads records that have changed behind the cursor, the earliest first, and where the last of them is; at most so
-    /// many. None behind the last one.
+    /// Reads up to so many records that have changed after the cursor, the earliest first, with the cursor of the last
+    /// one. None if there are no more.
     fn seen_behind<'a>(
         &'a self,
         cursor: &'a SeenCursor,

@@ -1,15 +1,15 @@
 //! The sessions of a mailbox over all instances: each borrows some from the records, for a minute at a time.
 //!
-//! - A login takes a borrowed session that is free, and asks nobody. Without one it asks the database, and waits at most
-//!   [`LOGIN_PATIENCE`] for the answer.
-//! - Behind that time, and while the database is away, an instance has its share: the number divided by the number of
+//! - A login takes a borrowed session that is free, without a question to the database. If none is free, it asks the
+//!   database, and waits at most [`LOGIN_PATIENCE`] for the answer.
+//! - After that time, and while the database is away, an instance has its share: the number divided by the number of
 //!   instances, at least one. Sessions that are open stay open. So a mailbox may have up to twice its number in the
-//!   first minute of an outage, and as many as the shares are from then on, once the sessions of before have ended.
+//!   first minute of an outage, and as many as the shares are from then on, once the earlier sessions have ended.
 //! - An instance that is frozen for longer than its sessions are still borrowed for (a stopped process, a paused virtual
 //!   machine; 39 to 59 seconds) wakes with open sessions that others may have borrowed meanwhile. It ends none of them,
 //!   and begins none until it has borrowed again.
-//! - An instance that gets none leaves a wish. Whoever holds free ones gives them back within a second; whoever holds
-//!   more than the one that wishes gives back those that end, although devices of its own wait.
+//! - An instance that gets no session leaves a wish. An instance that holds free ones gives them back within a second.
+//!   An instance that holds more than the one with the wish gives back those that end, although its own devices wait.
 
 mod mailbox;
 mod pace;
@@ -44,7 +44,7 @@ struct Known {
     is_away: AtomicBool,
     /// The number of instances, as last counted; 0 before that.
     instances: AtomicUsize,
-    /// Mailboxes that want something of the database.
+    /// Mailboxes that have a question or a note for the database.
     requests: Mutex<Vec<Arc<MailboxSlots>>>,
     has_requests: Notify,
     /// Sessions are to be given back now.
@@ -133,7 +133,7 @@ impl Slots {
         }
     }
 
-    /// Carries out what mailboxes want of the database. Each is a task of its own: a statement that hangs delays nobody.
+    /// Carries the mailboxes' requests to the database, each in its own task: a statement that hangs delays no other.
     async fn lend(&self) {
         loop {
             self.known.has_requests.notified().await;
@@ -281,5 +281,5 @@ const LOOK: Duration = Duration::from_secs(1);
 const RENEWAL: Duration = Duration::from_secs(20);
 /// The interval at which the instances are counted.
 const COUNTING: Duration = Duration::from_secs(20);
-/// The instances of a fleet whose database was never reached: few have fewer.
+/// The number of instances that is assumed before the database was reached.
 const UNKNOWN_INSTANCES: usize = 3;

@@ -2,7 +2,7 @@
 //! configuration and the certificate change.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
@@ -66,15 +66,24 @@ pub fn outages(run: &Run, calm: &Latch, issuer: &Issuer) {
     }
 }
 
+/// What a reload changes.
+pub struct Reloaded<C> {
+    /// The configuration of each turn.
+    pub configuration: C,
+    /// The directory of the certificate that devices see.
+    pub certificate: PathBuf,
+    /// The address of the listener that comes and goes.
+    pub second: SocketAddr,
+}
+
 /// Reloads another configuration every twenty seconds, each third time with a new certificate; a listener comes and
-/// goes.
+/// goes. Counts the reloads.
 pub fn reloads(
     run: &Run,
     calm: &Latch,
     proxy: &Proxy,
-    configuration: impl Fn(usize) -> String,
-    (own, second): (&Path, SocketAddr),
-    taken: &AtomicUsize,
+    reloaded: &Reloaded<impl Fn(usize) -> String>,
+    count: &AtomicUsize,
 ) {
     let mut turn = 0_usize;
     // The last configuration is without the second listener, as at the beginning.
@@ -83,10 +92,10 @@ pub fn reloads(
         turn += 1;
         let _change = turn.is_multiple_of(3).then(|| {
             let change = run.disturbances.begins(Cause::Certificate);
-            Certificates::for_name("localhost", 30 + turn as i64).write(own);
+            Certificates::for_name("localhost", 30 + turn as i64).write(&reloaded.certificate);
             change
         });
-        proxy.configure(&configuration(turn));
+        proxy.configure(&(reloaded.configuration)(turn));
         let mut begun = Instant::now();
         let (mut code, mut said) = proxy.reload();
         while code == 69
@@ -102,8 +111,9 @@ pub fn reloads(
             "reload {turn}: {said}"
         );
         // A socket closes a moment after the reload that has no listener for it.
-        until(&format!("second listener of reload {turn}"), || TcpStream::connect(second).is_ok() == (turn % 2 == 1));
-        add(taken, 1);
+        let is_open = || TcpStream::connect(reloaded.second).is_ok();
+        until(&format!("second listener of reload {turn}"), || is_open() == (turn % 2 == 1));
+        add(count, 1);
         println!("reload {turn} within {:.1} s", begun.elapsed().as_secs_f64());
     }
 }

@@ -32,6 +32,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use device::Device;
+use disturbances::Reloaded;
 use gauges::Gauges;
 use run::{Cause, Latch, Run, read};
 use support::certificates::Certificates;
@@ -57,14 +58,15 @@ fn soak() {
     let (own, hanging, second) = (tempfile::tempdir().unwrap(), Hanging::new(), lasting_port());
     Certificates::for_name("localhost", 30).write(&hanging.behind());
     let parts = configuration(&dovecot, &issuer, &mailboxes, &Files::new(own.path(), &hanging));
-    let configure = |turn: usize| reloaded(&parts, second, turn);
+    let configure = |turn: usize| of_turn(&parts, second, turn);
     let (cat, stderr, log) = reader();
     let command = as_another_user(USER, THREADS);
     let mut proxy = Proxy::start_by(command, Some(&state(own.path())), "info", &configure(0), Some((stderr, log)));
     let ways = ["imap", "imap-clear", "pop3", "pop3-clear"].map(|way| (way, proxy.address(way)));
     let run = Run::new(seed, BTreeMap::from(ways));
     let ports = [dovecot.imap, dovecot.imaps, dovecot.pop3, dovecot.pop3s];
-    let (dovecot, calm, taken) = (RwLock::new(dovecot), Latch::default(), AtomicUsize::new(0));
+    let (dovecot, calm, reloads) = (RwLock::new(dovecot), Latch::default(), AtomicUsize::new(0));
+    let reloaded = Reloaded { configuration: configure, certificate: hanging.behind(), second };
     println!("{devices} devices for {minutes} minutes, seed {seed}");
     let mut gauges = Gauges::of(&proxy, || issuer.counts().0 >= devices as u64);
 
@@ -80,7 +82,7 @@ fn soak() {
             scope.spawn(|| disturbances::feed(&run, &calm, &dovecot, &mailboxes)),
             scope.spawn(|| disturbances::restarts(&run, &calm, &dovecot)),
             scope.spawn(|| disturbances::outages(&run, &calm, &issuer)),
-            scope.spawn(|| disturbances::reloads(&run, &calm, &proxy, configure, (&hanging.behind(), second), &taken)),
+            scope.spawn(|| disturbances::reloads(&run, &calm, &proxy, &reloaded, &reloads)),
             scope.spawn(|| system::stops_the_log(&run, &calm, &proxy, &cat)),
             scope.spawn(|| system::refuses_threads(&run, &calm, &proxy)),
             scope.spawn(|| system::hangs(&run, &calm, &hanging)),
@@ -107,7 +109,7 @@ fn soak() {
     let log = proxy.log.to_the_end();
     // The proxy is dropped before any failure, because its drop would print the whole log once more.
     drop(proxy);
-    tell(&run, &issuer, read(&taken), &metrics, log.len());
+    tell(&run, &issuer, read(&reloads), &metrics, log.len());
 
     let mut faults = causes::unexplained(&run, &log, devices);
     faults.extend(causes::unaccounted(&log, &metrics));
@@ -127,7 +129,7 @@ fn soak() {
         ("messages", sums.had),
         ("server restarts", run.disturbances.count(Cause::Server)),
         ("tokens refused in outages", issuer.counts().1 as usize),
-        ("reloads", read(&taken)),
+        ("reloads", read(&reloads)),
         ("lines of the log lost", sum(&metrics, "packetboat_log_lines_lost_total", "") as usize),
         ("times without new threads", run.disturbances.count(Cause::Threads)),
         ("times that files hang", run.disturbances.count(Cause::Files)),
@@ -210,7 +212,7 @@ fn configuration(dovecot: &Dovecot, issuer: &Issuer, mailboxes: &[String], files
 }
 
 /// The configuration of this reload; a limit, a listener and a device's description change each time.
-fn reloaded(Parts { frame, devices }: &Parts, second: SocketAddr, turn: usize) -> String {
+fn of_turn(Parts { frame, devices }: &Parts, second: SocketAddr, turn: usize) -> String {
     let mut text = format!(
         "{frame}[limits]\nkeep_alive = \"10s\"\nidle_timeout = \"{}m\"\nconnections = {}\n",
         35 + turn % 50,

@@ -9,13 +9,13 @@ use crate::cli::output::print;
 use crate::config::Fleet;
 use crate::fleet::{DatabaseFacts, KnownInstance, MailboxUse, Records, SCHEMA, check_schema};
 
-/// All that the database says.
+/// The state of the fleet, as the database has it.
 struct Status<'a> {
     fleet: &'a Fleet,
     facts: DatabaseFacts,
-    /// The time of a question and its answer.
+    /// The time from a question to the database's answer.
     round_trip: Duration,
-    /// The clock of this computer before that of the database, in seconds, give or take half a round trip.
+    /// The seconds by which the clock of this computer is ahead of the database's, give or take half a round trip.
     clock_ahead: f64,
     instances: Vec<KnownInstance>,
     mailboxes: Vec<MailboxUse>,
@@ -78,7 +78,7 @@ impl Status<'_> {
         text
     }
 
-    /// Nothing depends on the clocks of instances; an operator who compares logs wants to know.
+    /// The difference of the clocks, for an operator who compares logs. The fleet does not depend on it.
     fn clock(&self) -> String {
         match self.clock_ahead {
             ahead if ahead.abs() < 1.0 => "this computer and the database agree".to_owned(),

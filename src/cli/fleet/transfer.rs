@@ -1,4 +1,4 @@
-//! Sign-ins go into the fleet, and back.
+//! `packetboat fleet import` and `export`: sign-ins go from the state directory into the fleet, and back.
 
 use crate::cli::error::{CommandError, unavailable};
 use crate::cli::output::print;
@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::fleet::{Fleet, check_schema};
 use crate::token::{Direction, Fate, Newer, transfer};
 
-/// Transfers the sign-ins of all accounts, and prints what became of each.
+/// Transfers the sign-ins of all accounts, and prints the fate of each.
 pub(super) async fn run(config: &Config, direction: Direction, newer: Newer) -> Result<(), CommandError> {
     let fleet = Fleet::of(config).map_err(unavailable)?;
     let Some(fleet) = fleet else { return Err(unavailable(super::ALONE)) };

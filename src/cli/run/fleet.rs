@@ -45,7 +45,7 @@ pub(super) fn start(config: &Config, process: &ProcessState, admin: &Admin, life
             let mut ending = registered.clone();
             tokio::select! {
                 () = prepare(&database, migrate, &joined.instance().name, &address) => {}
-                // A migration that waits for a lock does not hold the end up. What it has not committed is undone.
+                // The drain does not wait for a migration. PostgreSQL undoes what that has not committed.
                 () = ending.reached(Phase::Draining) => return,
             }
             tokio::join!(joined.run(registered), slots.run(lent));

@@ -161,7 +161,7 @@ impl LeasedSignIn {
         let Some((_, record)) = late.filter(|(id, _)| tried.is_none_or(|tried| *id > tried)) else { return };
         let promoted = Known { generation: lease.generation + 1, record, access: None, unsent: None };
         if let Some(sealed) = self.seal_record(&promoted) {
-            // Where this fails, the candidate is tried behind the pause.
+            // If this fails, the candidate is tried after the pause.
             let _ = self.records.put(&self.key, Some(lease.generation), promoted.generation, &sealed).await;
         }
     }

@@ -26,7 +26,7 @@ pub struct Migration {
 /// One step: from the version before to this one.
 struct Step {
     version: i32,
-    /// The earliest version that the tables serve behind this step.
+    /// The earliest version that the tables serve after this step.
     serves_from: i32,
     statements: &'static str,
 }
@@ -39,7 +39,7 @@ impl Postgres {
     /// The database is not reached, does not allow it, or a lock is held for too long. Nothing has changed then.
     pub async fn migrate(&self) -> Result<Migration, Error> {
         for _ in 0..ATTEMPTS {
-            // A connection of its own, which is closed behind this: an attempt that fails leaves no transaction.
+            // A new connection, which is closed after the attempt: one that fails leaves no transaction.
             let connected = timeout(CONNECTING, self.0.access.connect()).await;
             let (client, task) = connected.map_err(|_| Error::Late(CONNECTING))??;
             let migrated = timeout(MIGRATING, attempt(&client)).await;
@@ -60,7 +60,7 @@ impl Postgres {
     }
 }
 
-/// All steps in one transaction, behind a lock on the table of versions.
+/// Takes all steps in one transaction, which holds a lock on the table of versions.
 async fn attempt(client: &Client) -> Result<Migration, tokio_postgres::Error> {
     client.batch_execute(BEGIN).await?;
     // A user who may use the schema, and not create one, is not refused where it is there.

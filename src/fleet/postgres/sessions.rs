@@ -169,7 +169,7 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    /// The columns as the parameters 1 to 5, with further ones behind them.
+    /// The columns as the parameters 1 to 5, and further ones after them.
     fn with<'b>(&'b self, others: &[(&'b (dyn ToSql + Sync), Type)]) -> Vec<(&'b (dyn ToSql + Sync), Type)> {
         let columns: [(&(dyn ToSql + Sync), Type); 5] = [
             (&self.upstreams, Type::TEXT_ARRAY),
@@ -182,7 +182,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The key as the parameters 1 to 3, with further ones behind them.
+/// The key as the parameters 1 to 3, and further ones after them.
 fn with<'a>(key: &'a MailboxKey, others: &[(&'a (dyn ToSql + Sync), Type)]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     let kind: &'static &'static str = match key.kind {
         SessionKind::Reading => &READ,

@@ -129,7 +129,7 @@ fn of(key: &SignInKey) -> [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3
     [(&key.identity, Type::TEXT), (&key.person, Type::TEXT), (&key.issuer, Type::TEXT)]
 }
 
-/// The key, with further parameters behind it.
+/// The key as the parameters 1 to 3, and further ones after them.
 fn with<'a>(
     key: &'a SignInKey,
     parameters: Parameters<'a>,
@@ -180,8 +180,8 @@ const READ: &str = "select generation, sealed, access_sealed, \
     extract(epoch from not_before)::float8 - extract(epoch from clock_timestamp())::float8, trouble \
     from packetboat.sign_in where identity = $1 and person = $2 and issuer = $3";
 
-/// A lease or a pause that ends later is of a time when the clock of the database was ahead: it is over. The same bounds
-/// are in [`BEGIN`].
+/// A lease or a pause that ends later than this was written while the clock of the database was ahead: it is over. The
+/// same bounds are in [`BEGIN`].
 const LONGEST_LEASE: Duration = Duration::from_secs(90);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60 * 60);
 

@@ -57,7 +57,7 @@ pub struct SessionRequest<'a> {
     pub most: i16,
     /// The number of sessions that are wanted.
     pub count: i16,
-    /// The number of sessions that the instance holds. Whoever holds more may give one back.
+    /// The number of sessions that the instance holds. An instance that holds more may give one back.
     pub holds: i16,
     /// The time for which they are borrowed.
     pub life: Duration,
@@ -105,8 +105,9 @@ pub struct MailboxUse {
 
 /// The sessions that instances borrow. A session is free again when its time is over, by the clock of the database.
 pub trait SessionRecords: Send + Sync {
-    /// Borrows free sessions of a mailbox, as many as there are and are wanted. An instance that wants some too, and holds
-    /// fewer or has waited for longer, comes first. Who gets none is read by the others for a second. A new mailbox gets its rows first, by a statement of its own.
+    /// Borrows free sessions of a mailbox: as many as are wanted, or as there are. Another instance that wants some,
+    /// and holds fewer or has waited for longer, comes first. The wish of an instance that gets none stays for a second,
+    /// so that the others read it. A new mailbox gets its rows first, by another statement.
     fn borrow_sessions<'a>(&'a self, key: &'a MailboxKey, request: SessionRequest<'a>) -> Answer<'a, Borrowed>;
 
     /// Prolongs borrowed sessions for this time from now on. Returns those that the instance still holds.
@@ -129,8 +130,8 @@ pub trait SessionRecords: Send + Sync {
     /// Notes that the mail server throttles a mailbox for this time from now on. A later end stands.
     fn throttle<'a>(&'a self, key: &'a MailboxKey, time: Duration) -> Answer<'a, ()>;
 
-    /// Takes a part of the mailbox's pace: the time of some messages, behind that of all before. Returns the time by which
-    /// those before are ahead of the clock.
+    /// Takes a part of the mailbox's pace: the time that some messages need, after the time of all earlier ones.
+    /// Returns how far the earlier ones are ahead of the clock.
     fn draw_pace<'a>(&'a self, key: &'a MailboxKey, time: Duration) -> Answer<'a, Duration>;
 
     /// Gives back the time of messages that were not sent.

@@ -118,7 +118,7 @@ impl MailboxSlots {
         Some(Ok(BorrowedSession(Arc::clone(self))))
     }
 
-    /// Returns whether a session was given to another instance a moment ago: that one shall get it.
+    /// Returns whether this instance has just given a session to another one, which shall get it.
     fn has_just_given(&self, now: Instant) -> bool {
         self.state.lock().given.is_some_and(|given| now - given < POLL * 2)
     }
@@ -135,7 +135,7 @@ impl MailboxSlots {
         answers
     }
 
-    /// Waits for an answer behind this number.
+    /// Waits until there are more answers than this number.
     async fn answered(&self, answers: u64) {
         while self.state.lock().answers == answers && !self.known.is_away.load(Ordering::Relaxed) {
             self.changed.notified().await;
@@ -265,7 +265,7 @@ impl MailboxSlots {
         }
     }
 
-    /// Gives a free session to others that want one, where it is theirs. Returns whether it has.
+    /// Gives a free session to the instances that want one, if it is their turn. Returns whether it has.
     fn hands_over(&self, state: &mut State, now: Instant) -> bool {
         let is_waited_for = self.waiting.load(Ordering::Relaxed) > 0;
         let holds = i16::try_from(state.held.len()).unwrap_or(i16::MAX);
@@ -314,7 +314,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The time for which one free session is kept behind the last one: most devices come again within it.
+/// The time for which one free session is kept after the last use: most devices come again within it.
 const IDLE: Duration = Duration::from_secs(150);
 /// The time for which a wish of another instance counts, as in the database.
 const WISH: Duration = Duration::from_secs(2);

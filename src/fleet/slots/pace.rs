@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The messages that this instance may send, and those that it has sent without.
+/// The messages that this instance may send, and those that it has sent without a part of the pace.
 #[derive(Default)]
 pub(super) struct FleetPace {
     per_minute: u32,
@@ -83,7 +83,7 @@ impl FleetPace {
         self.interval() * messages
     }
 
-    /// Adds messages that were taken, behind others that are `ahead` of the clock.
+    /// Adds a part of so many messages. Earlier messages of the mailbox are `ahead` of the clock by this time.
     pub(super) fn add(&mut self, messages: u32, ahead: Duration) {
         let (now, paid) = (Instant::now(), self.unpaid.min(messages));
         self.unpaid -= paid;
@@ -116,7 +116,7 @@ impl FleetPace {
 const MINUTE: Duration = Duration::from_secs(60);
 /// The number of messages left at which the next part is taken.
 const FEW: u32 = 2;
-/// The time for which a part is kept behind the last message, and the wait after that.
+/// The time for which a part is kept after the last message, and the wait after that.
 const PART_LIFE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -21,9 +21,9 @@ use database::fresh_row;
 /// Steps of a first renewal: reading, saving, beginning, asking, saving, committing and saving, each before and behind its
 /// effect.
 pub(super) const STEPS: usize = 14;
-/// The first step behind the answer of the database to the beginning.
+/// The first step after the answer of the database to the beginning.
 pub(super) const BEGUN: usize = 6;
-/// The first step behind the effect of the request at the endpoint.
+/// The first step after the effect of the request at the endpoint.
 pub(super) const SPENT: usize = 7;
 /// The first step at which the answer is on the disk.
 pub(super) const SAVED: usize = 9;
@@ -240,7 +240,7 @@ impl Link {
         }
     }
 
-    /// Carries a statement out, with a step before and behind it.
+    /// Carries a statement out, with a step before and after it.
     async fn query<T>(&self, statement: impl FnOnce(&mut State) -> T) -> Result<T, Error> {
         self.step().await;
         if self.world.state().is_away {

@@ -129,5 +129,5 @@ impl State {
     }
 }
 
-/// The time for which a mailbox takes parts of its pace behind its last use.
+/// The time after its last use for which a mailbox takes parts of its pace.
 const USED: Duration = Duration::from_secs(5);
