@@ -4,6 +4,8 @@
 //! systems and machines take longer: `make test-packages`.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// The figures of a load are printed.
+#![allow(clippy::print_stdout)]
 
 mod arm64;
 mod engine;

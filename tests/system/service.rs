@@ -128,7 +128,8 @@ impl Machine {
             &stop,
         ]);
         let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        self.until(&format!("ls {stop}.ready"), &format!("{stop}.ready\n").trim().to_owned());
+        // ls would name the file also where it is missing.
+        self.until(&format!("test -e {stop}.ready && echo all are in"), "all are in");
         Load { machine: self, running: Some(running), stop }
     }
 }
