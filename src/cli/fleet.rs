@@ -73,7 +73,9 @@ pub(super) fn act(file: &ConfigFile, action: &Action) -> Result<(), CommandError
             Action::Export { replace } => transfer::run(&proven.config, Direction::Export, newer(*replace)).await,
             Action::Status { json } => {
                 database.connect().await.map_err(unavailable)?;
-                status::show(&database, fleet, *json).await
+                let has_several = fleet.database.servers.len() > 1;
+                let servers = if has_several { database.servers().await } else { Vec::new() };
+                status::show(&database, (fleet, servers), *json).await
             }
         }
     })

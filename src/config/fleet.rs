@@ -29,8 +29,8 @@ pub struct Fleet {
 /// The address of a database, without a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
-    /// The server.
-    pub server: DatabaseServer,
+    /// The servers, one or more: a primary, and standbys that may become the primary.
+    pub servers: Vec<DatabaseServer>,
     /// The user who logs in.
     pub user: String,
     /// The name of the database.
@@ -57,6 +57,8 @@ pub enum DatabaseError {
     User,
     /// It names no host.
     Host,
+    /// It names more hosts than packetboat tries.
+    Hosts,
     /// The port is no number from 1 to 65535.
     Port,
     /// It names no database.
@@ -68,8 +70,8 @@ pub enum DatabaseError {
 }
 
 impl Database {
-    /// Reads an address: `postgresql://USER@HOST:PORT/NAME`, or `postgresql://USER@/NAME?host=DIRECTORY` for the Unix
-    /// socket in a directory.
+    /// Reads an address: `postgresql://USER@HOST:PORT/NAME`, with several `HOST:PORT` separated by commas for a primary
+    /// and its standbys, or `postgresql://USER@/NAME?host=DIRECTORY` for the Unix socket in a directory.
     ///
     /// # Errors
     /// The text is no such address; the error never repeats it, because it may hold a password.
@@ -78,34 +80,48 @@ impl Database {
         let rest = rest.ok_or(DatabaseError::Scheme)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, name) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         if user.contains(':') || query.contains("password") {
             return Err(DatabaseError::Password);
         }
         let [user, name] = [user, name].map(decoded);
         let (user, name) = (user?, name?);
-        let (host, port) = host_and_port(host)?;
-        let (host, port) = match query.split_once('=') {
-            None if query.is_empty() => (host, port),
-            Some(("host", directory)) if host.is_empty() => (decoded(directory)?, port),
-            _ => return Err(DatabaseError::Parameter),
-        };
-        match (user.is_empty(), host.is_empty(), name.is_empty()) {
+        let mut hosts = hosts.split(',').map(host_and_port).collect::<Result<Vec<_>, _>>()?;
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            match (parameter.split_once('='), hosts.as_mut_slice()) {
+                (Some(("host", directory)), [(host, _)]) if host.is_empty() => *host = decoded(directory)?,
+                // packetboat always looks for the server that takes changes.
+                (Some(("target_session_attrs", "read-write" | "primary")), _) => {}
+                _ => return Err(DatabaseError::Parameter),
+            }
+        }
+        match (user.is_empty(), hosts.iter().any(|(host, _)| host.is_empty()), name.is_empty()) {
             (true, _, _) => Err(DatabaseError::User),
             (_, true, _) => Err(DatabaseError::Host),
             (_, _, true) => Err(DatabaseError::Name),
+            _ if hosts.len() > MOST_SERVERS => Err(DatabaseError::Hosts),
             (false, false, false) => {
-                let server = match host.starts_with('/') {
-                    true => DatabaseServer::Socket(PathBuf::from(host).join(format!(".s.PGSQL.{port}"))),
-                    false => DatabaseServer::Host(host, port),
-                };
-                Ok(Self { server, user, name })
+                let servers = hosts.into_iter().map(|(host, port)| DatabaseServer::at(host, port)).collect();
+                Ok(Self { servers, user, name })
             }
         }
+    }
+
+    /// Returns whether octets to each server stay on this computer.
+    pub fn is_local(&self) -> bool {
+        self.servers.iter().all(DatabaseServer::is_local)
     }
 }
 
 impl DatabaseServer {
+    /// The server at this host or, where it is a path, at the socket in this directory.
+    fn at(host: String, port: u16) -> Self {
+        match host.starts_with('/') {
+            true => Self::Socket(PathBuf::from(host).join(format!(".s.PGSQL.{port}"))),
+            false => Self::Host(host, port),
+        }
+    }
+
     /// Returns whether octets to the server stay on this computer.
     pub fn is_local(&self) -> bool {
         match self {
@@ -120,7 +136,12 @@ impl DatabaseServer {
 
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}", self.name, self.server)
+        write!(f, "{} at ", self.name)?;
+        for (at, server) in self.servers.iter().enumerate() {
+            let separator = if at > 0 { ", " } else { "" };
+            write!(f, "{separator}{server}")?;
+        }
+        Ok(())
     }
 }
 
@@ -147,7 +168,6 @@ fn host_and_port(text: &str) -> Result<(String, u16), DatabaseError> {
         return Err(DatabaseError::Port);
     }
     let host = decoded(host)?;
-    // Several hosts, with commas between them, are not tried in turn.
     let is_name = |c: char| !(c.is_whitespace() || c.is_control() || c == ',');
     if host.chars().all(is_name) { Ok((host, port)) } else { Err(DatabaseError::Host) }
 }
@@ -180,15 +200,18 @@ impl fmt::Display for DatabaseError {
             }
             Self::User => "names no user; write it as \"postgresql://USER@HOST:5432/NAME\"",
             Self::Host => {
-                "names no host, or several; write one as \"postgresql://USER@HOST:5432/NAME\", or the directory of a \
-                 Unix socket as \"postgresql://USER@/NAME?host=/run/postgresql\""
+                "names no host; write it as \"postgresql://USER@HOST:5432/NAME\", several as \
+                 \"postgresql://USER@HOST:5432,HOST:5432/NAME\", or the directory of a Unix socket as \
+                 \"postgresql://USER@/NAME?host=/run/postgresql\""
             }
+            Self::Hosts => "names more than 5 hosts; name those that can be the primary",
             Self::Port => "has a port that is no number from 1 to 65535",
             Self::Name => "names no database; write it as \"postgresql://USER@HOST:5432/NAME\"",
             Self::Parameter => {
                 "has a parameter that packetboat does not take: remove everything from the question mark on, because \
                  TLS and verification are always on, and roots, client_certificate and password_file are keys of this \
-                 section. Only ?host=DIRECTORY is allowed, for a Unix socket"
+                 section. Only ?host=DIRECTORY is allowed, for a Unix socket, and ?target_session_attrs=read-write, \
+                 which packetboat looks for anyway"
             }
             Self::Encoding => "has a percent sign without two hexadecimal digits of UTF-8 behind it; write % as %25",
         })
@@ -199,6 +222,8 @@ impl std::error::Error for DatabaseError {}
 
 /// The port of PostgreSQL.
 const PORT: u16 = 5432;
+/// The most servers: packetboat tries all of them within a bounded time.
+const MOST_SERVERS: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -217,10 +242,14 @@ mod tests {
             ("postgresql://pb@169.254.1.1/mail", "169.254.1.1:5432", "pb", "mail", false),
             ("postgresql://pb@%2Frun%2Fpostgresql/mail", "/run/postgresql/.s.PGSQL.5432", "pb", "mail", true),
             ("postgresql://pb@:77/mail?host=/run/pg", "/run/pg/.s.PGSQL.77", "pb", "mail", true),
+            ("postgresql://pb@a,[::1]:77,b:78/mail", "a:5432, [::1]:77, b:78", "pb", "mail", false),
+            ("postgresql://pb@a:1,b/mail?target_session_attrs=read-write", "a:1, b:5432", "pb", "mail", false),
+            ("postgresql://pb@localhost:1,localhost:2/mail", "localhost:1, localhost:2", "pb", "mail", true),
+            ("postgresql://pb@localhost,db/mail", "localhost:5432, db:5432", "pb", "mail", false),
         ] {
             let read = Database::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!((read.server.to_string().as_str(), read.user.as_str()), (server, user), "{text}");
-            assert_eq!((read.name.as_str(), read.server.is_local()), (name, is_local), "{text}");
+            assert_eq!((read.to_string(), read.user.as_str()), (format!("{name} at {server}"), user), "{text}");
+            assert_eq!((read.name.as_str(), read.is_local()), (name, is_local), "{text}");
         }
     }
 
@@ -233,7 +262,11 @@ mod tests {
             ("postgresql://pb@db/mail?password=hunter2", DatabaseError::Password),
             ("postgresql://db/mail", DatabaseError::User),
             ("postgresql://pb@/mail", DatabaseError::Host),
-            ("postgresql://pb@a,b/mail", DatabaseError::Host),
+            ("postgresql://pb@a,/mail", DatabaseError::Host),
+            ("postgresql://pb@a,b/mail?host=/run/pg", DatabaseError::Parameter),
+            ("postgresql://pb@a,b,c,d,e,f/mail", DatabaseError::Hosts),
+            ("postgresql://pb@a,b:0/mail", DatabaseError::Port),
+            ("postgresql://pb@a,b/mail?target_session_attrs=any", DatabaseError::Parameter),
             ("postgresql://pb@db:0/mail", DatabaseError::Port),
             ("postgresql://pb@db:x/mail", DatabaseError::Port),
             ("postgresql://pb@db:5432", DatabaseError::Name),

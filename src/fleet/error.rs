@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::fleet::DatabaseServer;
 use crate::crypto::Unavailable;
 use crate::failure::{Failure, Kind};
 use crate::pool::NotDone;
@@ -41,8 +42,12 @@ pub enum Error {
     NoDatabase(String),
     /// The user has no right to do this; with the words of the server.
     NotAllowed(String),
-    /// The server is a standby, which takes no changes.
+    /// The server takes no changes: it is a standby, or was set to read-only.
     ReadOnly,
+    /// The server was the primary before another one was promoted, and takes changes still.
+    Superseded,
+    /// No server of several takes changes, each for its reason.
+    NoPrimary(Vec<(DatabaseServer, Error)>),
     /// The server has no room; with its words.
     Full(String),
     /// The database does not have packetboat's tables.
@@ -89,11 +94,14 @@ impl Error {
             | Self::Socket(..)
             | Self::NotRead(_)
             | Self::ReadOnly
+            | Self::Superseded
             | Self::Full(_)
             | Self::Late(_)
             | Self::Lost(_)
             | Self::Unsent => true,
             Self::Again(error) => error.is_away(),
+            // One of them may be the primary, and come back.
+            Self::NoPrimary(errors) => errors.iter().any(|(_, error)| error.is_away()),
             // Classes of appendix A: 08 connection, 40 rollback, 53 resources, 55 not in this state, 57 intervention of
             // the operator, 58 system.
             Self::Refused { code, .. } => {
@@ -163,8 +171,16 @@ impl fmt::Display for Error {
                  or grant the right to the user of fleet.database"
             ),
             Self::ReadOnly => f.write_str(
-                "the database takes no changes, because its server is a standby: let fleet.database name the primary",
+                "the database takes no changes, because its server is a standby, or was set to read-only, as managed \
+                 services do when a disk is full: let fleet.database name the primary or all servers, and see to its disk",
             ),
+            Self::Superseded => f.write_str(
+                "another server was promoted in the place of this one: stop it at once, and make it a standby again",
+            ),
+            Self::NoPrimary(errors) => {
+                f.write_str("no server of the database takes changes")?;
+                errors.iter().try_for_each(|(server, error)| write!(f, "; {server}: {error}"))
+            }
             Self::Full(message) => write!(f, "the database has no room ({message}): see to it on its server"),
             Self::NoSchema => {
                 f.write_str("the database does not have packetboat's tables yet: run packetboat fleet migrate once")

@@ -1,4 +1,5 @@
-//! PostgreSQL holds the records: one connection that is kept, and made anew with a growing pause after failures.
+//! PostgreSQL holds the records: one connection that is kept, and made anew with a growing pause after failures. Where
+//! the configuration names several servers, it leads to the one that takes changes.
 //!
 //! Nothing here uses the state of a session, so that a pgbouncer in between may give each transaction another server:
 //! statements are unnamed and carry the types of their parameters; there is no `SET`, `LISTEN` or advisory lock.
@@ -20,11 +21,13 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
+use tracing::info;
 
 use super::error::Error;
 use super::records::PATIENCE;
+use crate::config::fleet::DatabaseServer;
 use crate::config::{Config, Fleet};
-use access::Access;
+use access::{Access, Connected};
 
 pub use schema::Migration;
 
@@ -43,6 +46,8 @@ struct Link {
 struct State {
     open: Option<Open>,
     failed: Option<Failed>,
+    /// The server that was used last.
+    used: Option<Arc<DatabaseServer>>,
 }
 
 /// An open connection. Statements of several tasks follow each other on it.
@@ -51,6 +56,7 @@ struct Open {
     client: Arc<Client>,
     /// Ends the task that carries the octets, and the connection with it.
     task: AbortHandle,
+    server: Arc<DatabaseServer>,
 }
 
 /// The last attempt to connect, which failed.
@@ -79,12 +85,17 @@ impl Postgres {
         Arc::clone(&self.0).connect().await.map(drop)
     }
 
+    /// Connects to each server of the configuration, and returns whether it takes changes.
+    pub async fn servers(&self) -> Vec<(DatabaseServer, Result<(), Error>)> {
+        self.0.access.servers().await
+    }
+
     /// Runs a statement and returns its rows, within [`PATIENCE`].
     async fn rows(&self, statement: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, Error> {
         let deadline = Instant::now() + PATIENCE;
         let open = self.open(deadline).await?;
         match timeout_at(deadline, open.client.query_typed(statement, parameters)).await {
-            Ok(answer) => answer.map_err(|error| self.0.access.refused(&error)),
+            Ok(answer) => answer.map_err(|error| self.0.refused(&open, &error)),
             Err(_) => Err(self.0.late(&open)),
         }
     }
@@ -99,7 +110,7 @@ impl Postgres {
         let deadline = Instant::now() + PATIENCE;
         let open = self.open(deadline).await?;
         match timeout_at(deadline, open.client.execute_typed(statement, parameters)).await {
-            Ok(answer) => answer.map(|count| count > 0).map_err(|error| self.0.access.refused(&error)),
+            Ok(answer) => answer.map(|count| count > 0).map_err(|error| self.0.refused(&open, &error)),
             Err(_) => Err(self.0.late(&open)),
         }
     }
@@ -137,16 +148,19 @@ impl Link {
         let connected = timeout(CONNECTING, self.access.connect()).await.unwrap_or(Err(Error::Late(CONNECTING)));
         let mut state = self.state.lock();
         match connected {
-            Ok((client, task)) => {
-                let open = Open { client: Arc::new(client), task };
-                *state = State { open: Some(open.clone()), failed: None };
+            Ok(Connected { client, task, server, .. }) => {
+                let open = Open { client: Arc::new(client), task, server: Arc::new(server) };
+                let is_other = state.used.as_ref().is_none_or(|used| *used != open.server);
+                *state = State { open: Some(open.clone()), failed: None, used: Some(Arc::clone(&open.server)) };
+                drop(state);
+                if is_other && self.access.database().servers.len() > 1 {
+                    info!("the fleet's database is used at {}, which takes changes", open.server);
+                }
                 Ok(open)
             }
             Err(error) => {
                 let error = Arc::new(error);
-                let pause = state.failed.take().map_or(FIRST_PAUSE, |failed| (failed.pause * 2).min(LONGEST_PAUSE));
-                let failed = Failed { error: Arc::clone(&error), next: Instant::now() + pause, pause };
-                *state = State { open: None, failed: Some(failed) };
+                state.fail(Arc::clone(&error));
                 Err(Error::Again(error))
             }
         }
@@ -154,11 +168,39 @@ impl Link {
 
     /// Gives up a connection whose statement has not been answered: all later statements would wait as well.
     fn late(self: &Arc<Self>, late: &Open) -> Error {
-        let (link, statement) = (Arc::clone(self), late.client.cancel_token());
-        tokio::spawn(async move { timeout(CONNECTING, link.access.cancel(statement)).await });
+        let (link, statement, server) = (Arc::clone(self), late.client.cancel_token(), Arc::clone(&late.server));
+        tokio::spawn(async move { timeout(CONNECTING, link.access.cancel(&server, statement)).await });
         late.task.abort();
-        self.state.lock().open.take_if(|open| Arc::ptr_eq(&open.client, &late.client));
+        self.state.lock().take(late);
         Error::Late(PATIENCE)
+    }
+
+    /// The error of a statement that the server refuses. A server that takes no changes any more has become a standby
+    /// behind an open connection: the next statement looks for the one that does.
+    fn refused(&self, open: &Open, error: &tokio_postgres::Error) -> Error {
+        let error = self.access.refused(error);
+        if matches!(error, Error::ReadOnly) {
+            let mut state = self.state.lock();
+            if state.take(open) {
+                open.task.abort();
+                state.fail(Arc::new(Error::ReadOnly));
+            }
+        }
+        error
+    }
+}
+
+impl State {
+    /// Takes this connection out, if it is the one that is kept. Returns whether it was.
+    fn take(&mut self, given_up: &Open) -> bool {
+        self.open.take_if(|open| Arc::ptr_eq(&open.client, &given_up.client)).is_some()
+    }
+
+    /// Notes a failure, and the time of the next attempt to connect.
+    fn fail(&mut self, error: Arc<Error>) {
+        let pause = self.failed.take().map_or(FIRST_PAUSE, |failed| (failed.pause * 2).min(LONGEST_PAUSE));
+        self.open = None;
+        self.failed = Some(Failed { error, next: Instant::now() + pause, pause });
     }
 }
 
@@ -181,7 +223,7 @@ fn length_up_to(longest: Duration, seconds: f64) -> Option<Duration> {
     length(seconds).filter(|length| *length <= longest)
 }
 
-/// The longest time for a connection: name, TCP, TLS and login.
+/// The longest time for a connection, with all servers that are tried: name, TCP, TLS and login.
 const CONNECTING: Duration = Duration::from_secs(10);
 /// The pause after the first failed attempt to connect; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

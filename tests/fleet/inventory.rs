@@ -1,7 +1,6 @@
 //! One inventory of a fleet: three instances, each with devices of its own, show all devices; and nothing waits for a
 //! database that is away or hangs.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -271,10 +270,7 @@ struct Frozen(Vec<String>);
 
 impl Frozen {
     fn new(server: &Postgresql) -> Self {
-        let main = server.process().0.id();
-        let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap();
-        let processes = [main.to_string()].into_iter().chain(children.split_whitespace().map(str::to_owned));
-        let frozen = Self(processes.collect());
+        let frozen = Self(server.processes());
         frozen.signal("STOP");
         frozen
     }

@@ -1,54 +1,16 @@
 //! Instances are killed at each step of a renewal. Together they spend each refresh token once, unless a kill cut a
 //! lease.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use support::exchange::{PASSWORD, imap_login};
-use support::process::Process;
 use support::proxy::Proxy;
 
-use crate::several::{Several, copies, until_served};
-
-/// A lock on the only sign-in's row, held by another session of the database.
-struct RowLock(Process);
-
-impl RowLock {
-    /// Takes the lock, and returns once it is held.
-    fn take(several: &Several) -> Self {
-        let mut psql = several.server.psql(&several.database.name);
-        let mut process = Process::start(psql.stdin(Stdio::piped()).stdout(Stdio::piped()));
-        use std::io::Write;
-        let input = process.0.stdin.as_mut().unwrap();
-        input.write_all(b"begin; select 'locked' from packetboat.sign_in for update;\n").unwrap();
-        let mut line = String::new();
-        BufReader::new(process.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "locked");
-        Self(process)
-    }
-
-    /// Ends the session, and the lock with it.
-    fn release(mut self) {
-        drop(self.0.0.stdin.take());
-        self.0.wait();
-    }
-}
+use crate::several::{RowLock, Several, copies, until_served};
 
 fn kill(mut instance: Proxy) {
     instance.process.signal("KILL");
     instance.process.wait();
-}
-
-fn generation(several: &Several) -> i64 {
-    several.row("generation").parse().unwrap()
-}
-
-/// Waits until an instance has held the lease, of 45 s, for half a second: one that waits for the endpoint, and not one
-/// whose answer came before the endpoint was told to be slow.
-fn until_leased(several: &Several) {
-    let held = "lease_until - clock_timestamp() between interval '0 s' and interval '44.5 s'";
-    crate::until_now("a lease", || several.row(held) == "t");
 }
 
 /// The endpoint takes each refresh token once, and a second use ends the sign-in. A kill before the request, or behind
@@ -69,22 +31,22 @@ fn a_strict_endpoint_hears_each_token_once() {
     let instance = several.instance("one");
     until_served(&instance);
     several.exchange.quirk(|quirks| quirks.endpoint.delay = Duration::from_secs(20));
-    until_leased(&several);
-    let before = generation(&several);
+    several.until_leased();
+    let before = several.generation();
     kill(instance);
     several.exchange.quirk(|quirks| quirks.endpoint.delay = Duration::ZERO);
     assert_eq!(several.end_leases("one"), 1);
     let other = several.instance("two");
     until_served(&other);
-    crate::until_now("a renewal by the other", || generation(&several) > before);
+    crate::until_now("a renewal by the other", || several.generation() > before);
     kill(other);
     several.end_leases("two");
     // The answer is on the disk, and the commit waits for the row.
     let instance = several.instance("one");
     until_served(&instance);
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(2));
-    until_leased(&several);
-    let before = generation(&several);
+    several.until_leased();
+    let before = several.generation();
     let lock = RowLock::take(&several);
     let copy = copies(&several.state("one")).remove(0);
     let written = std::fs::metadata(&copy).unwrap().modified().unwrap();
@@ -95,7 +57,7 @@ fn a_strict_endpoint_hears_each_token_once() {
     // Its next start brings the answer to the database, although the lease has not ended.
     let instance = several.instance("one");
     until_served(&instance);
-    crate::until_now("the answer in the database", || generation(&several) > before);
+    crate::until_now("the answer in the database", || several.generation() > before);
     assert_eq!(several.exchange.simulator.refresh_token_reuses(), 0);
     assert_eq!(several.row("coalesce(trouble, 'none')"), "none");
 }
@@ -183,19 +145,19 @@ fn stopped_for_longer_than_the_lease() {
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(2));
     let refreshes = several.refreshes();
     several.exchange.until("request", |counts| counts.grant("refresh_token") > refreshes);
-    let before = generation(&several);
+    let before = several.generation();
     stopped.process.signal("STOP");
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
     let begun = Instant::now();
     let other = several.instance("two");
-    crate::until_now("the next holder's commit", || generation(&several) > before);
+    crate::until_now("the next holder's commit", || several.generation() > before);
     assert!(begun.elapsed() > Duration::from_secs(35), "the lease was not respected: {:?}", begun.elapsed());
     until_served(&other);
     stopped.process.signal("CONT");
     crate::until_now("the late answer", || several.sql("select count(*) from packetboat.candidate") == "1");
     until_served(&stopped);
-    let after = generation(&several);
-    crate::until_now("another renewal", || generation(&several) > after);
+    let after = several.generation();
+    crate::until_now("another renewal", || several.generation() > after);
     assert!(imap_login(&stopped).starts_with("OK") && imap_login(&other).starts_with("OK"));
     assert_eq!(several.row("coalesce(trouble, 'none')"), "none");
     assert_eq!(several.exchange.simulator.refresh_token_reuses(), 1);

@@ -1,11 +1,16 @@
 //! Several instances of packetboat with one PostgreSQL and one pretend Exchange Online.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use packetboat::simulator::User;
 use packetboat::state::{self, Access};
 use support::exchange::{BY_PERSON, Exchange, imap_login};
 use support::postgresql::{Database, Postgresql};
+use support::process::Process;
 use support::proxy::Proxy;
 use tempfile::TempDir;
 
@@ -17,6 +22,8 @@ pub struct Several {
     pub database: Database,
     pub exchange: Exchange,
     directory: TempDir,
+    /// The servers of the database as the instances name them.
+    hosts: String,
     /// Further lines for `[identity.office]`.
     identity: String,
     accounts: String,
@@ -25,37 +32,57 @@ pub struct Several {
 impl Several {
     /// A fleet whose endpoint takes each refresh token once. Access tokens live for this many seconds.
     pub fn strict(life: u64) -> Self {
-        let several = Self::new(&format!("{BY_PERSON}\nrotation = \"strict\""), life);
-        several.exchange.quirk(|quirks| quirks.refresh.reuse_ends_family = true);
-        several
+        Self::strict_at(Postgresql::start(), "localhost", life)
     }
 
     /// A fleet whose endpoint lets earlier refresh tokens live, as Microsoft's does.
     pub fn lenient(life: u64) -> Self {
-        Self::new(BY_PERSON, life)
+        Self::lenient_at(Postgresql::start(), "localhost", life)
     }
 
-    fn new(identity: &str, life: u64) -> Self {
+    /// A fleet whose endpoint takes each refresh token once, with this server of the database at this host.
+    pub fn strict_at(server: Postgresql, host: &str, life: u64) -> Self {
+        let several = Self::with(server, host, &format!("{BY_PERSON}\nrotation = \"strict\""), life);
+        several.exchange.quirk(|quirks| quirks.refresh.reuse_ends_family = true);
+        several
+    }
+
+    /// The same with an endpoint that lets earlier refresh tokens live.
+    pub fn lenient_at(server: Postgresql, host: &str, life: u64) -> Self {
+        Self::with(server, host, BY_PERSON, life)
+    }
+
+    fn with(server: Postgresql, host: &str, identity: &str, life: u64) -> Self {
         let exchange = Exchange::with(|tenant| {
             let person = |number| User::new(&format!("p{number}@contoso.example"), "a password that nobody types");
             tenant.users.extend((0..MOST_PERSONS).map(person));
         });
-        let server = Postgresql::start();
         let database = server.database();
+        let hosts = format!("{host}:{}", server.port);
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(records(&database.section("maker")).migrate()).unwrap();
+        runtime.block_on(records(&database.section_of(&hosts, "maker")).migrate()).unwrap();
         exchange.quirk(|quirks| quirks.endpoint.expires_in = life);
         let directory = tempfile::tempdir().unwrap();
         state::write(&directory.path().join("store.key"), &[7; 32], Access::Private).unwrap();
         let accounts = support::exchange::account("scans", support::exchange::SCAN, "");
-        Self { server, database, exchange, directory, identity: identity.to_owned(), accounts }
+        Self { server, database, exchange, directory, hosts, identity: identity.to_owned(), accounts }
+    }
+
+    /// Lets instances name this server of the database as well, behind the others.
+    pub fn name_server(&mut self, server: &Postgresql) {
+        self.hosts += &format!(",localhost:{}", server.port);
     }
 
     /// The configuration of an instance.
     pub fn configuration(&self, name: &str) -> String {
+        self.configuration_at(&self.hosts, name)
+    }
+
+    /// The same with other addresses of the database's servers.
+    pub fn configuration_at(&self, hosts: &str, name: &str) -> String {
         let key = self.directory.path().join("store.key");
         let text = self.exchange.configured(&self.identity, &self.accounts);
-        format!("store_key = {key:?}\n{}{text}", self.database.section(name))
+        format!("store_key = {key:?}\n{}{text}", self.database.section_of(hosts, name))
     }
 
     /// The same configuration without the fleet.
@@ -113,6 +140,25 @@ impl Several {
         self.server.sql(&self.database.name, statement)
     }
 
+    /// The number of the refresh token in the only sign-in's row.
+    pub fn generation(&self) -> i64 {
+        self.row("generation").parse().unwrap()
+    }
+
+    /// Waits until an instance has held the lease, of 45 s, for half a second: one that waits for the endpoint, and not
+    /// one whose answer came before the endpoint was told to be slow.
+    pub fn until_leased(&self) {
+        let held = "lease_until - clock_timestamp() between interval '0 s' and interval '44.5 s'";
+        crate::until_now("a lease", || self.row(held) == "t");
+    }
+
+    /// Nobody is told to sign in, and no refresh token was sent twice.
+    #[track_caller]
+    pub fn assert_spent_once(&self) {
+        assert_eq!(self.exchange.simulator.refresh_token_reuses(), 0);
+        assert_eq!(self.row("coalesce(trouble, 'none')"), "none");
+    }
+
     /// Refresh tokens that were sent to the endpoint.
     pub fn refreshes(&self) -> u64 {
         self.exchange.simulator.counts().grant("refresh_token")
@@ -120,6 +166,70 @@ impl Several {
 }
 
 const MOST_PERSONS: usize = 8;
+
+/// A lock on the only sign-in's row, held by another session of the database.
+pub struct RowLock(Process);
+
+impl RowLock {
+    /// Takes the lock, and returns once it is held.
+    pub fn take(several: &Several) -> Self {
+        let mut psql = several.server.psql(&several.database.name);
+        let mut process = Process::start(psql.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let input = process.0.stdin.as_mut().unwrap();
+        input.write_all(b"begin; select 'locked' from packetboat.sign_in for update;\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "locked");
+        Self(process)
+    }
+
+    /// Waits until a statement that begins so waits for the lock.
+    pub fn until_waited_for(&self, several: &Several, statement: &str) {
+        let waiting = format!(
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '{statement}%'"
+        );
+        crate::until_now("a statement that waits", || several.sql(&waiting) == "1");
+    }
+
+    /// Ends the session, and the lock with it.
+    pub fn release(mut self) {
+        drop(self.0.0.stdin.take());
+        self.0.wait();
+    }
+}
+
+/// Does this while devices log in at each of these instances all the time. None of them is refused.
+pub fn while_devices_are_served<T>(instances: &[&Proxy], work: impl FnOnce() -> T) -> T {
+    /// Ends the devices, also where the work panics.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let is_over = &is_over;
+        let over = Over(is_over);
+        let device = |instance: &Proxy| {
+            let mut served = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let answer = imap_login(instance);
+                assert!(answer.starts_with("OK"), "after {served} logins: {answer}\n{}", instance.log.all());
+                served += 1;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            served
+        };
+        let devices: Vec<_> = instances.iter().map(|instance| scope.spawn(move || device(instance))).collect();
+        let done = work();
+        drop(over);
+        for device in devices {
+            assert!(device.join().expect("a device was refused") > 0, "a device never logged in");
+        }
+        done
+    })
+}
 
 /// Waits until a device gets in by IMAP.
 pub fn until_served(proxy: &Proxy) {

@@ -7,6 +7,5 @@ mod clock;
 mod damage;
 mod full;
 mod killed;
-pub mod mounted;
 mod rights;
 mod twice;

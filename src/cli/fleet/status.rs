@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use crate::cli::error::{CommandError, unavailable};
 use crate::cli::output::print;
 use crate::config::Fleet;
-use crate::fleet::{DatabaseFacts, KnownInstance, MailboxUse, Records, SCHEMA, check_schema};
+use crate::config::fleet::DatabaseServer;
+use crate::fleet::{DatabaseFacts, Error, KnownInstance, MailboxUse, Records, SCHEMA, check_schema};
 
 /// The state of the fleet, as the database has it.
 struct Status<'a> {
     fleet: &'a Fleet,
+    servers: Servers,
     facts: DatabaseFacts,
     /// The time from a question to the database's answer.
     round_trip: Duration,
@@ -21,8 +23,15 @@ struct Status<'a> {
     mailboxes: Vec<MailboxUse>,
 }
 
+/// The servers of the database, and whether each takes changes; none where there is one alone.
+type Servers = Vec<(DatabaseServer, Result<(), Error>)>;
+
 /// Prints the state of the fleet. The tables decide the exit code.
-pub(super) async fn show(records: &dyn Records, fleet: &Fleet, json: bool) -> Result<(), CommandError> {
+pub(super) async fn show(
+    records: &dyn Records,
+    (fleet, servers): (&Fleet, Servers),
+    json: bool,
+) -> Result<(), CommandError> {
     let (begin, now) = (Instant::now(), wall_clock());
     let facts = records.database().await.map_err(unavailable)?;
     let round_trip = begin.elapsed();
@@ -35,7 +44,7 @@ pub(super) async fn show(records: &dyn Records, fleet: &Fleet, json: bool) -> Re
         }
         Err(_) => Default::default(),
     };
-    let status = Status { fleet, facts, round_trip, clock_ahead, instances, mailboxes };
+    let status = Status { fleet, servers, facts, round_trip, clock_ahead, instances, mailboxes };
     if json {
         print(format_args!("{}\n", status.json()))?
     } else {
@@ -56,6 +65,7 @@ impl Status<'_> {
             self.round_trip.as_secs_f64() * 1000.0,
             self.clock(),
         );
+        text.push_str(&self.servers());
         let registered = self.instances.iter().filter(|one| one.left.is_some()).count();
         text.push_str(&format!("instances   {registered} registered\n"));
         let width = self.instances.iter().map(|one| one.instance.name.len()).max().unwrap_or_default();
@@ -74,6 +84,26 @@ impl Status<'_> {
         }
         if let Some(more) = self.mailboxes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
             text.push_str(&format!("  {more} more: packetboat fleet status --json lists them\n"));
+        }
+        text
+    }
+
+    /// The servers of several, one a line.
+    fn servers(&self) -> String {
+        let mut text = String::new();
+        if !self.servers.is_empty() {
+            text.push_str(&format!("servers     {}\n", self.servers.len()));
+        }
+        for (server, state) in &self.servers {
+            let state = match state {
+                Ok(()) => "takes changes".to_owned(),
+                Err(Error::ReadOnly) => "takes no changes: a standby, or set to read-only".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            text.push_str(&format!("  {server}  {state}\n"));
+        }
+        if self.servers.iter().filter(|(_, state)| state.is_ok()).count() > 1 {
+            text.push_str(SPLIT);
         }
         text
     }
@@ -107,8 +137,13 @@ impl Status<'_> {
                 "throttled_for_seconds": one.quiet.map(|quiet| quiet.as_secs()),
             })
         });
+        let servers = self.servers.iter().map(|(server, state)| {
+            let why = state.as_ref().err().map(ToString::to_string);
+            json!({ "server": server.to_string(), "takes_changes": state.is_ok(), "problem": why })
+        });
         json!({
             "database": self.fleet.database.to_string(),
+            "servers": servers.collect::<Vec<_>>(),
             "server_version": self.facts.server_version,
             "is_standby": self.facts.is_standby,
             "round_trip_seconds": self.round_trip.as_secs_f64(),
@@ -136,5 +171,8 @@ fn wall_clock() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
+/// More than one server takes changes.
+const SPLIT: &str = "  MORE THAN ONE SERVER TAKES CHANGES: an earlier primary is back beside the one that has replaced \
+                     it. Stop the earlier one at once, and make it a standby again\n";
 /// The most mailboxes in the text for people.
 const SHOWN: usize = 50;

@@ -4,13 +4,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{CancelToken, Client, NoTls};
+use tracing::warn;
 
-use super::refusal;
+use super::{CONNECTING, refusal};
 use crate::config::fleet::{Database, DatabaseServer};
 use crate::config::{Fleet, Limits};
 use crate::failure::{Failure, Kind};
@@ -27,6 +30,34 @@ pub(super) struct Access {
     fleet: Fleet,
     limits: Limits,
     gate: Gate,
+    /// The server of several that took changes last, and is tried first.
+    used: Mutex<Option<Used>>,
+}
+
+/// The server that took changes last.
+#[derive(Clone)]
+struct Used {
+    place: usize,
+    lineage: Option<Lineage>,
+}
+
+/// A connection to a server.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    /// Ends the task that carries the octets, and the connection with it.
+    pub(super) task: AbortHandle,
+    pub(super) server: DatabaseServer,
+    /// None where there is one server alone, or where it does not say.
+    lineage: Option<Lineage>,
+}
+
+/// The origin of a server's data. Each promotion begins a timeline with a higher number (PostgreSQL's documentation,
+/// section "Timelines"). Data that was restored from a dump has another system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Lineage {
+    system: String,
+    /// In hexadecimal digits, of one length.
+    timeline: String,
 }
 
 /// The contents of the files that the configuration names.
@@ -45,35 +76,109 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 impl Access {
     pub(super) fn new(fleet: &Fleet, limits: &Limits) -> Self {
-        Self { fleet: fleet.clone(), limits: *limits, gate: Gate::new() }
+        Self { fleet: fleet.clone(), limits: *limits, gate: Gate::new(), used: Mutex::default() }
     }
 
-    /// Connects and logs in. A task carries the octets from here on.
-    pub(super) async fn connect(&self) -> Result<(Client, AbortHandle), Error> {
-        let (stream, password) = self.dial().await?;
-        self.log_in(stream, password).await
+    /// Connects to the server that takes changes, and logs in. Each server of several has its part of [`CONNECTING`].
+    ///
+    /// An earlier primary may come back and take changes beside the one that was promoted in its place. A process that
+    /// has just started asks all servers therefore, and uses the one that was promoted last. From then on it uses none
+    /// that was the primary before that one.
+    pub(super) async fn connect(&self) -> Result<Connected, Error> {
+        let servers = &self.fleet.database.servers;
+        let used = self.used.lock().clone();
+        let first = used.as_ref().map_or(0, |used| used.place);
+        let (mut found, mut failed) = (None::<(usize, Connected)>, Vec::new());
+        for (place, server) in servers.iter().enumerate().cycle().skip(first).take(servers.len()) {
+            let limit = if found.is_some() { LATER } else { self.part() };
+            let connected = match self.connect_in_time(server, limit).await {
+                Ok(connected) if connected.is_before(used.as_ref().and_then(|used| used.lineage.as_ref())) => {
+                    Err(Error::Superseded)
+                }
+                connected => connected,
+            };
+            match (connected, &found) {
+                (Ok(connected), None) if used.is_none() => found = Some((place, connected)),
+                (Ok(connected), None) => return Ok(self.uses(place, connected)),
+                (Ok(connected), Some((_, other))) if other.is_before(connected.lineage.as_ref()) => {
+                    warn_of_two(&connected.server, &other.server);
+                    found = Some((place, connected));
+                }
+                (Ok(connected), Some((_, other))) => warn_of_two(&other.server, &connected.server),
+                (Err(error), _) => failed.push((place, server, error)),
+            }
+        }
+        if let Some((place, connected)) = found {
+            return Ok(self.uses(place, connected));
+        }
+        // The order of the configuration: an outage has the same words wherever the search began.
+        failed.sort_by_key(|(place, ..)| *place);
+        match failed.pop() {
+            Some((.., error)) if failed.is_empty() => Err(error),
+            last => {
+                let errors = failed.into_iter().chain(last).map(|(_, server, error)| (server.clone(), error));
+                Err(Error::NoPrimary(errors.collect()))
+            }
+        }
+    }
+
+    fn uses(&self, place: usize, connected: Connected) -> Connected {
+        *self.used.lock() = Some(Used { place, lineage: connected.lineage.clone() });
+        connected
+    }
+
+    /// Connects to each server, and returns whether it takes changes.
+    pub(super) async fn servers(&self) -> Vec<(DatabaseServer, Result<(), Error>)> {
+        let mut servers = Vec::new();
+        for server in &self.fleet.database.servers {
+            servers.push((server.clone(), self.connect_in_time(server, self.part()).await.map(drop)));
+        }
+        servers
+    }
+
+    /// The time that each server has.
+    fn part(&self) -> Duration {
+        CONNECTING / u32::try_from(self.fleet.database.servers.len()).unwrap_or(u32::MAX)
+    }
+
+    async fn connect_in_time(&self, server: &DatabaseServer, limit: Duration) -> Result<Connected, Error> {
+        timeout(limit, self.connect_to(server)).await.unwrap_or(Err(Error::Late(limit)))
+    }
+
+    /// Connects to a server, and logs in. A task carries the octets from here on. A server that takes no changes is an
+    /// error: it cannot be the one that all instances use.
+    async fn connect_to(&self, server: &DatabaseServer) -> Result<Connected, Error> {
+        let (stream, password) = self.dial(server).await?;
+        let (client, task) = self.log_in(stream, password).await?;
+        let asked = client.query_typed_one(IS_READ_ONLY, &[]).await;
+        let is_read_only = asked.and_then(|row| row.try_get::<_, String>(0)).map_err(|error| self.refused(&error))?;
+        if is_read_only != "off" {
+            return Err(Error::ReadOnly);
+        }
+        let lineage = if self.fleet.database.servers.len() > 1 { Lineage::of(&client).await } else { None };
+        Ok(Connected { client, task, server: server.clone(), lineage })
     }
 
     /// Asks the server to end the statement of another connection: one that waits for a lock would go on waiting behind
     /// a connection that is closed, and take one of the server's connections for as long.
-    pub(super) async fn cancel(&self, statement: CancelToken) {
-        if let Ok((stream, _)) = self.dial().await {
+    pub(super) async fn cancel(&self, server: &DatabaseServer, statement: CancelToken) {
+        if let Ok((stream, _)) = self.dial(server).await {
             // The server answers nothing to that.
             let _ = statement.cancel_query_raw(stream, NoTls).await;
         }
     }
 
     /// Connects, by TLS where that is wanted. Returns the password as well.
-    async fn dial(&self) -> Result<(Octets, Option<Secret>), Error> {
-        let (fleet, limits) = (self.fleet.clone(), self.limits);
-        let files = pool::FILES.run_alone(&self.gate, READING, move || Files::read(&fleet, &limits)).await;
+    async fn dial(&self, server: &DatabaseServer) -> Result<(Octets, Option<Secret>), Error> {
+        let (fleet, limits, host) = (self.fleet.clone(), self.limits, server.clone());
+        let files = pool::FILES.run_alone(&self.gate, READING, move || Files::read(&fleet, &limits, &host)).await;
         let Files { password, connector } = files.map_err(Error::NotRead)??;
-        match (&self.fleet.database.server, connector) {
-            (DatabaseServer::Host(host, port), Some(connector)) => {
+        match (server, connector) {
+            (DatabaseServer::Host(_, port), Some(connector)) => {
                 let socket = connector.dial(*port).await.map_err(Error::Unreachable)?;
                 let stream = match self.fleet.tls {
                     true => {
-                        let socket = self.ask_for_tls(socket, host).await?;
+                        let socket = self.ask_for_tls(socket, server).await?;
                         connector.handshake(socket).await.map_err(Error::Unreachable)?
                     }
                     false => Stream::Plain(socket),
@@ -102,17 +207,17 @@ impl Access {
     /// Asks the server for TLS, by the one message of the protocol that comes before it (SSLRequest, PostgreSQL's
     /// documentation, chapter "Frontend/Backend Protocol"). Reads one octet and no more: whatever came behind it in
     /// clear would be read as TLS, and refused.
-    async fn ask_for_tls(&self, mut socket: Socket, host: &str) -> Result<Socket, Error> {
+    async fn ask_for_tls(&self, mut socket: Socket, server: &DatabaseServer) -> Result<Socket, Error> {
         let lost = |error: std::io::Error| {
-            Error::Unreachable(Failure::new(Kind::UpstreamLost, format!("{host} broke off the connection: {error}")))
+            Error::Unreachable(Failure::new(Kind::UpstreamLost, format!("{server} broke off the connection: {error}")))
         };
         socket.write_all(&SSL_REQUEST).await.map_err(lost)?;
         socket.flush().await.map_err(lost)?;
         match socket.read_u8().await.map_err(lost)? {
             b'S' => Ok(socket),
-            b'N' => Err(Error::NoTls(self.fleet.database.server.to_string())),
+            b'N' => Err(Error::NoTls(server.to_string())),
             _ => {
-                let what = format!("{host} does not speak PostgreSQL's protocol, or takes no connection at present");
+                let what = format!("{server} does not speak PostgreSQL's protocol, or takes no connection at present");
                 Err(Error::Unreachable(Failure::new(Kind::UpstreamProtocol, what)))
             }
         }
@@ -137,11 +242,35 @@ impl Access {
     }
 }
 
+/// A split brain: instances that use the other server spend the same refresh tokens.
+fn warn_of_two(used: &DatabaseServer, other: &DatabaseServer) {
+    warn!(
+        "{used} and {other} both take changes, and this instance uses {used}: if {other} was the primary before, stop it \
+         at once, and make it a standby again"
+    );
+}
+
+impl Lineage {
+    /// Asks a server that takes changes. A server that is no PostgreSQL, though it speaks like one, may not say.
+    async fn of(client: &Client) -> Option<Self> {
+        let row = client.query_typed_one(LINEAGE, &[]).await.ok()?;
+        Some(Self { system: row.try_get(0).ok()?, timeline: row.try_get(1).ok()? })
+    }
+}
+
+impl Connected {
+    /// Returns whether this server was the primary before the one that has this lineage was promoted.
+    fn is_before(&self, lineage: Option<&Lineage>) -> bool {
+        let both = self.lineage.as_ref().zip(lineage);
+        both.is_some_and(|(own, other)| own.system == other.system && own.timeline < other.timeline)
+    }
+}
+
 impl Files {
-    fn read(fleet: &Fleet, limits: &Limits) -> Result<Self, Error> {
+    fn read(fleet: &Fleet, limits: &Limits, server: &DatabaseServer) -> Result<Self, Error> {
         let password = fleet.password_file.clone().or_else(credential);
         let password = password.map(|path| state::read_secret(&path)).transpose().map_err(Error::File)?;
-        let connector = match &fleet.database.server {
+        let connector = match server {
             DatabaseServer::Socket(_) => None,
             DatabaseServer::Host(host, _) => Some(match &fleet.client_certificate {
                 Some(files) => Connector::with_certificate(host, &fleet.roots, files, limits),
@@ -159,6 +288,13 @@ fn credential() -> Option<PathBuf> {
     names.into_iter().map(|name| directory.join(name)).find(|path| path.exists())
 }
 
+/// Read-only by recovery, as each standby, or by a setting.
+const IS_READ_ONLY: &str = "select pg_catalog.current_setting('transaction_read_only')";
+/// The name of a file of the log begins with its timeline.
+const LINEAGE: &str = "select system_identifier::text, \
+    pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) from pg_catalog.pg_control_system()";
+/// The time of each further server, once one is found that takes changes.
+const LATER: Duration = Duration::from_secs(1);
 const CREDENTIAL: &str = "packetboat-fleet-password";
 /// Its length, and the number 80877103.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::access::Connected;
 use super::{CONNECTING, Postgres, refusal};
 use crate::config::fleet::Database;
 use crate::fleet::error::Error;
@@ -41,7 +42,7 @@ impl Postgres {
         for _ in 0..ATTEMPTS {
             // A new connection, which is closed after the attempt: one that fails leaves no transaction.
             let connected = timeout(CONNECTING, self.0.access.connect()).await;
-            let (client, task) = connected.map_err(|_| Error::Late(CONNECTING))??;
+            let Connected { client, task, .. } = connected.map_err(|_| Error::Late(CONNECTING))??;
             let migrated = timeout(MIGRATING, attempt(&client)).await;
             task.abort();
             match migrated {

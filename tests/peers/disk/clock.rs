@@ -1,58 +1,22 @@
 //! These tests prove that a wall clock that is wrong or leaps by years breaks neither tokens nor sessions.
 //!
-//! The proxy measures them by a clock that does not leap. Debian's libfaketime stands between the program and its C
-//! library.
+//! The proxy measures them by a clock that does not leap.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use openssl::x509::X509;
 
+use support::clock::Clock;
 use support::exchange::*;
-use support::process::program;
 use support::proxy::Proxy;
 use support::strain;
 
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
 
-/// A wall clock that the test can set.
-struct Clock {
-    file: PathBuf,
-}
-
-impl Clock {
-    fn new(exchange: &Exchange) -> Self {
-        // Where a confined process may read it.
-        fs::create_dir_all(exchange.state()).unwrap();
-        mode(&exchange.state(), 0o700);
-        let clock = Self { file: exchange.state().join("clock") };
-        clock.set(0);
-        clock
-    }
-
-    /// Sets the clock `ahead` seconds before the right time.
-    fn set(&self, ahead: i64) {
-        // A rename replaces the file, because libfaketime reads it at each look at the clock.
-        let new = self.file.with_extension("new");
-        fs::write(&new, format!("{ahead:+}\n")).unwrap();
-        fs::rename(new, &self.file).unwrap();
-    }
-
-    /// A proxy by this clock.
-    fn proxy(&self, exchange: &Exchange, configuration: &str) -> Proxy {
-        let library = ["x86_64", "aarch64", "arm"]
-            .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
-            .into_iter()
-            .find(|path| Path::new(path).exists())
-            .expect("libfaketime is missing: apt-get install faketime");
-        let mut command = Command::new(program());
-        command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
-        // libfaketime reads the file at every look, and leaves the monotonic clock alone.
-        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        Proxy::start_by(command, Some(&exchange.state()), "debug", configuration, None)
-    }
+/// A proxy by this clock.
+fn proxy(clock: &Clock, exchange: &Exchange, configuration: &str) -> Proxy {
+    Proxy::start_by(clock.program(), Some(&exchange.state()), "debug", configuration, None)
 }
 
 fn end(mut proxy: Proxy) {
@@ -73,8 +37,8 @@ fn the_clock_leaps_while_the_proxy_runs() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);
-    let clock = Clock::new(&exchange);
-    let proxy = clock.proxy(&exchange, &configuration);
+    let clock = Clock::new(&exchange.state());
+    let proxy = proxy(&clock, &exchange, &configuration);
     assert!(imap_login(&proxy).starts_with("OK"));
     let issued = exchange.simulator.counts().tokens_issued;
     let mut device = imap(&proxy);
@@ -111,11 +75,11 @@ fn the_clock_is_wrong_at_the_start() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_PERSON);
     exchange.sign_in(&configuration);
-    let clock = Clock::new(&exchange);
+    let clock = Clock::new(&exchange.state());
     for ahead in [300 * DAY, 0, -20 * YEAR, 0] {
         clock.set(ahead);
         let before = exchange.simulator.counts().tokens_issued;
-        let proxy = clock.proxy(&exchange, &configuration);
+        let proxy = proxy(&clock, &exchange, &configuration);
         assert!(imap_login(&proxy).starts_with("OK"), "{ahead}");
         exchange.until("refresh", |counts| counts.tokens_issued > before);
         let until = now() + ahead;
@@ -132,10 +96,10 @@ fn the_clock_is_wrong_at_the_start() {
 fn certificates_that_are_made_in_1970() {
     let exchange = Exchange::new();
     let configuration = exchange.configuration(BY_SECRET);
-    let clock = Clock::new(&exchange);
+    let clock = Clock::new(&exchange.state());
     clock.set(100 - now());
     // The mail server's certificate is not valid yet, and the device is told to try again.
-    let proxy = clock.proxy(&exchange, &configuration);
+    let proxy = proxy(&clock, &exchange, &configuration);
     let answer = imap_login(&proxy);
     assert!(answer.starts_with("NO [UNAVAILABLE]"), "{answer}");
     let line =

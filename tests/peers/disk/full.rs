@@ -5,9 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::exchange::*;
+use support::mounted::Disk;
 use support::proxy::Proxy;
-
-use super::mounted::Disk;
 
 /// A fault of the disk: a function that begins it, one that ends it, and the operating system's message.
 type Fault<'a> = (&'a dyn Fn(&Proxy), &'a dyn Fn(&Proxy), &'a str);

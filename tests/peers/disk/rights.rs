@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::exchange::{Ran, mode};
+use support::mounted::Disk;
 use support::process::{Process, copy_program};
 use support::proxy::listener;
-
-use super::mounted::Disk;
 
 const NOBODY: u32 = 65_534;
 

@@ -7,6 +7,7 @@ use packetboat::simulator::client::stuffed;
 use packetboat::simulator::quirks::smtp::SmtpMoment;
 use serde_json::Value;
 use support::exchange::*;
+use support::mounted::Disk;
 use support::process::program;
 use support::proxy::Proxy;
 use support::strain::until;
@@ -14,7 +15,6 @@ use support::strain::until;
 use super::kept::{KEPT, fault, in_spool, keeping};
 use super::kept_commands::{ids, said};
 use super::{MESSAGE, Scanner};
-use crate::disk::mounted::Disk;
 
 const BUSY: &str = "451 4.3.2 busy";
 

@@ -1,5 +1,6 @@
 //! This file makes certificates for the servers that the tests play.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use openssl::asn1::Asn1Time;
@@ -15,6 +16,7 @@ use packetboat::state::{self, Access};
 use tempfile::TempDir;
 
 /// A CA, and a server certificate that it has signed.
+#[derive(Clone)]
 pub struct Certificates {
     pub authority: X509,
     pub leaf: X509,
@@ -27,6 +29,12 @@ impl Certificates {
         Self::with_key(name, days, PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap())
     }
 
+    /// Makes a certificate for these DNS names and addresses.
+    pub fn for_names(names: &[&str], days: i64) -> Self {
+        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        Self::signed(names, days, key, MessageDigest::sha256())
+    }
+
     /// Makes the same certificate with an ECDSA key.
     pub fn ecdsa_for_name(name: &str, days: i64) -> Self {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
@@ -35,20 +43,20 @@ impl Certificates {
 
     /// Makes the same certificate, signed with SHA-1.
     pub fn sha1_for_name(name: &str, days: i64) -> Self {
-        Self::signed(name, days, PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap(), MessageDigest::sha1())
+        Self::signed(&[name], days, PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap(), MessageDigest::sha1())
     }
 
     fn with_key(name: &str, days: i64, key: PKey<Private>) -> Self {
-        Self::signed(name, days, key, MessageDigest::sha256())
+        Self::signed(&[name], days, key, MessageDigest::sha256())
     }
 
-    fn signed(name: &str, days: i64, key: PKey<Private>, digest: MessageDigest) -> Self {
+    fn signed(names: &[&str], days: i64, key: PKey<Private>, digest: MessageDigest) -> Self {
         let authority_key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
         let authority_name = named("test CA");
         let of_authority = (&authority_name, &authority_key, MessageDigest::sha256());
-        let authority = build(&authority_name, &authority_key, of_authority, None, 3650);
+        let authority = build(&authority_name, &authority_key, of_authority, &[], 3650);
         let of_leaf = (&authority_name, &authority_key, digest);
-        let leaf = build(&named(name), &key, of_leaf, Some(name), days);
+        let leaf = build(&named(names[0]), &key, of_leaf, names, days);
         Self { authority, leaf, key }
     }
 
@@ -78,7 +86,7 @@ fn build(
     subject: &X509Name,
     key: &PKey<Private>,
     (issuer, issuer_key, digest): (&X509Name, &PKey<Private>, MessageDigest),
-    server: Option<&str>,
+    names: &[&str],
     days: i64,
 ) -> X509 {
     let mut builder = X509::builder().unwrap();
@@ -92,13 +100,16 @@ fn build(
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     builder.set_not_before(&Asn1Time::from_unix(now - 90 * 86_400).unwrap()).unwrap();
     builder.set_not_after(&Asn1Time::from_unix(now + days * 86_400).unwrap()).unwrap();
-    match server {
-        None => builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap(),
-        Some(name) => {
-            let context = builder.x509v3_context(None, None);
-            let names = SubjectAlternativeName::new().dns(name).build(&context).unwrap();
-            builder.append_extension(names).unwrap();
+    if names.is_empty() {
+        builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+    } else {
+        let mut alternative = SubjectAlternativeName::new();
+        for name in names {
+            if name.parse::<IpAddr>().is_ok() { alternative.ip(name) } else { alternative.dns(name) };
         }
+        let context = builder.x509v3_context(None, None);
+        let names = alternative.build(&context).unwrap();
+        builder.append_extension(names).unwrap();
     }
     builder.sign(issuer_key, digest).unwrap();
     builder.build()

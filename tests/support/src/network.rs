@@ -12,6 +12,19 @@ pub const HERE: &str = "10.77.0.1";
 /// The other host.
 pub const THERE: &str = "10.77.0.2";
 
+/// A second pair of addresses: whoever connects to the latter comes from the former.
+pub const HERE_TOO: &str = "10.77.0.3";
+pub const THERE_TOO: &str = "10.77.0.4";
+
+/// A direction between the two hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From this thread's host to the other one.
+    There,
+    /// From the other host to this one.
+    Back,
+}
+
 /// The network of this thread and its children, which are one host; [`Network::there`] runs on the other.
 pub struct Network {
     other: Process,
@@ -34,11 +47,14 @@ impl Network {
             format!("link add here type veth peer name there netns {id}"),
             format!("address add {HERE}/24 dev here"),
             "link set here up".to_owned(),
+            format!("address add {HERE_TOO}/32 dev here"),
+            format!("route add {THERE_TOO}/32 dev here src {HERE_TOO}"),
         ] {
-            run(Command::new("ip").args(command.split(' ')));
+            over_here(&command);
         }
         network.over_there("link set lo up");
         network.over_there("link set there up");
+        network.over_there(&format!("address add {THERE_TOO}/32 dev there"));
         network.remember();
         network
     }
@@ -63,10 +79,35 @@ impl Network {
         self.over_there(&format!("address add {THERE}/24 dev there"));
     }
 
+    /// Loses all packets of [`HERE`] and [`THERE`] in this direction: they leave, and no host takes them. Those of the
+    /// second pair of addresses arrive.
+    pub fn lose(&self, way: Way) {
+        // The frames go to an Ethernet address that nobody has.
+        let to_nobody = |address: &str, device: &str| {
+            format!("neighbour replace {address} lladdr 02:00:00:00:00:77 dev {device} nud permanent")
+        };
+        match way {
+            Way::There => over_here(&to_nobody(THERE, "here")),
+            Way::Back => self.over_there(&to_nobody(HERE, "there")),
+        }
+    }
+
+    /// Delivers them again.
+    pub fn deliver(&self, way: Way) {
+        match way {
+            Way::There => over_here(&format!("neighbour delete {THERE} dev here")),
+            Way::Back => self.over_there(&format!("neighbour delete {HERE} dev there")),
+        }
+    }
+
     fn over_there(&self, command: &str) {
         let id = self.other.0.id().to_string();
         run(Command::new("nsenter").args(["--target", &id, "--net", "ip"]).args(command.split(' ')));
     }
+}
+
+fn over_here(command: &str) {
+    run(Command::new("ip").args(command.split(' ')));
 }
 
 fn run(command: &mut Command) {

@@ -4,7 +4,7 @@
 //! A test takes a database of its own from one server: [`Postgresql::database`].
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::certificates::Certificates;
 use crate::free_ports;
+use crate::network::{THERE, THERE_TOO};
 use crate::process::{PATIENCE, Process};
 
 /// The user to whom the tests' databases belong.
@@ -30,6 +31,7 @@ pub struct Postgresql {
     directory: TempDir,
     pub port: u16,
     client: Certificates,
+    settings: String,
     databases: AtomicUsize,
 }
 
@@ -53,16 +55,27 @@ impl Postgresql {
 
     /// Starts a server with these further settings.
     pub fn start_with(settings: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(None, settings)
+    }
+
+    /// Starts a server with TLS whose data is in this directory, which is empty, as on a disk of its own.
+    pub fn start_on(data: &Path) -> Self {
+        own(data);
+        fs::set_permissions(data, fs::Permissions::from_mode(0o700)).unwrap();
+        Self::start_in(Some(data), "ssl = on\n")
+    }
+
+    fn start_in(data: Option<&Path>, settings: &str) -> Self {
+        let directory = new_directory();
         let path = directory.path();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(path.join("server")).unwrap();
         let client = Certificates::for_name(CERTIFIED_USER, 30);
         fs::write(path.join("client-ca.pem"), client.authority.to_pem().unwrap()).unwrap();
-        Certificates::for_name("localhost", 30).write(path);
-        own(&path.join("server"));
+        Certificates::for_names(&["localhost", THERE, THERE_TOO], 30).write(path);
         own(&path.join("server.key"));
         state::write(&path.join("password"), PASSWORD.as_bytes(), Access::Private).unwrap();
+        if let Some(data) = data {
+            symlink(data, path.join("server/data")).unwrap();
+        }
         let made = as_user(&program("initdb"))
             .args(["--no-sync", "--encoding=UTF8", "--locale=C", "--username=postgres", "--auth=trust", "-D"])
             .arg(path.join("server/data"))
@@ -70,16 +83,45 @@ impl Postgresql {
             .status();
         assert!(made.unwrap().success(), "initdb has failed");
         fs::write(path.join("server/data/pg_hba.conf"), RULES).unwrap();
+        let server = Self::serve_in(directory, client, settings);
+        let users = format!("create role {USER} login password '{PASSWORD}'; create role {CERTIFIED_USER} login");
+        server.sql("postgres", &users);
+        server
+    }
+
+    /// A standby of this server, with a copy of its data: it takes over what this server commits, and no changes.
+    pub fn standby(&self) -> Self {
+        let directory = new_directory();
+        let path = directory.path();
+        for name in ["ca.pem", "client-ca.pem", "server.pem", "server.key", "password"] {
+            fs::copy(self.directory.path().join(name), path.join(name)).unwrap();
+        }
+        own(&path.join("server.key"));
+        let mut command = as_user(&program("pg_basebackup"));
+        // It writes standby.signal, and how the primary is reached.
+        command.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "-U", "postgres"]);
+        command.arg("-h").arg(self.socket()).args(["-p", &self.port.to_string(), "-D"]).arg(path.join("server/data"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let server = Self::serve_in(directory, self.client.clone(), &self.settings);
+        server.databases.store(self.databases.load(Ordering::Relaxed), Ordering::Relaxed);
+        server
+    }
+
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        assert_eq!(self.sql("postgres", "select pg_promote(true, 60)"), "t");
+    }
+
+    fn serve_in(directory: TempDir, client: Certificates, settings: &str) -> Self {
+        let path = directory.path();
         // Another process may have taken a port that was free a moment ago; the server ends at once then.
         for _ in 0..5 {
             let [port] = free_ports();
             fs::write(path.join("server/data/postgresql.conf"), configuration(path, port) + settings).unwrap();
             if let Some(process) = serve(path, port) {
-                let server = Self { process, directory, port, client, databases: AtomicUsize::new(0) };
-                let users =
-                    format!("create role {USER} login password '{PASSWORD}'; create role {CERTIFIED_USER} login");
-                server.sql("postgres", &users);
-                return server;
+                let settings = settings.to_owned();
+                return Self { process, directory, port, client, settings, databases: AtomicUsize::new(0) };
             }
         }
         panic!("PostgreSQL does not start: {}", log(path));
@@ -94,10 +136,16 @@ impl Postgresql {
 
     /// Runs statements as the administrator of the server, by psql, and returns what they answer.
     pub fn sql(&self, database: &str, statements: &str) -> String {
+        self.try_sql(database, statements).unwrap_or_else(|error| panic!("{statements}: {error}"))
+    }
+
+    /// The same for a server that may refuse, or be away: the error is that of psql.
+    pub fn try_sql(&self, database: &str, statements: &str) -> Result<String, String> {
         let output = self.psql(database).args(["-c", statements]).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{statements}: {error}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        match output.status.success() {
+            true => Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
     }
 
     /// psql as the administrator of the server, for a session that the test ends.
@@ -142,15 +190,34 @@ impl Postgresql {
         log(self.directory.path())
     }
 
-    /// The process of the server, for signals.
-    pub fn process(&self) -> &Process {
-        &self.process
-    }
-
     /// Stops the server at once, as a crash does: connections break, and what is committed stays.
     pub fn stop(&mut self) {
         self.process.signal("QUIT");
         self.process.wait();
+    }
+
+    /// Kills all processes of the server, as when its computer loses power: nothing is written any more.
+    pub fn kill(&mut self) {
+        let processes = self.processes();
+        let _ = Command::new("kill").arg("-KILL").args(&processes).status().unwrap();
+        self.process.wait();
+        let deadline = Instant::now() + PATIENCE;
+        while processes.iter().any(|id| is_running(id)) {
+            assert!(Instant::now() < deadline, "processes of PostgreSQL do not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The ids of the server's processes.
+    pub fn processes(&self) -> Vec<String> {
+        let main = self.process.0.id();
+        let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap();
+        [main.to_string()].into_iter().chain(children.split_whitespace().map(str::to_owned)).collect()
+    }
+
+    /// Returns whether the server has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.0.try_wait().unwrap().is_some()
     }
 
     /// Starts the stopped server again at the same port.
@@ -196,11 +263,16 @@ impl Database {
 
     /// The same behind another port, as that of pgbouncer.
     pub fn section_at(&self, port: u16, instance: &str) -> String {
+        self.section_of(&format!("localhost:{port}"), instance)
+    }
+
+    /// The same at these hosts, with commas between them.
+    pub fn section_of(&self, hosts: &str, instance: &str) -> String {
         let directory = self.directory.display();
         format!(
-            "[fleet]\ndatabase = \"{}\"\npassword_file = \"{directory}/password\"\nroots = \"{directory}/ca.pem\"\n\
-             instance = \"{instance}\"\n",
-            self.url_at(port)
+            "[fleet]\ndatabase = \"postgresql://{USER}@{hosts}/{}\"\npassword_file = \"{directory}/password\"\n\
+             roots = \"{directory}/ca.pem\"\ninstance = \"{instance}\"\n",
+            self.name
         )
     }
 }
@@ -243,6 +315,21 @@ impl Pgbouncer {
         }
         panic!("pgbouncer does not start: {}", fs::read_to_string(path.join("log")).unwrap_or_default());
     }
+}
+
+/// A directory that the server's user may enter, with one inside that belongs to that user.
+fn new_directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(directory.path().join("server")).unwrap();
+    own(&directory.path().join("server"));
+    directory
+}
+
+/// Returns whether a process has not ended; one that nobody has waited for is a zombie, and has (proc_pid_stat(5)).
+fn is_running(id: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
 }
 
 fn serve(path: &Path, port: u16) -> Option<Process> {
@@ -317,6 +404,8 @@ fn configuration(path: &Path, port: u16) -> String {
 
 /// The users that may log in, and their ways. The administrator comes by the socket alone.
 const RULES: &str = "local all postgres trust\n\
+    local replication postgres trust\n\
     local all all scram-sha-256\n\
     hostssl all certified 127.0.0.1/32 cert\n\
-    host all all 127.0.0.1/32 scram-sha-256\n";
+    host all all 127.0.0.1/32 scram-sha-256\n\
+    host all all 10.77.0.0/24 scram-sha-256\n";

@@ -44,7 +44,7 @@ impl Proof<'_> {
         self.note("fleet.database", &written.span());
         match Database::parse(written.get_ref()) {
             Ok(database) => Some(Fleet {
-                tls: !database.server.is_local() || has_roots || client_certificate.is_some(),
+                tls: !database.is_local() || has_roots || client_certificate.is_some(),
                 database,
                 password_file: raw.password_file.map(Spanned::into_inner),
                 client_certificate,

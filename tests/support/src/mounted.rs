@@ -23,7 +23,7 @@ impl Disk {
         assert!(
             mounted,
             "a tmpfs cannot be mounted: run this as root, in a container with CAP_SYS_ADMIN, or as root of namespaces of your own \
-             (unshare -U -r -m cargo test --test peers disk::full)"
+             (unshare -U -r -m cargo test ...)"
         );
         disk
     }
@@ -66,7 +66,7 @@ impl Disk {
         let mode = if is_read_only { "ro" } else { "rw" };
         // A process may be writing at this moment, so the remount is repeated.
         let command = format!("mount -o remount,{mode} {:?}", self.directory.path());
-        let deadline = std::time::Instant::now() + support::process::PATIENCE;
+        let deadline = std::time::Instant::now() + crate::process::PATIENCE;
         while !run(&command) {
             assert!(std::time::Instant::now() < deadline, "{command}");
         }
