@@ -46,6 +46,18 @@ impl AccessToken {
         Self { secret, obtained: now, expires, stale, spare: SPARE.min(life / 4), alone }
     }
 
+    /// A token of the copy on this computer's disk. Its end is by the wall clock, which may have been set back since: it
+    /// is never young, so that a mail server's refusal brings another one at once.
+    pub(super) fn copied(secret: Secret, life: Duration, expires: Instant) -> Self {
+        let token = Self::taken(secret, life, expires);
+        Self { obtained: token.obtained.checked_sub(YOUNG).unwrap_or(token.obtained), ..token }
+    }
+
+    /// Returns whether a refusal of the mail server cannot be the fault of this token, because it has just come.
+    pub(super) fn is_young(&self) -> bool {
+        self.obtained.elapsed() < YOUNG
+    }
+
     /// Returns the token itself, for the one place that sends it.
     pub fn secret(&self) -> &Secret {
         &self.secret
@@ -78,6 +90,8 @@ pub(super) fn jitter(least: f64, most: f64) -> f64 {
     least + (most - least) * f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX)
 }
 
+/// The age from which on a token may be to blame for a refusal of the mail server.
+const YOUNG: Duration = Duration::from_secs(60);
 /// A token with less life than this opens no new session, or with less than a quarter of its whole life.
 const SPARE: Duration = Duration::from_secs(60);
 /// Life of a token whose answer does not say it (RFC 6749 §5.1 only recommends `expires_in`).

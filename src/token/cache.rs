@@ -107,9 +107,8 @@ impl CachedToken {
             if let Some(current) = state.token.as_ref().filter(|current| !Arc::ptr_eq(current, token)) {
                 return Some(Arc::clone(current));
             }
-            let is_young = now.duration_since(token.obtained) < YOUNG;
             let was_doubted = state.doubted.is_some_and(|doubted| now.duration_since(doubted) < DOUBTED);
-            if is_young || was_doubted {
+            if token.is_young() || was_doubted {
                 return None;
             }
             state.doubted = Some(now);
@@ -345,8 +344,7 @@ const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 const RENEWAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Distance in characters from a limit of the mail server, from which on the log warns.
 const MARGIN: usize = 296;
-/// A refused token that is younger than this is not to blame.
-const YOUNG: Duration = Duration::from_secs(60);
+/// The time for which no second token is tried.
 const DOUBTED: Duration = Duration::from_secs(5 * 60);
 /// Least life of a token for a device that fetches its mail and leaves.
 const LAST: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use packetboat::fleet::{Error, InstanceRecords, PATIENCE, SignInKey, SignInRecords};
+use packetboat::fleet::{Error, Instance, InstanceRecords, PATIENCE, SignInKey, SignInRecords};
 use packetboat::state::{self, Access};
 use support::certificates::Certificates;
 use support::postgresql::{CERTIFIED_USER, Postgresql};
@@ -117,6 +117,50 @@ async fn an_outage_is_told_at_once_and_the_connection_comes_back() {
     assert!(begin.elapsed() < PATIENCE, "a hundred operations without a server took {:?}", begin.elapsed());
     server.start_again();
     until("the database is back", async || records.instances().await.is_ok()).await;
+}
+
+/// A primary becomes a standby while connections are open, as behind a pooler or by a setting: the next statements go to
+/// the server that was promoted, and stay there when the earlier one takes changes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_turns_read_only_leads_to_the_promoted_server() {
+    let primary = Postgresql::start();
+    let database = migrated(&primary).await;
+    let standby = primary.standby();
+    // The standby stands first, and is passed over.
+    let hosts = format!("localhost:{},localhost:{}", standby.port, primary.port);
+    let records = records(&database.section_of(&hosts, "i"));
+    let instance = |number: usize| Instance {
+        id: format!("00000000-0000-4000-8000-{number:012}"),
+        name: format!("i{number}"),
+        version: "9.9".to_owned(),
+    };
+    let life = Duration::from_secs(600);
+    records.register(&instance(1), life).await.unwrap();
+    let count = |server: &Postgresql, number: usize| {
+        server.sql(&database.name, &format!("select count(*) from packetboat.instance where name = 'i{number}'"))
+    };
+    until("the standby has it as well", async || count(&standby, 1) == "1").await;
+    for statement in ["alter system set default_transaction_read_only = on", "select pg_reload_conf()"] {
+        primary.sql("postgres", statement);
+    }
+    until("the open connection is refused", async || {
+        matches!(records.register(&instance(2), life).await, Err(Error::ReadOnly))
+    })
+    .await;
+    let error = records.register(&instance(2), life).await.unwrap_err();
+    assert!(error.is_away() && !error.may_be_done(), "{error}");
+    standby.promote();
+    until("the promoted server is found", async || records.register(&instance(3), life).await.is_ok()).await;
+    assert_eq!((count(&standby, 3), count(&primary, 3)), ("1".to_owned(), "0".to_owned()));
+    for statement in ["alter system reset default_transaction_read_only", "select pg_reload_conf()"] {
+        primary.sql("postgres", statement);
+    }
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'packetboat'";
+    standby.sql("postgres", cut);
+    until("it is used again", async || records.register(&instance(4), life).await.is_ok()).await;
+    assert_eq!((count(&standby, 4), count(&primary, 4)), ("1".to_owned(), "0".to_owned()));
+    let servers: Vec<bool> = records.servers().await.into_iter().map(|(_, state)| state.is_ok()).collect();
+    assert_eq!(servers, [true, true]);
 }
 
 /// A server that is frozen answers nothing, not even a login.

@@ -4,14 +4,18 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod certificates;
+mod clock;
 mod commands;
 mod connection;
+mod cut;
+mod disk;
 mod dump;
 mod instances;
 mod inventory;
 mod kills;
 mod migration;
 mod outage;
+mod promotion;
 mod quota;
 mod renewal;
 mod seen;

@@ -134,6 +134,44 @@ fn a_killed_instance_leaves_its_sessions_within_a_minute() {
     assert_eq!(fleet.most_sessions(), 8);
 }
 
+/// An instance stands still for longer than its sessions are borrowed for, and others borrow them: so many more are open
+/// at the mail server as it has open, and none more. It wakes with them, and begins no further one beyond the number.
+#[test]
+fn an_instance_that_stood_still_begins_none_beyond_the_number() {
+    let fleet = Fleet::start("limits.mailbox_queue = \"1s\"\n", "");
+    let [west, east, _] = &fleet.instances;
+    let mut of_west: Vec<_> = (0..3).map(|_| try_login(west).unwrap()).collect();
+    let mut of_east: Vec<_> = (0..5).map(|_| try_login(east).unwrap()).collect();
+    west.process.signal("STOP");
+    assert!(try_login(east).is_none());
+    assert_eq!(fleet.most_sessions(), 8);
+    fleet.until("east has what west had", || {
+        of_east.extend(try_login(east));
+        of_east.len() == 8
+    });
+    let held = "select count(*) from packetboat.mailbox_session s join packetboat.instance i on i.id = s.instance \
+                where i.name = 'east' and s.until > now()";
+    assert_eq!(fleet.server.sql(&fleet.database.name, held), "8");
+    assert_eq!(fleet.most_sessions(), 8 + 3);
+    west.process.signal("CONT");
+    for _ in 0..5 {
+        assert!(try_login(west).is_none());
+    }
+    // What was open goes on, and what ends is not begun again.
+    of_west.iter_mut().for_each(|device| drop(device.ok("NOOP")));
+    of_west.into_iter().for_each(|device| device.log_out());
+    fleet.exchange.until("the end of the sessions of west", |counts| counts.open_sessions() == 8);
+    assert!(try_login(west).is_none());
+    of_east.pop().unwrap().log_out();
+    let mut device = None;
+    fleet.until("the session that east gives up", || {
+        device = try_login(west);
+        device.is_some()
+    });
+    assert_eq!(fleet.most_sessions(), 8 + 3);
+    assert_eq!(fleet.exchange.simulator.counts().open_sessions(), 8);
+}
+
 /// Without the database each of three instances has two sessions of eight; with it, each has what it can get.
 #[test]
 fn without_the_database_instances_have_their_shares() {

@@ -140,6 +140,11 @@ impl Several {
         self.server.sql(&self.database.name, statement)
     }
 
+    /// The same where the server may refuse, or be away.
+    pub fn try_sql(&self, statement: &str) -> Result<String, String> {
+        self.server.try_sql(&self.database.name, statement)
+    }
+
     /// The number of the refresh token in the only sign-in's row.
     pub fn generation(&self) -> i64 {
         self.row("generation").parse().unwrap()
@@ -148,8 +153,16 @@ impl Several {
     /// Waits until an instance has held the lease, of 45 s, for half a second: one that waits for the endpoint, and not
     /// one whose answer came before the endpoint was told to be slow.
     pub fn until_leased(&self) {
-        let held = "lease_until - clock_timestamp() between interval '0 s' and interval '44.5 s'";
+        // PostgreSQL before 17 subtracts no infinite times.
+        let held = "lease_until between clock_timestamp() and clock_timestamp() + interval '44.5 s'";
         crate::until_now("a lease", || self.row(held) == "t");
+    }
+
+    /// Waits until an instance has the access token of the database, by the time of its end. Metrics have whole seconds.
+    pub fn until_newest_token(&self, instance: &Proxy) {
+        let end: u64 = self.row("floor(extract(epoch from access_until))").parse().unwrap();
+        let name = "packetboat_access_token_expiry_timestamp_seconds";
+        crate::until_now("an instance has the newest access token", || instance.metric(name, "") + 1 >= end);
     }
 
     /// Nobody is told to sign in, and no refresh token was sent twice.

@@ -93,7 +93,7 @@ impl InFleet {
     /// Returns the access token of the copy, where it lives still.
     pub(in crate::token) fn copied_access(&self) -> Option<AccessToken> {
         let access = self.sign_in.known()?.access?;
-        (access.until > Instant::now()).then(|| AccessToken::taken(access.token, access.life, access.until))
+        (access.until > Instant::now()).then(|| AccessToken::copied(access.token, access.life, access.until))
     }
 
     /// Renews without the database, where the endpoint lets earlier refresh tokens live and the present access token
