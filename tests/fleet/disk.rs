@@ -23,6 +23,7 @@ fn a_full_disk_of_the_database() {
         // The log begins a file, so that the tables come to the end of the disk first; and a reader keeps old versions
         // of rows, so that each change needs more room.
         several.sql("select pg_switch_wal()");
+        several.sql("select pg_logical_emit_message(true, 'filler', 'the first octets of the new file')");
         let reader = reader(&several);
         disk.fill();
         for instance in [&one, &two] {
