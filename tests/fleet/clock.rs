@@ -7,7 +7,7 @@ use support::clock::Clock;
 use support::exchange::imap_login;
 use support::proxy::Proxy;
 
-use crate::several::{Several, until_served, while_devices_are_served};
+use crate::several::{Several, end, until_served, while_devices_are_served};
 
 const HOUR: i64 = 3600;
 
@@ -38,11 +38,8 @@ fn instances_whose_clocks_are_an_hour_apart() {
         });
         let registered = "select count(*) from packetboat.instance where until between clock_timestamp() and \
                           clock_timestamp() + interval '1 minute'";
-        assert_eq!(several.sql(registered), "3");
-        for mut one in instances {
-            one.process.signal("TERM");
-            assert!(one.process.wait().success());
-        }
+        crate::until_now("three instances are registered", || several.sql(registered) == "3");
+        instances.into_iter().for_each(end);
     }
     several.assert_spent_once();
     assert_eq!(several.sql("select count(*) from packetboat.candidate"), "0", "a holder was fenced");
@@ -56,10 +53,9 @@ fn instances_whose_clocks_are_an_hour_apart() {
 fn a_clock_that_is_set_back_while_the_instance_is_down() {
     let several = Several::strict(10);
     several.sign_in();
-    let mut before = instance(&several, "one", 0);
+    let before = instance(&several, "one", 0);
     until_served(&before);
-    before.process.signal("TERM");
-    assert!(before.process.wait().success());
+    end(before);
     crate::until_now("the access token ends", || several.row("access_until < clock_timestamp()") == "t");
     let one = instance(&several, "one", -HOUR);
     let answer = imap_login(&one);

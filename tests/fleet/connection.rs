@@ -114,7 +114,7 @@ async fn an_outage_is_told_at_once_and_the_connection_comes_back() {
         let error = records.instances().await.unwrap_err();
         assert!(error.is_away(), "{error}");
     }
-    assert!(begin.elapsed() < PATIENCE, "a hundred operations without a server took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < 10 * PATIENCE, "a hundred operations without a server took {:?}", begin.elapsed());
     server.start_again();
     until("the database is back", async || records.instances().await.is_ok()).await;
 }
@@ -182,7 +182,7 @@ async fn a_server_that_does_not_answer_holds_nobody_for_longer_than_the_bound() 
     let begin = Instant::now();
     let error = records.sign_in(&key).await.unwrap_err();
     assert!(matches!(error, Error::Late(_)) && error.may_be_done() && error.is_away(), "{error}");
-    assert!(begin.elapsed() < PATIENCE + Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < 3 * PATIENCE, "{:?}", begin.elapsed());
     // The server does not go on with it either: each such connection would be one of its max_connections.
     let waiting = "select count(*) from pg_stat_activity where usename = 'packetboat' and wait_event_type = 'Lock'";
     until("no statement waits for the lock", async || server.sql(&database.name, waiting) == "0").await;
@@ -200,5 +200,5 @@ async fn a_migration_does_not_wait_for_a_silent_server() {
     let begin = Instant::now();
     let error = records(&section).migrate().await.unwrap_err();
     assert!(matches!(error, Error::Late(_)) && error.is_away(), "{error}");
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
 }

@@ -125,9 +125,8 @@ fn a_commit_that_is_not_heard() {
         // The token that comes serves through the cut.
         quirks.endpoint.expires_in = 60;
     });
-    several.until_leased();
+    let lock = RowLock::take_before_commit(several);
     let before = several.generation();
-    let lock = RowLock::take(several);
     lock.until_waited_for(several, "update packetboat.sign_in set sealed");
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
     apart.network.lose(Way::Back);

@@ -11,7 +11,7 @@ use support::exchange::{PASSWORD, SCAN, imap_login};
 use support::proxy::Proxy;
 
 use crate::records;
-use crate::several::{Several, until_served};
+use crate::several::{Several, end, until_served};
 
 /// The octets of the key that all instances of [`Several`] have.
 const STORE_KEY: [u8; 32] = [7; 32];
@@ -78,7 +78,9 @@ fn a_dump_of_the_database_opens_nothing() {
 fn an_instance_with_another_key_gets_no_token() {
     let several = Several::strict(3600);
     several.sign_in();
-    until_served(&several.instance("one"));
+    let instance = several.instance("one");
+    until_served(&instance);
+    end(instance);
     let refreshes = several.refreshes();
     let file = several.state("other.key");
     state::write(&file, &OTHER_KEY, Access::Private).unwrap();
@@ -103,13 +105,14 @@ fn an_earlier_row_and_a_deleted_one_are_put_right() {
     several.sql("create table public.before as select * from packetboat.sign_in");
     // All instances know the newest refresh token: one that knows an earlier one would put that there.
     until_all_know(&instances, 3);
+    until_just_renewed(&several, &instances);
     let newest = generation(&several);
     several.sql(
         "begin; delete from packetboat.sign_in; insert into packetboat.sign_in select * from public.before; \
          update packetboat.sign_in set lease_until = '-infinity'; commit",
     );
     crate::until_now("a refresh token behind the newest", || generation(&several) > newest);
-    until_all_know(&instances, 4);
+    until_just_renewed(&several, &instances);
     let newest = generation(&several);
     several.sql("delete from packetboat.sign_in");
     crate::until_now("a row with a refresh token behind the newest", || {
@@ -141,7 +144,7 @@ fn a_sealed_value_opens_for_its_own_sign_in_alone() {
     assert_eq!(several.refreshes(), refreshes);
     several.sql(exchange);
     until_served(&instance);
-    drop(instance);
+    end(instance);
 
     // Numbers that nobody counts up any more: to sign in again puts them right.
     let most = i64::MAX;
@@ -198,6 +201,14 @@ fn hexadecimal(octets: &[u8]) -> String {
 fn until_all_know(instances: &[Proxy], tokens: usize) {
     crate::until_now("the newest access token at each instance", || {
         instances.iter().all(|one| one.log.count(|line| line.contains("new access token")) >= tokens)
+    });
+}
+
+/// Waits for a moment behind a renewal that all instances know of: the next one is due in two seconds or more.
+fn until_just_renewed(several: &Several, instances: &[Proxy]) {
+    crate::until_now("a renewal that all know", || {
+        instances.iter().for_each(|instance| several.until_newest_token(instance));
+        several.row("access_until > clock_timestamp() + interval '7.5 seconds'") == "t"
     });
 }
 

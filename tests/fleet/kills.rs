@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use support::exchange::{PASSWORD, imap_login};
 use support::proxy::Proxy;
 
-use crate::several::{RowLock, Several, copies, until_served};
+use crate::several::{RowLock, Several, until_served};
 
 fn kill(mut instance: Proxy) {
     instance.process.signal("KILL");
@@ -45,12 +45,9 @@ fn a_strict_endpoint_hears_each_token_once() {
     let instance = several.instance("one");
     until_served(&instance);
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(2));
-    several.until_leased();
+    let lock = RowLock::take_before_commit(&several);
     let before = several.generation();
-    let lock = RowLock::take(&several);
-    let copy = copies(&several.state("one")).remove(0);
-    let written = std::fs::metadata(&copy).unwrap().modified().unwrap();
-    crate::until_now("an answer on disk", || std::fs::metadata(&copy).unwrap().modified().unwrap() != written);
+    lock.until_waited_for(&several, "update packetboat.sign_in set sealed");
     kill(instance);
     lock.release();
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
@@ -87,7 +84,7 @@ fn kills_at_random_moments() {
         quirks.endpoint.delay = Duration::from_millis(100);
         quirks.endpoint.answer_delay = Duration::from_millis(100);
     });
-    let (mut cut, mut steps) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+    let (mut cut, mut alone, mut steps) = (0, 0, 0x9e37_79b9_7f4a_7c15_u64);
     for round in 0..kills {
         let at = usize::try_from(round % 3).unwrap();
         steps = steps.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -100,8 +97,11 @@ fn kills_at_random_moments() {
             }
         }
         std::thread::sleep(wait);
-        kill(instances[at].take().unwrap());
+        let killed = instances[at].take().unwrap();
+        alone += renewals_alone(&killed);
+        kill(killed);
         cut += several.end_leases(names[at]);
+        several.end_sessions(names[at]);
         for instance in instances.iter().flatten() {
             let login = &logins[usize::try_from(round).unwrap() % logins.len()];
             assert!(is_served(instance, login), "round {round}: {}", instance.log.all());
@@ -113,11 +113,19 @@ fn kills_at_random_moments() {
             crate::until_now("a device is served", || is_served(instance, login));
         }
     }
+    alone += instances.iter().flatten().map(renewals_alone).sum::<u64>();
     let reuses = several.exchange.simulator.refresh_token_reuses();
-    println!("{kills} kills cut {cut} leases; {reuses} refresh tokens were sent twice");
+    println!("{kills} kills cut {cut} leases; {alone} renewals without the database; {reuses} tokens were sent twice");
     assert!(cut > kills / 10, "{cut} of {kills} kills have cut a lease");
-    assert!(reuses <= cut, "{reuses} refresh tokens were sent again behind {cut} leases that were cut");
+    // On a slow computer the database may take longer than an instance waits: that renews alone, and another one, which
+    // renews by the database, sends the same refresh token.
+    assert!(reuses <= cut + 2 * alone, "{reuses} refresh tokens were sent again behind {cut} leases that were cut");
     assert_eq!(several.sql("select count(*) from packetboat.sign_in where trouble is not null"), "0");
+}
+
+/// Renewals by this instance without the database, because it did not answer in time.
+fn renewals_alone(instance: &Proxy) -> u64 {
+    u64::try_from(instance.log.count(|line| line.contains("renewed without the fleet's database"))).unwrap()
 }
 
 fn leases(several: &Several, name: &str) -> u64 {
@@ -142,16 +150,15 @@ fn stopped_for_longer_than_the_lease() {
     several.sign_in();
     let stopped = several.instance("one");
     until_served(&stopped);
-    several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(2));
-    let refreshes = several.refreshes();
-    several.exchange.until("request", |counts| counts.grant("refresh_token") > refreshes);
-    let before = several.generation();
+    several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(4));
+    several.until_asked();
     stopped.process.signal("STOP");
     several.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::ZERO);
-    let begun = Instant::now();
+    let (before, lease) = (several.generation(), several.row("extract(epoch from lease_until)"));
     let other = several.instance("two");
     crate::until_now("the next holder's commit", || several.generation() > before);
-    assert!(begun.elapsed() > Duration::from_secs(35), "the lease was not respected: {:?}", begun.elapsed());
+    let is_over = format!("select extract(epoch from clock_timestamp()) > {lease}");
+    assert_eq!(several.sql(&is_over), "t", "the lease was not respected");
     until_served(&other);
     stopped.process.signal("CONT");
     crate::until_now("the late answer", || several.sql("select count(*) from packetboat.candidate") == "1");

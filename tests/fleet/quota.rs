@@ -10,6 +10,7 @@ use packetboat::state::{self, Access};
 use support::exchange::{BY_SECRET, Exchange, LOGIN, PASSWORD, SCAN, account, imap, imap_login};
 use support::imap::{Imap, status};
 use support::postgresql::{Database, Postgresql};
+use support::process::PATIENCE;
 use support::proxy::{Proxy, translating_listener};
 use support::smtp::{Login, Smtp};
 use support::stacks::{Start, TLS_1_0};
@@ -46,7 +47,7 @@ impl Fleet {
     }
 
     fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(90);
+        let deadline = Instant::now() + 2 * PATIENCE;
         while !condition() {
             assert!(Instant::now() < deadline, "never: {what}");
             std::thread::sleep(Duration::from_millis(50));
@@ -55,6 +56,40 @@ impl Fleet {
 
     fn most_sessions(&self) -> usize {
         self.exchange.simulator.counts().most_sessions
+    }
+
+    /// The mailbox had so many sessions at a time. On a slow computer the database may answer later than a login waits,
+    /// which begins one by its instance's share then.
+    #[track_caller]
+    fn assert_most(&self, expected: usize) {
+        let (most, alone) = (self.most_sessions(), self.instances.iter().map(alone).sum::<usize>());
+        assert!((expected..=expected + alone).contains(&most), "{most} sessions, {alone} without the database");
+    }
+
+    /// A login that gets a session within the patience of a test.
+    fn login(&self, proxy: &Proxy) -> Imap {
+        let mut device = None;
+        self.until("a session for a device", || {
+            device = try_login(proxy);
+            device.is_some()
+        });
+        device.unwrap()
+    }
+}
+
+/// Logins of an instance that went on without the database; none of one that has ended.
+fn alone(proxy: &Proxy) -> usize {
+    let has_ended = !std::path::Path::new(&format!("/proc/{}/stat", proxy.process.0.id())).exists();
+    if has_ended { 0 } else { proxy.metric("packetboat_fleet_share_logins_total", "") as usize }
+}
+
+/// A device gets no session at this instance, unless the database answers too late.
+#[track_caller]
+fn assert_refused(proxy: &Proxy) {
+    let before = alone(proxy);
+    if let Some(device) = try_login(proxy) {
+        assert!(alone(proxy) > before, "a device got a session");
+        device.log_out();
     }
 }
 
@@ -91,7 +126,8 @@ fn eight_sessions_are_those_of_three_instances() {
         fleet.until("all are served", || served.iter().all(|count| count.load(Ordering::Relaxed) > 40));
         is_over.store(true, Ordering::Relaxed);
     });
-    assert!((6..=8).contains(&fleet.most_sessions()), "{} sessions", fleet.most_sessions());
+    assert!(fleet.most_sessions() >= 6, "{} sessions", fleet.most_sessions());
+    fleet.assert_most(fleet.most_sessions().min(8));
 }
 
 /// A device that comes again finds the session that its instance has borrowed, and its login asks the database nothing.
@@ -103,7 +139,7 @@ fn a_login_finds_the_borrowed_session() {
     assert_eq!(waits(), 0);
     for _ in 0..10 {
         let device = try_login(west).unwrap();
-        assert_eq!(west.metric("packetboat_fleet_borrowed_sessions", ""), 1);
+        fleet.until("the session is borrowed", || west.metric("packetboat_fleet_borrowed_sessions", "") == 1);
         device.log_out();
         let mailbox = fleet.exchange.until("no session", |counts| counts.open_sessions() == 0);
         assert_eq!(mailbox.most_sessions, 1);
@@ -115,23 +151,25 @@ fn a_login_finds_the_borrowed_session() {
 #[test]
 fn a_killed_instance_leaves_its_sessions_within_a_minute() {
     let mut fleet = Fleet::start("limits.mailbox_queue = \"1s\"\n", "");
-    let held: Vec<_> = (0..8).map(|_| try_login(&fleet.instances[0]).unwrap()).collect();
-    assert!(try_login(&fleet.instances[1]).is_none());
+    let held: Vec<_> = (0..8).map(|_| fleet.login(&fleet.instances[0])).collect();
+    assert_refused(&fleet.instances[1]);
     let rows = "select count(*) from packetboat.mailbox_session s join packetboat.instance i on i.id = s.instance \
                 where i.name = 'west' and s.until > now()";
-    assert_eq!(fleet.server.sql(&fleet.database.name, rows), "8");
+    fleet.until("all are borrowed", || fleet.server.sql(&fleet.database.name, rows) == "8");
     fleet.instances[0].process.signal("KILL");
     let killed = Instant::now();
     fleet.instances[0].process.wait();
+    let within = "select max(until) < clock_timestamp() + interval '1 minute' from packetboat.mailbox_session";
+    assert_eq!(fleet.server.sql(&fleet.database.name, within), "t");
     drop(held);
     fleet.exchange.until("the end of all sessions", |counts| counts.open_sessions() == 0);
     let mut taken = Vec::new();
-    while taken.len() < 8 {
+    fleet.until("all are free", || {
         taken.extend(try_login(&fleet.instances[1]));
-        assert!(killed.elapsed() < Duration::from_secs(70), "{} after {:?}", taken.len(), killed.elapsed());
-    }
+        taken.len() == 8
+    });
     assert!(killed.elapsed() > Duration::from_secs(5), "they were held: {:?}", killed.elapsed());
-    assert_eq!(fleet.most_sessions(), 8);
+    fleet.assert_most(8);
 }
 
 /// An instance stands still for longer than its sessions are borrowed for, and others borrow them: so many more are open
@@ -140,19 +178,21 @@ fn a_killed_instance_leaves_its_sessions_within_a_minute() {
 fn an_instance_that_stood_still_begins_none_beyond_the_number() {
     let fleet = Fleet::start("limits.mailbox_queue = \"1s\"\n", "");
     let [west, east, _] = &fleet.instances;
-    let mut of_west: Vec<_> = (0..3).map(|_| try_login(west).unwrap()).collect();
-    let mut of_east: Vec<_> = (0..5).map(|_| try_login(east).unwrap()).collect();
+    let mut of_west: Vec<_> = (0..3).map(|_| fleet.login(west)).collect();
+    let mut of_east: Vec<_> = (0..5).map(|_| fleet.login(east)).collect();
+    fleet.assert_most(8);
+    let borrowed = "select count(*) from packetboat.mailbox_session where until > now()";
+    fleet.until("all are borrowed", || fleet.server.sql(&fleet.database.name, borrowed) == "8");
     west.process.signal("STOP");
     assert!(try_login(east).is_none());
-    assert_eq!(fleet.most_sessions(), 8);
     fleet.until("east has what west had", || {
         of_east.extend(try_login(east));
         of_east.len() == 8
     });
     let held = "select count(*) from packetboat.mailbox_session s join packetboat.instance i on i.id = s.instance \
                 where i.name = 'east' and s.until > now()";
-    assert_eq!(fleet.server.sql(&fleet.database.name, held), "8");
-    assert_eq!(fleet.most_sessions(), 8 + 3);
+    fleet.until("all are borrowed by east", || fleet.server.sql(&fleet.database.name, held) == "8");
+    assert_eq!(fleet.exchange.simulator.counts().open_sessions(), 8 + 3);
     west.process.signal("CONT");
     for _ in 0..5 {
         assert!(try_login(west).is_none());
@@ -161,14 +201,10 @@ fn an_instance_that_stood_still_begins_none_beyond_the_number() {
     of_west.iter_mut().for_each(|device| drop(device.ok("NOOP")));
     of_west.into_iter().for_each(|device| device.log_out());
     fleet.exchange.until("the end of the sessions of west", |counts| counts.open_sessions() == 8);
-    assert!(try_login(west).is_none());
+    assert_refused(west);
     of_east.pop().unwrap().log_out();
-    let mut device = None;
-    fleet.until("the session that east gives up", || {
-        device = try_login(west);
-        device.is_some()
-    });
-    assert_eq!(fleet.most_sessions(), 8 + 3);
+    let _device = fleet.login(west);
+    fleet.assert_most(8 + 3);
     assert_eq!(fleet.exchange.simulator.counts().open_sessions(), 8);
 }
 
@@ -190,7 +226,7 @@ fn without_the_database_instances_have_their_shares() {
         fleet.server.sql(&fleet.database.name, rows) == "6"
     });
     let west = &fleet.instances[0];
-    held.extend([try_login(west).unwrap(), try_login(west).unwrap()]);
+    held.extend([fleet.login(west), fleet.login(west)]);
     assert!(try_login(west).is_none() && try_login(&fleet.instances[1]).is_none());
     assert_eq!(fleet.most_sessions(), 8);
 }
@@ -205,10 +241,11 @@ fn a_throttled_mailbox_is_left_alone_by_all() {
     fleet.exchange.quirk(|quirks| quirks.mail.throttle = Some((Moment::Login, 299_961)));
     assert!(imap_login(west).starts_with("NO [UNAVAILABLE] "));
     fleet.exchange.quirk(|quirks| quirks.mail.throttle = None);
-    let throttled = Instant::now();
     for proxy in [east, north] {
-        fleet.until("the mailbox is left alone", || imap_login(proxy).starts_with("NO [UNAVAILABLE] "));
-        assert!(throttled.elapsed() < Duration::from_secs(5), "{:?}", throttled.elapsed());
+        let took = proxy.time_of(|| {
+            fleet.until("the mailbox is left alone", || imap_login(proxy).starts_with("NO [UNAVAILABLE] "));
+        });
+        assert!(took < Duration::from_secs(5), "{took:?}");
         proxy.logs(1, "the mail server throttles this mailbox for another ");
     }
     let status = status_of(&fleet);
@@ -224,12 +261,12 @@ fn a_parked_connection_gives_way_to_another_instance() {
     fleet.until("the connection is parked", || west.metric("packetboat_parked_connections", "") == 1);
     let status = status_of(&fleet);
     assert!(status.contains("scan@contoso.example at exchange, read: 1 (west 1)\n"), "{status}");
-    let begun = Instant::now();
-    let device = try_login(east).expect("the parked connection gives way");
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    assert_eq!(west.metric("packetboat_parked_ended_total", "gave_way"), 1);
+    let mut device = None;
+    let took = east.time_of(|| device = try_login(east));
+    assert!(device.is_some() && took < Duration::from_secs(6), "{took:?}");
+    fleet.until("the parked connection gives way", || west.metric("packetboat_parked_ended_total", "gave_way") == 1);
     drop(device);
-    assert_eq!(fleet.most_sessions(), 1);
+    fleet.assert_most(1);
 }
 
 /// By SMTP a mailbox has three connections, and devices that have just sent hold them. Messages count in the database.
@@ -251,7 +288,7 @@ fn three_connections_that_send_are_those_of_three_instances() {
     }
     let rows =
         "select count(*) from packetboat.mailbox where kind = 'send' and paced_until > now() - interval '1 hour'";
-    assert_eq!(fleet.server.sql(&fleet.database.name, rows), "1");
+    fleet.until("the messages count", || fleet.server.sql(&fleet.database.name, rows) == "1");
     assert_eq!(fleet.exchange.simulator.counts().submissions.most_sessions, 3);
 }
 

@@ -1,7 +1,7 @@
 //! Several instances of packetboat with one PostgreSQL and one pretend Exchange Online.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -106,6 +106,14 @@ impl Several {
         self.exchange.sign_in(&self.configuration("login"));
     }
 
+    /// Ends what an instance that was killed has borrowed, as if the clock of the database had gone on by a minute.
+    pub fn end_sessions(&self, name: &str) {
+        self.sql(&format!(
+            "update packetboat.mailbox_session set until = '-infinity' where instance in \
+             (select id from packetboat.instance where name = '{name}')"
+        ));
+    }
+
     /// Adds accounts of further persons, who have a mailbox each: `p0`, `p1` and so on.
     pub fn with_persons(mut self, count: usize) -> Self {
         for number in 0..count {
@@ -150,19 +158,39 @@ impl Several {
         self.row("generation").parse().unwrap()
     }
 
-    /// Waits until an instance has held the lease, of 45 s, for half a second: one that waits for the endpoint, and not
-    /// one whose answer came before the endpoint was told to be slow.
+    /// Waits for a lease that begins from now on: its request comes to an endpoint that was told to be slow before.
     pub fn until_leased(&self) {
-        // PostgreSQL before 17 subtracts no infinite times.
-        let held = "lease_until between clock_timestamp() and clock_timestamp() + interval '44.5 s'";
-        crate::until_now("a lease", || self.row(held) == "t");
+        let epoch = self.row("epoch");
+        let begun = format!("epoch > {epoch} and {LEASED}");
+        crate::until_now("a lease", || self.row(&begun) == "t");
+    }
+
+    /// Waits until the endpoint has the request of a lease that begins from now on.
+    pub fn until_asked(&self) {
+        let mut before = None;
+        crate::until_now("a moment without a lease", || {
+            let (epoch, refreshes) = (self.row("epoch"), self.refreshes());
+            let is_still = !self.is_leased() && self.row("epoch") == epoch;
+            before = Some((format!("epoch > {epoch}"), refreshes));
+            is_still
+        });
+        let (begun, refreshes) = before.unwrap();
+        crate::until_now("a request", || self.row(&begun) == "t" && self.refreshes() > refreshes);
+    }
+
+    /// Returns whether an instance holds the lease now.
+    pub fn is_leased(&self) -> bool {
+        self.row(LEASED) == "t"
     }
 
     /// Waits until an instance has the access token of the database, by the time of its end. Metrics have whole seconds.
     pub fn until_newest_token(&self, instance: &Proxy) {
-        let end: u64 = self.row("floor(extract(epoch from access_until))").parse().unwrap();
         let name = "packetboat_access_token_expiry_timestamp_seconds";
-        crate::until_now("an instance has the newest access token", || instance.metric(name, "") + 1 >= end);
+        crate::until_now("an instance has the newest access token", || {
+            // The row may have none for a moment: then the time is infinite.
+            let end = self.row("floor(extract(epoch from access_until))").parse::<u64>();
+            end.is_ok_and(|end| instance.metric(name, "") + 1 >= end)
+        });
     }
 
     /// Nobody is told to sign in, and no refresh token was sent twice.
@@ -179,6 +207,8 @@ impl Several {
 }
 
 const MOST_PERSONS: usize = 8;
+/// PostgreSQL before 17 subtracts no infinite times.
+const LEASED: &str = "lease_until between clock_timestamp() and clock_timestamp() + interval '45 s'";
 
 /// A lock on the only sign-in's row, held by another session of the database.
 pub struct RowLock(Process);
@@ -196,12 +226,26 @@ impl RowLock {
         Self(process)
     }
 
+    /// Takes the lock while an instance holds the lease: its commit waits for the lock. The endpoint is slow.
+    pub fn take_before_commit(several: &Several) -> Self {
+        loop {
+            several.until_leased();
+            let generation = several.generation();
+            let lock = Self::take(several);
+            // On a slow computer the answer may have come first.
+            if several.is_leased() && several.generation() == generation {
+                return lock;
+            }
+            lock.release();
+        }
+    }
+
     /// Waits until a statement that begins so waits for the lock.
     pub fn until_waited_for(&self, several: &Several, statement: &str) {
         let waiting = format!(
-            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '{statement}%'"
+            "select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock' and query like '{statement}%'"
         );
-        crate::until_now("a statement that waits", || several.sql(&waiting) == "1");
+        crate::until_now("a statement that waits", || several.sql(&waiting) == "t");
     }
 
     /// Ends the session, and the lock with it.
@@ -244,13 +288,13 @@ pub fn while_devices_are_served<T>(instances: &[&Proxy], work: impl FnOnce() -> 
     })
 }
 
+/// Ends an instance in good order: what it has got from the endpoint is on its disk. A device is served before that.
+pub fn end(mut instance: Proxy) {
+    instance.process.signal("TERM");
+    assert!(instance.process.wait().success(), "{}", instance.log.all());
+}
+
 /// Waits until a device gets in by IMAP.
 pub fn until_served(proxy: &Proxy) {
     crate::until_now("a device is served", || imap_login(proxy).starts_with("OK"));
-}
-
-/// The copies of sign-ins in a state directory.
-pub fn copies(state: &Path) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(state.join("fleet")).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "copy")).collect()
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use support::exchange::imap_login;
 use support::proxy::Proxy;
 
-use crate::several::{Several, until_served};
+use crate::several::{Several, end, until_served};
 
 /// The sign-in of one computer serves in the fleet, and the fleet's serves on one computer. A newer one stays.
 #[test]
@@ -24,7 +24,7 @@ fn sign_ins_come_along() {
     crate::until_now("another second", || second() > signed_in);
     let instance = several.instance("one");
     until_served(&instance);
-    drop(instance);
+    end(instance);
     // The fleet has gone on: what the directory has is spent.
     let ran = exchange.run(&["fleet", "import"], &joined);
     assert!(ran.output.contains("newer sign-in, which stays; --replace"), "{}", ran.output);
@@ -36,7 +36,7 @@ fn sign_ins_come_along() {
     until_served(&proxy);
     assert!(imap_login(&proxy).starts_with("OK"));
     assert_eq!(exchange.simulator.refresh_token_reuses(), 0);
-    drop(proxy);
+    end(proxy);
     let ran = exchange.run(&["fleet", "import", "--replace"], &joined);
     assert!(ran.output.contains("the fleet has this sign-in now"), "{}", ran.output);
     until_served(&several.instance("two"));
