@@ -4,7 +4,7 @@
 
 .PHONY: help demo test test-system test-packages soak scan advisories fuzz build deb rpm archive archive-static \
 	build-arm64 deb-arm64 rpm-arm64 archive-arm64 image-arm64 sbom deny reproducible image bench bench-frame bench-login \
-	bench-latency bench-instructions cost-table
+	bench-latency bench-instructions bench-fleet cost-table
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -162,3 +162,7 @@ bench-latency: ## Measure a login with the server 40 ms away: dialled, warm and 
 bench-instructions: ## Count the instructions of a session and of a MiB by valgrind; fail where one is over its bound
 	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench instructions
+
+bench-fleet: ## Compare a session and the memory of an instance in a fleet with one that is alone (valgrind, PostgreSQL)
+	@tests/install.sh $@
+	config/release/cargo.sh bench --locked --bench fleet_session

@@ -11,10 +11,10 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 
 use ::packetboat::state::{self, Access};
 use openssl::ssl::SslVersion;
+use support::bench::callgrind::Callgrind;
 use support::bench::device::{self, Kind};
 use support::bench::submitter::{self, SENDER};
 use support::bench::upstream::{MESSAGES, SUBMISSION, Upstream};
@@ -103,9 +103,9 @@ fn run() {
     };
     (0..5).for_each(|_| submission());
     let count = |work: &mut dyn FnMut(&mut Imap), device: &mut Imap, times: f64| {
-        proxy.zero();
+        proxy.callgrind.zero();
         work(device);
-        let (number, total) = proxy.dump();
+        let (number, total) = proxy.callgrind.dump();
         let beside = 1.0 - proxy.share_of_cryptography(number) / 100.0;
         [1.0, beside].map(|share| total as f64 * share / times / 1e6)
     };
@@ -130,7 +130,7 @@ fn run() {
     }
     let framing = proxy.share_of("proto::Session>::recv", 2);
     if let Ok(path) = std::env::var("KEEP_DUMPS") {
-        (1..=BOUNDS.len()).for_each(|number| drop(fs::copy(proxy.file(number), format!("{path}.{number}"))));
+        (1..=BOUNDS.len()).for_each(|number| drop(fs::copy(proxy.callgrind.file(number), format!("{path}.{number}"))));
     }
     println!("framing, of a MiB from the server: {framing:.2} %, at most {MOST_FRAMING} %");
     assert!(over.is_empty(), "over their bounds: {over:?}");
@@ -139,12 +139,12 @@ fn run() {
 
 /// A packetboat under callgrind.
 struct Counted {
-    process: Process,
+    _process: Process,
+    callgrind: Callgrind,
     /// The listener of IMAP, which passes logins through.
     reading: SocketAddr,
     /// The listener of SMTP, which translates logins and rewrites senders.
     sending: SocketAddr,
-    output: std::path::PathBuf,
 }
 
 impl Counted {
@@ -168,34 +168,17 @@ impl Counted {
             + &translated::device(SENDER, "a", DEVICE_PASSWORD, "")
             + &packetboat::at(reading, &listener("imap", "imap", "implicit", ""))
             + &packetboat::at(sending, &translating_listener("smtp", "smtp", "implicit", ""));
-        let output = directory.join("callgrind.out");
-        // One worker makes the count independent of the choice among workers.
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0", "valgrind", "--tool=callgrind", "--quiet"]);
-        command.arg(format!("--callgrind-out-file={}", output.display())).arg(env!("CARGO_BIN_EXE_packetboat"));
         // make bench-instructions installs valgrind.
+        let command = Callgrind::command(Path::new(env!("CARGO_BIN_EXE_packetboat")), directory);
         let (process, [reading, sending]) =
             packetboat::start(command, directory, "packetboat", &text, [reading, sending]);
-        Self { process, reading, sending, output }
-    }
-
-    /// Starts the count anew.
-    fn zero(&self) {
-        self.control("--zero");
-    }
-
-    /// The instructions since then. Each call writes the next file: `callgrind.out.1`, ...
-    fn dump(&self) -> (usize, u64) {
-        self.control("--dump");
-        let number = (1..).find(|number| !self.file(number + 1).exists()).unwrap();
-        let text = fs::read_to_string(self.file(number)).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")));
-        (number, line.unwrap().trim().parse().unwrap())
+        let callgrind = Callgrind::of(process.0.id(), directory);
+        Self { _process: process, callgrind, reading, sending }
     }
 
     /// The share of a dump's instructions that encrypt, hash and multiply, in percent.
     fn share_of_cryptography(&self, dump: usize) -> f64 {
-        let text = self.annotated(dump, "--inclusive=no");
+        let text = self.callgrind.annotated(dump, "--inclusive=no");
         let share = |line: &str| -> Option<f64> {
             let (_, rest) = line.split_once('(')?;
             let (share, place) = rest.split_once("%)")?;
@@ -207,29 +190,10 @@ impl Counted {
 
     /// The share of a dump's instructions in a function and its callees, in percent.
     fn share_of(&self, function: &str, dump: usize) -> f64 {
-        let text = self.annotated(dump, "--inclusive=yes");
+        let text = self.callgrind.annotated(dump, "--inclusive=yes");
         let line =
             text.lines().find(|line| line.contains(function)).unwrap_or_else(|| panic!("no {function} in {text}"));
         let share = line.split_once('(').unwrap().1.split_once('%').unwrap().0;
         share.trim().parse().unwrap()
-    }
-
-    fn annotated(&self, dump: usize, how: &str) -> String {
-        let mut command = Command::new("callgrind_annotate");
-        let output = command.args([how, "--threshold=100"]).arg(self.file(dump)).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn file(&self, number: usize) -> std::path::PathBuf {
-        let mut name = self.output.clone().into_os_string();
-        name.push(format!(".{number}"));
-        name.into()
-    }
-
-    fn control(&self, what: &str) {
-        let id = self.process.0.id().to_string();
-        let done = Command::new("callgrind_control").args([what, &id]).output().unwrap();
-        let said = [done.stdout, done.stderr].concat();
-        assert!(done.status.success(), "callgrind_control: {}", String::from_utf8_lossy(&said));
     }
 }

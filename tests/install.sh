@@ -38,6 +38,7 @@ libwrap0 libnsl2" ;;
 bench-login) packages="$build python3-venv dovecot-imapd dovecot-pop3d" ;;
 bench-latency) packages="$build python3 iproute2" ;;
 bench-instructions) packages="$build valgrind" ;;
+bench-fleet) packages="$build valgrind postgresql" ;;
 *)
     echo "usage: tests/install.sh [--dry-run] TARGET, where TARGET is one of the Makefile's that needs packages" >&2
     exit 64

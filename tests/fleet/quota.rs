@@ -16,16 +16,16 @@ use support::smtp::{Login, Smtp};
 use support::stacks::{Start, TLS_1_0};
 
 /// The fleet with its database and the mail server.
-struct Fleet {
-    exchange: Exchange,
-    server: Postgresql,
-    database: Database,
-    instances: [Proxy; 3],
+pub struct Fleet {
+    pub exchange: Exchange,
+    pub server: Postgresql,
+    pub database: Database,
+    pub instances: [Proxy; 3],
 }
 
 impl Fleet {
     /// Three instances that count each other, with further keys at the top and for the upstream.
-    fn start(top: &str, upstream: &str) -> Self {
+    pub fn start(top: &str, upstream: &str) -> Self {
         let exchange = Exchange::new();
         let server = Postgresql::start();
         let database = server.database();
@@ -46,7 +46,7 @@ impl Fleet {
         fleet
     }
 
-    fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+    pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + 2 * PATIENCE;
         while !condition() {
             assert!(Instant::now() < deadline, "never: {what}");

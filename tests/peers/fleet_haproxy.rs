@@ -22,7 +22,7 @@ use support::smtp::Smtp;
 use support::stacks::{Version, context, old};
 use support::strain::until;
 
-const INSTANCES: [&str; 3] = ["one", "two", "three"];
+pub(super) const INSTANCES: [&str; 3] = ["one", "two", "three"];
 const DEVICES: u8 = 24;
 
 /// HAProxy and three instances, each at an address of its own on loopback, in front of one simulator.
@@ -34,27 +34,27 @@ struct Fleet {
     network: Network,
 }
 
-struct Balancer {
-    log: Lines,
+pub(super) struct Balancer {
+    pub(super) log: Lines,
     _process: Process,
 }
 
 /// A /24 network on loopback that no other test uses: 127.A.B.0.
 #[derive(Clone, Copy)]
-struct Network([u8; 2]);
+pub(super) struct Network([u8; 2]);
 
 impl Network {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let [port] = free_ports();
         Self(port.to_be_bytes())
     }
 
-    fn host(self, last: u8) -> Ipv4Addr {
+    pub(super) fn host(self, last: u8) -> Ipv4Addr {
         Ipv4Addr::new(127, self.0[0], self.0[1], last)
     }
 
     /// The addresses of the instances end with 11, 12 and 13.
-    fn instance(self, index: usize) -> Ipv4Addr {
+    pub(super) fn instance(self, index: usize) -> Ipv4Addr {
         self.host(11 + u8::try_from(index).unwrap())
     }
 
@@ -63,7 +63,7 @@ impl Network {
     }
 
     /// The port that devices use, with 10,000 added, so that the tests need no root.
-    fn balancer(self, port: u16) -> SocketAddr {
+    pub(super) fn balancer(self, port: u16) -> SocketAddr {
         SocketAddr::from((self.host(9), 10_000 + port))
     }
 }
@@ -88,17 +88,6 @@ impl Fleet {
     /// Starts an instance again.
     fn instance(&self, index: usize) -> Proxy {
         start_instance(index, &self.exchange, self.states.path(), self.network)
-    }
-
-    /// Waits until HAProxy's last word about each of these instances is this one.
-    fn until_checked(&self, state: &str, instances: &[&str]) {
-        for instance in instances {
-            until(&format!("{instance} is {state}: {}", self.balancer.log.all()), || {
-                let of = format!("Server ready/{instance} is ");
-                let log = self.balancer.log.all();
-                log.lines().rev().find_map(|line| line.split_once(&of)).is_some_and(|(_, word)| word.starts_with(state))
-            });
-        }
     }
 
     /// The instance that has served the last of a device's sessions, which was its `count`th.
@@ -178,7 +167,7 @@ fn start_instance(index: usize, exchange: &Exchange, states: &Path, network: Net
 
 impl Balancer {
     /// Starts HAProxy with the file of the repository: with these addresses in place of its names and ports.
-    fn start(network: Network) -> Self {
+    pub(super) fn start(network: Network) -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/haproxy/haproxy.cfg");
         let mut text = fs::read_to_string(file).unwrap();
         for (index, name) in ["packetboat-1", "packetboat-2", "packetboat-3"].iter().enumerate() {
@@ -200,10 +189,21 @@ impl Balancer {
         process.until_open(&[network.balancer(993), network.balancer(110), network.balancer(587)], || log.all());
         Self { log, _process: process }
     }
+
+    /// Waits until HAProxy's last word about each of these instances is this one.
+    pub(super) fn until_checked(&self, state: &str, instances: &[&str]) {
+        for instance in instances {
+            until(&format!("{instance} is {state}: {}", self.log.all()), || {
+                let of = format!("Server ready/{instance} is ");
+                let log = self.log.all();
+                log.lines().rev().find_map(|line| line.split_once(&of)).is_some_and(|(_, word)| word.starts_with(state))
+            });
+        }
+    }
 }
 
 /// One certificate for all instances, as a device that checks certificates needs it.
-fn make_certificate(directory: &Path) {
+pub(super) fn make_certificate(directory: &Path) {
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mail.example.test", "-days", "30"]);
     command.args(["-keyout", "key.pem", "-out", "chain.pem"]).current_dir(directory);
@@ -270,10 +270,10 @@ fn a_rolling_restart_refuses_no_device() {
             more(20);
             stopping.process.signal("TERM");
             assert!(stopping.process.wait().success());
-            fleet_now.until_checked("DOWN", &[name]);
+            fleet_now.balancer.until_checked("DOWN", &[name]);
             more(20);
             let next = fleet_now.instance(index);
-            fleet_now.until_checked("UP", &[name]);
+            fleet_now.balancer.until_checked("UP", &[name]);
             more(20);
             ended.store(true, Ordering::SeqCst);
             let failed: Vec<_> = devices.into_iter().flat_map(|device| device.join().unwrap()).collect();
@@ -296,7 +296,7 @@ fn the_end_of_an_instance_moves_its_devices_only() {
     killed.process.wait();
     // HAProxy does not know yet.
     fleet.all_have_sessions();
-    fleet.until_checked("DOWN", &["two"]);
+    fleet.balancer.until_checked("DOWN", &["two"]);
     fleet.all_have_sessions();
     // The index of the third instance is 1 now.
     for (number, before) in (0..DEVICES).zip(before) {

@@ -21,6 +21,8 @@ mod documented_lines;
 mod endpoints;
 mod failures;
 mod first_hour;
+#[cfg(feature = "fleet")]
+mod fleet_devices;
 mod fleet_haproxy;
 mod flow;
 mod forgetting;

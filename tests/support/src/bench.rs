@@ -1,6 +1,7 @@
 //! The benches share these parts: the old devices, the fast server, CPU time, figures, and email-oauth2-proxy to
 //! compare with.
 
+pub mod callgrind;
 pub mod cost;
 pub mod device;
 pub mod emailproxy;

@@ -35,6 +35,15 @@ pub struct Postgresql {
     databases: AtomicUsize,
 }
 
+/// A statement that was called some times.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    pub calls: u64,
+    /// Milliseconds, of all calls together.
+    pub time: f64,
+    pub text: String,
+}
+
 /// A database of a test's own, without tables.
 pub struct Database {
     pub name: String,
@@ -146,6 +155,30 @@ impl Postgresql {
             true => Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
         }
+    }
+
+    /// Counts the statements of packetboat's users from here on.
+    pub fn count_statements(&self) {
+        self.sql("postgres", "create extension if not exists pg_stat_statements; select pg_stat_statements_reset()");
+    }
+
+    /// The statements of packetboat's users in a database since [`count_statements`](Self::count_statements), each with the
+    /// number of its calls and with their time in milliseconds. Constants are replaced by parameters.
+    pub fn statements(&self, database: &str) -> Vec<Statement> {
+        let rows = self.sql(
+            "postgres",
+            &format!(
+                "select s.calls, s.total_exec_time, replace(s.query, chr(10), ' ') from pg_stat_statements s \
+                 join pg_database d on d.oid = s.dbid join pg_roles r on r.oid = s.userid \
+                 where d.datname = '{database}' and r.rolname in ('{USER}', '{CERTIFIED_USER}')"
+            ),
+        );
+        let read = |row: &str| {
+            let (calls, rest) = row.split_once('|').unwrap();
+            let (time, text) = rest.split_once('|').unwrap();
+            Statement { calls: calls.parse().unwrap(), time: time.parse().unwrap(), text: text.to_owned() }
+        };
+        rows.lines().map(read).collect()
     }
 
     /// psql as the administrator of the server, for a session that the test ends.
@@ -398,7 +431,8 @@ fn configuration(path: &Path, port: u16) -> String {
         "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{directory}/server'\n\
          max_connections = 120\nfsync = off\npassword_encryption = 'scram-sha-256'\n\
          ssl_cert_file = '{directory}/server.pem'\nssl_key_file = '{directory}/server.key'\n\
-         ssl_ca_file = '{directory}/client-ca.pem'\nlog_statement = 'none'\n"
+         ssl_ca_file = '{directory}/client-ca.pem'\nlog_statement = 'none'\n\
+         shared_preload_libraries = 'pg_stat_statements'\n"
     )
 }
 
