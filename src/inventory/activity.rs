@@ -5,6 +5,7 @@
 //! restarts.
 
 mod connections;
+mod elsewhere;
 mod hours;
 mod logins;
 mod mailboxes;
@@ -29,6 +30,7 @@ use crate::failure::Failure;
 use crate::lifecycle::unix_time as now;
 use connections::Connections;
 pub use connections::{Connection, KEPT, Owner, SentMessages};
+use elsewhere::Elsewhere;
 pub use logins::{LoginWay, Logins};
 use mailboxes::Mailboxes;
 pub use recipients::{DeviceRecipients, MailboxRecipients};
@@ -73,6 +75,7 @@ struct Entry {
     record: Mutex<Record>,
     /// The recipients of its messages under way. It rises under the record's lock alone.
     under_way: AtomicU64,
+    elsewhere: Mutex<Elsewhere>,
     connections: Connections,
 }
 
@@ -179,6 +182,7 @@ impl Entry {
             open: AtomicUsize::new(0),
             record: Mutex::new(record),
             under_way: AtomicU64::new(0),
+            elsewhere: Mutex::default(),
             connections: Connections::default(),
         }
     }
@@ -200,6 +204,8 @@ fn shorten(failure: &Failure) -> String {
     failure.to_string().chars().take(LONGEST_FAILURE).collect()
 }
 
+/// In seconds.
+const HOUR: u64 = 60 * 60;
 /// In characters.
 const LONGEST_FAILURE: usize = 500;
 

@@ -129,6 +129,7 @@ impl Inventory {
             table.records.take(record, &own, now);
         }
         table.records.limit(most);
+        self.activities.take_others(table.records.reports.values().flat_map(BTreeMap::values));
         let forgotten = std::mem::take(&mut table.records.forgotten);
         drop(table);
         for (device, time) in forgotten {

@@ -77,6 +77,7 @@ fn join_sending(newer: Option<SendingReport>, older: Option<&SendingReport>, cou
     if counts {
         newer.messages = newer.messages.saturating_add(older.messages);
         newer.recipients = newer.recipients.saturating_add(older.recipients);
+        newer.recipients_of_hour = newer.recipients_of_hour.saturating_add(older.recipients_of_hour);
         newer.octets = newer.octets.saturating_add(older.octets);
         newer.refused = newer.refused.saturating_add(older.refused);
     }

@@ -68,6 +68,24 @@ fn refused_messages_do_not_count() {
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
+/// A device has its recipients of an hour once in a fleet, although it comes by way of two instances. The second one knows
+/// of the first one's within a minute, and its metric of the mailbox has them.
+#[test]
+fn recipients_of_an_hour_are_those_of_all_instances() {
+    let fleet = Fleet::start("submission.recipients_per_hour_of_device = 5\n", "");
+    let [west, east, _] = &fleet.instances;
+    let send = |proxy: &Proxy| connected(proxy).submit(SCAN, SCAN, MESSAGE);
+    (0..3).for_each(|_| assert!(send(west).starts_with("250 ")));
+    let of_day = |proxy: &Proxy| proxy.metric("packetboat_mailbox_recipients_day", "account=\"scans\"");
+    assert_eq!((of_day(west), of_day(east)), (3, 0));
+    fleet.until("the other instance knows of them", || of_day(east) == 3);
+    (0..2).for_each(|_| assert!(send(east).starts_with("250 ")));
+    let answer = connected(east).ask(&format!("MAIL FROM:<{SCAN}>"));
+    assert!(answer.starts_with("450 "), "{answer}");
+    assert_eq!(of_day(east), 5);
+    assert_eq!(fleet.exchange.simulator.counts().submissions.delivered, 5);
+}
+
 const PER_MINUTE: usize = 12;
 const MEASURED: Duration = Duration::from_secs(40);
 const MESSAGE: &[u8] = b"From: <scan@contoso.example>\r\nTo: <scan@contoso.example>\r\nSubject: page\r\n\r\nhello\r\n";

@@ -80,7 +80,8 @@ fn exchange(count: usize) -> Exchange {
         quirks.refresh.reuse_ends_family = true;
         quirks.smtp.messages_per_minute = None;
     });
-    for number in (0..count).filter(|number| Habit::of(*number) == Habit::Crowds && (number / 5).is_multiple_of(CROWD)) {
+    for number in (0..count).filter(|number| Habit::of(*number) == Habit::Crowds && (number / 5).is_multiple_of(CROWD))
+    {
         assert!(exchange.simulator.deliver(&mailbox(number), message(0, number / 5 / CROWD)));
     }
     exchange
@@ -329,9 +330,7 @@ fn devices(count: usize) -> String {
         };
         let account = format!("[account.{name}]\nmailbox = \"{mailbox}\"\nupstream = \"exchange\"\n{identity}\n");
         accounts.insert(name.to_owned(), account);
-        devices += &format!(
-            "[[device]]\nlogin = \"device{number}\"\npasswords = [\"{hash}\"]\naccount = \"{name}\"\n"
-        );
+        devices += &format!("[[device]]\nlogin = \"device{number}\"\npasswords = [\"{hash}\"]\naccount = \"{name}\"\n");
     }
     accounts.into_values().collect::<String>() + &devices
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::elsewhere::Elsewhere;
 use super::spans::Spans;
 use super::{Activities, now};
 
@@ -18,6 +19,7 @@ struct Counts {
     days: BTreeMap<String, Day>,
     /// The recipients of messages under way.
     under_way: BTreeMap<String, u64>,
+    elsewhere: BTreeMap<String, Elsewhere>,
 }
 
 /// The counts of one mailbox, as they are saved.
@@ -37,7 +39,7 @@ impl Activities {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// The number of recipients that a mailbox has sent to in the last 24 hours.
+    /// The number of recipients that a mailbox has sent to in the last 24 hours, by all instances of a fleet.
     pub fn recipients_of(&self, mailbox: &str) -> u64 {
         self.mailboxes.recipients(mailbox, now())
     }
@@ -86,6 +88,11 @@ impl Mailboxes {
         }
     }
 
+    /// Takes the counts of other instances, by mailbox in lower case.
+    pub(super) fn set_elsewhere(&self, elsewhere: BTreeMap<String, Elsewhere>) {
+        self.0.lock().elsewhere = elsewhere;
+    }
+
     /// The counts to save.
     pub(super) fn saved(&self, now: u64) -> Vec<SavedMailbox> {
         let days = &self.0.lock().days;
@@ -101,7 +108,8 @@ impl Mailboxes {
 
 impl Counts {
     fn sent(&self, mailbox: &str, now: u64) -> u64 {
-        self.days.get(mailbox).map_or(0, |day| day.recipients(now))
+        let own = self.days.get(mailbox).map_or(0, |day| day.recipients(now));
+        own.saturating_add(self.elsewhere.get(mailbox).map_or(0, |elsewhere| elsewhere.number(now)))
     }
 
     fn with_under_way(&self, mailbox: &str, now: u64) -> u64 {

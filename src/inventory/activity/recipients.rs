@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use super::mailboxes::Mailboxes;
 use super::{Activities, Entry, now};
 
-/// The recipients of a device in the last hour. The oldest five minutes count as a whole.
+/// The recipients of a device in the last hour, by all instances of a fleet. The oldest five minutes count as a whole.
 pub struct DeviceRecipients(Arc<Entry>);
 
-/// The recipients of a mailbox in the last 24 hours.
+/// The recipients of a mailbox in the last 24 hours, by all instances of a fleet.
 pub struct MailboxRecipients {
     mailboxes: Arc<Mailboxes>,
     /// The address in lower case.
@@ -33,19 +33,25 @@ impl DeviceRecipients {
     /// The number that was sent to, with those of messages under way.
     pub fn number(&self) -> u64 {
         let sent = self.0.record.lock().sending_mut().recipients_of_hour(now());
-        sent.saturating_add(self.0.under_way.load(Ordering::Relaxed))
+        self.with_others(sent)
     }
 
     /// Counts one more as under way, if there are fewer than `most`. Returns whether it is counted.
     pub fn begin(&self, most: u64) -> bool {
         let mut record = self.0.record.lock();
         let sent = record.sending_mut().recipients_of_hour(now());
-        let has_room = sent.saturating_add(self.0.under_way.load(Ordering::Relaxed)) < most;
+        let has_room = self.with_others(sent) < most;
         if has_room {
             self.begin_over(1);
         }
         drop(record);
         has_room
+    }
+
+    /// The number with those of messages under way, and those by way of other instances.
+    fn with_others(&self, sent: u64) -> u64 {
+        let elsewhere = self.0.elsewhere.lock().number(now());
+        sent.saturating_add(self.0.under_way.load(Ordering::Relaxed)).saturating_add(elsewhere)
     }
 
     /// Counts so many as under way.

@@ -288,7 +288,7 @@ impl Record {
                 failing_since: self.failing_since(),
                 last_login: self.last_read.or(self.last_login.filter(|_| !self.sending.is_used())),
             }),
-            sending: self.sending.report(self.last_read, &day),
+            sending: self.sending.report(self.last_read, &day, now),
             instance: None,
         }
     }

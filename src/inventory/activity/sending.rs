@@ -50,6 +50,9 @@ pub struct SendingReport {
     pub messages: u64,
     /// Recipients of those messages.
     pub recipients: u64,
+    /// Recipients of the last hour, with those of messages that the mail server may have. Earlier versions have written none.
+    #[serde(default)]
+    pub recipients_of_hour: u64,
     /// Octets of those messages, as the device has sent them.
     pub octets: u64,
     /// Messages that were refused in the last 24 hours.
@@ -163,7 +166,7 @@ impl Sending {
     }
 
     /// The report; none for a device that has never tried to send. `day` has the sums of the last 24 hours.
-    pub(super) fn report(&self, last_read: Option<u64>, day: &Hour) -> Option<SendingReport> {
+    pub(super) fn report(&self, last_read: Option<u64>, day: &Hour, now: u64) -> Option<SendingReport> {
         if !self.is_used() {
             return None;
         }
@@ -182,6 +185,7 @@ impl Sending {
             last_sent: self.last_sent,
             messages: day.sent,
             recipients: day.recipients,
+            recipients_of_hour: self.recipients_of_hour(now),
             octets: day.sent_octets,
             refused: day.refused,
             failure: self.failure.clone(),
@@ -231,7 +235,7 @@ mod tests {
     const START: u64 = 1_800_000_000;
 
     fn state(sending: &Sending) -> (SendingState, Option<u64>) {
-        let report = sending.report(None, &Hour::default()).unwrap();
+        let report = sending.report(None, &Hour::default(), START).unwrap();
         (report.state, report.since)
     }
 
@@ -242,7 +246,7 @@ mod tests {
     #[test]
     fn refusals_last_until_a_message_is_accepted() {
         let mut sending = Sending::default();
-        assert!(sending.report(None, &Hour::default()).is_none(), "it has never tried");
+        assert!(sending.report(None, &Hour::default(), START).is_none(), "it has never tried");
         sending.logged_in(START);
         assert_eq!(state(&sending), (SendingState::Nothing, None));
         for (at, kind) in [(10, Kind::SenderRefused), (20, Kind::MailboxFull), (30, Kind::RecipientRefused)] {
@@ -253,7 +257,7 @@ mod tests {
         assert_eq!(state(&sending).0, SendingState::Refused, "a login alone mends nothing");
         sending.sent(1, START + 50);
         assert_eq!(state(&sending), (SendingState::Sends, None));
-        let report = sending.report(None, &Hour::default()).unwrap();
+        let report = sending.report(None, &Hour::default(), START).unwrap();
         assert_eq!((report.last_sent, report.reason), (Some(START + 50), Some(Kind::RecipientRefused)));
     }
 
