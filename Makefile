@@ -4,7 +4,7 @@
 
 .PHONY: help demo test test-system test-packages soak scan advisories fuzz build deb rpm archive archive-static \
 	build-arm64 deb-arm64 rpm-arm64 archive-arm64 image-arm64 sbom deny reproducible image bench bench-frame bench-login \
-	bench-latency bench-instructions bench-fleet cost-table
+	bench-fleet bench-fleet-session bench-latency bench-instructions cost-table
 
 help: ## Print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -155,6 +155,10 @@ bench-login: ## Measure a translated login beside a passed-through one, and besi
 	@tests/install.sh $@
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench login
 
+bench-fleet: ## Play fleets of 3 to 10,000 instances on a simulated clock: load of database and token endpoint (half an hour)
+	@tests/install.sh $@
+	config/release/cargo.sh bench --locked --bench fleet
+
 bench-latency: ## Measure a login with the server 40 ms away: dialled, warm and parked connections (root)
 	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench peers -- waits
@@ -163,6 +167,6 @@ bench-instructions: ## Count the instructions of a session and of a MiB by valgr
 	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench instructions
 
-bench-fleet: ## Compare a session and the memory of an instance in a fleet with one that is alone (valgrind, PostgreSQL)
+bench-fleet-session: ## Compare a session and the memory of an instance in a fleet with one that is alone (valgrind, PostgreSQL)
 	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench fleet_session

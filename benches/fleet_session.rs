@@ -1,7 +1,7 @@
 //! This bench compares an instance of a fleet with one that is alone: the instructions of a session, by callgrind, and the
 //! memory of connected devices.
 //!
-//! `make bench-fleet` runs it, with a real PostgreSQL. It fails where a session of the fleet takes over 2 % more. Work that
+//! `make bench-fleet-session` runs it, with a real PostgreSQL. It fails where a session of the fleet takes over 2 % more. Work that
 //! an instance does by the clock, whatever devices do, is measured apart, over the same time without a session.
 
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]

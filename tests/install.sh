@@ -17,7 +17,7 @@ if [ "${1:-}" = --dry-run ]; then
     shift
 fi
 case "${1:-}" in
-build | demo | advisories | bench-frame) packages=$build ;;
+build | demo | advisories | bench-fleet | bench-frame) packages=$build ;;
 deb | archive) packages="$build binutils python3" ;;
 archive-static) packages="$build binutils python3 python3-venv" ;;
 rpm) packages="$build binutils python3 rpm" ;;
@@ -38,7 +38,7 @@ libwrap0 libnsl2" ;;
 bench-login) packages="$build python3-venv dovecot-imapd dovecot-pop3d" ;;
 bench-latency) packages="$build python3 iproute2" ;;
 bench-instructions) packages="$build valgrind" ;;
-bench-fleet) packages="$build valgrind postgresql" ;;
+bench-fleet-session) packages="$build valgrind postgresql" ;;
 *)
     echo "usage: tests/install.sh [--dry-run] TARGET, where TARGET is one of the Makefile's that needs packages" >&2
     exit 64

@@ -24,6 +24,7 @@ mod seen;
 mod sessions;
 mod several;
 mod sign_ins;
+mod simulation;
 mod slots;
 mod transfer;
 

@@ -40,6 +40,14 @@ impl Several {
         Self::lenient_at(Postgresql::start(), "localhost", life)
     }
 
+    /// The same with a PostgreSQL that counts its statements, in `pg_stat_statements`.
+    pub fn counted(life: u64) -> Self {
+        let server = Postgresql::start_with("ssl = on\nshared_preload_libraries = 'pg_stat_statements'\n");
+        let several = Self::lenient_at(server, "localhost", life);
+        several.sql("create extension pg_stat_statements");
+        several
+    }
+
     /// A fleet whose endpoint takes each refresh token once, with this server of the database at this host.
     pub fn strict_at(server: Postgresql, host: &str, life: u64) -> Self {
         let several = Self::with(server, host, &format!("{BY_PERSON}\nrotation = \"strict\""), life);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use packetboat::fleet::{BorrowedSession, MailboxKey, MailboxSlots, SessionKind, Slots, Throttled};
 use packetboat::lifecycle::{self, Phase, Trigger};
-use support::simulated_sessions::{SimulatedSessions, Way};
+use support::simulated_records::{SimulatedRecords, Way};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
@@ -38,11 +38,11 @@ struct Ice {
 }
 
 impl Instance {
-    fn start(database: &Arc<SimulatedSessions>, name: &str) -> Self {
+    fn start(database: &Arc<SimulatedRecords>, name: &str) -> Self {
         Self::start_for(database, name, SessionKind::Reading)
     }
 
-    fn start_for(database: &Arc<SimulatedSessions>, name: &str, kind: SessionKind) -> Self {
+    fn start_for(database: &Arc<SimulatedRecords>, name: &str, kind: SessionKind) -> Self {
         let way = database.of_instance();
         let slots = Slots::new(Arc::clone(&way) as _, name);
         let mailbox = slots.mailbox(key(kind));

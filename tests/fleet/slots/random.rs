@@ -19,7 +19,7 @@ struct InUse {
 }
 
 struct World {
-    database: Arc<SimulatedSessions>,
+    database: Arc<SimulatedRecords>,
     in_use: Arc<Mutex<InUse>>,
 }
 
@@ -126,7 +126,7 @@ impl Running {
 
 async fn hours(seed: u64) {
     let mut random = Random(seed);
-    let world = World { database: SimulatedSessions::new(5), in_use: Arc::default() };
+    let world = World { database: SimulatedRecords::new(5), in_use: Arc::default() };
     let mut running: Vec<Running> = (0..5).map(|number| world.start(&format!("{seed}-{number}"), number)).collect();
     for round in 0..200_u64 {
         sleep(Duration::from_millis(random.below(30_000) as u64)).await;

@@ -1,6 +1,7 @@
 //! One rule each: borrowing, giving back, the share, fairness, the mail server's throttling, and the pace.
 
 use packetboat::fleet::{LOGIN_PATIENCE, SESSION_LIFE};
+use support::simulated_records::Statement;
 use tokio::time::Instant;
 
 use super::*;
@@ -9,11 +10,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn a_login_that_finds_a_free_session_asks_nobody() {
-    let database = SimulatedSessions::new(3);
+    let database = SimulatedRecords::new(3);
     let instance = Instance::start(&database, "west");
     drop(instance.login().await.unwrap());
     let before = database.statements();
-    assert_eq!(before.borrow, 1);
+    // The first session of a mailbox: one statement that finds no rows, one that adds them, and the first one again.
+    assert_eq!(before.of(Statement::Borrow), 3);
     for _ in 0..1000 {
         drop(instance.login().await.unwrap());
     }
@@ -23,13 +25,13 @@ async fn a_login_that_finds_a_free_session_asks_nobody() {
         sleep(120 * SECOND).await;
         drop(instance.login().await.unwrap());
     }
-    assert_eq!(database.statements().borrow, 1);
+    assert_eq!(database.statements().of(Statement::Borrow), 3);
     assert_eq!(instance.slots.numbers().waited, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn eight_is_the_number_of_all_instances_together() {
-    let database = SimulatedSessions::new(3);
+    let database = SimulatedRecords::new(3);
     let instances = ["west", "east", "north"].map(|name| Instance::start(&database, name));
     let mut sessions = Vec::new();
     for number in 0..MOST {
@@ -52,7 +54,7 @@ async fn eight_is_the_number_of_all_instances_together() {
 /// The session of another instance is there within a second and two polls, free or in use by a device that leaves.
 #[tokio::test(start_paused = true)]
 async fn a_device_that_waits_gets_what_another_instance_frees() {
-    let database = SimulatedSessions::new(2);
+    let database = SimulatedRecords::new(2);
     let [west, east] = ["west", "east"].map(|name| Instance::start(&database, name));
     let mut sessions = Vec::new();
     for _ in 0..MOST {
@@ -76,7 +78,7 @@ async fn a_device_that_waits_gets_what_another_instance_frees() {
 
 #[tokio::test(start_paused = true)]
 async fn a_killed_instance_blocks_its_sessions_for_a_minute_and_a_stopped_one_not_at_all() {
-    let database = SimulatedSessions::new(2);
+    let database = SimulatedRecords::new(2);
     let [west, east, north] = ["west", "east", "north"].map(|name| Instance::start(&database, name));
     for _ in 0..MOST {
         std::mem::forget(west.login().await.unwrap());
@@ -98,7 +100,7 @@ async fn a_killed_instance_blocks_its_sessions_for_a_minute_and_a_stopped_one_no
 /// With three instances the share of eight is two. The first login waits for 300 ms at most, the others not at all.
 #[tokio::test(start_paused = true)]
 async fn without_the_database_an_instance_has_its_share() {
-    let database = SimulatedSessions::new(3);
+    let database = SimulatedRecords::new(3);
     let instance = Instance::start(&database, "west");
     drop(instance.login().await.unwrap());
     sleep(600 * SECOND).await;
@@ -122,7 +124,7 @@ async fn without_the_database_an_instance_has_its_share() {
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_never_saw_the_database_serves() {
-    let database = SimulatedSessions::new(3);
+    let database = SimulatedRecords::new(3);
     let instance = Instance::start(&database, "west");
     instance.way.cut(true);
     sleep(2 * SECOND).await;
@@ -134,7 +136,7 @@ async fn an_instance_that_never_saw_the_database_serves() {
 /// A crash of PostgreSQL empties the table. Who held sessions learns it at the next renewal, and borrows anew.
 #[tokio::test(start_paused = true)]
 async fn lost_tables_are_written_again() {
-    let database = SimulatedSessions::new(2);
+    let database = SimulatedRecords::new(2);
     let instance = Instance::start(&database, "west");
     let sessions = [instance.login().await.unwrap(), instance.login().await.unwrap()];
     database.crash();
@@ -147,7 +149,7 @@ async fn lost_tables_are_written_again() {
 /// One instance has devices in a queue all the time; a device of another one waits for three seconds at most.
 #[tokio::test(start_paused = true)]
 async fn a_busy_instance_starves_nobody() {
-    let database = SimulatedSessions::new(2);
+    let database = SimulatedRecords::new(2);
     let [west, east] = ["west", "east"].map(|name| Arc::new(Instance::start(&database, name)));
     let busy = Arc::new(AtomicUsize::new(0));
     for _ in 0..30 {
@@ -178,7 +180,7 @@ async fn a_busy_instance_starves_nobody() {
 /// Twelve instances want eight sessions all the time: each gets some.
 #[tokio::test(start_paused = true)]
 async fn more_instances_than_sessions_take_turns() {
-    let database = SimulatedSessions::new(12);
+    let database = SimulatedRecords::new(12);
     let instances: Vec<_> = (0..12).map(|number| Arc::new(Instance::start(&database, &number.to_string()))).collect();
     let counts: Vec<_> = (0..12).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     for (instance, count) in instances.iter().zip(&counts) {
@@ -204,7 +206,7 @@ async fn more_instances_than_sessions_take_turns() {
 /// The mail server throttles the mailbox at one instance: the others know it within a second, or with their next session.
 #[tokio::test(start_paused = true)]
 async fn a_throttled_mailbox_is_left_alone_by_all() {
-    let database = SimulatedSessions::new(3);
+    let database = SimulatedRecords::new(3);
     let [west, east, north] = ["west", "east", "north"].map(|name| Instance::start(&database, name));
     drop((west.login().await, east.login().await));
     west.mailbox.leave_alone(60 * SECOND);
@@ -222,7 +224,7 @@ async fn a_throttled_mailbox_is_left_alone_by_all() {
 /// Three instances send as fast as they may: as many messages in all as one instance, and a part of each more at most.
 #[tokio::test(start_paused = true)]
 async fn thirty_messages_a_minute_are_the_number_of_all_instances() {
-    let database = SimulatedSessions::new(3);
+    let database = SimulatedRecords::new(3);
     let sent = Arc::new(AtomicUsize::new(0));
     let instances = ["west", "east", "north"].map(|name| Instance::start_for(&database, name, SessionKind::Sending));
     for instance in &instances {
@@ -243,6 +245,6 @@ async fn thirty_messages_a_minute_are_the_number_of_all_instances() {
     sleep(600 * SECOND).await;
     let more = sent.load(Ordering::Relaxed) - first;
     assert!((270..=300 + 3 * 6).contains(&more), "{more}");
-    let statements = database.statements().others;
+    let statements = database.statements().of(Statement::Mailbox);
     assert!(statements < 200, "{statements} statements for {} messages", first + more);
 }

@@ -1,0 +1,94 @@
+//! This bench plays fleets of up to ten thousand instances with a hundred devices each, over packetboat's own leases,
+//! borrowed sessions and registrations, with a simulated clock, database and token endpoint.
+//!
+//! It prints what they load, and fails where a law is broken: a mailbox beyond its bound, a refresh token spent twice
+//! without a crash, a sign-in renewed before its half life, a device without a token. `make bench-fleet`, or some of it:
+//! `cargo bench --bench fleet -- 30 300`. The figures are exact counts; only the wall time depends on the computer.
+
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod table;
+
+use std::time::Duration;
+
+use support::bench;
+use support::simulated_fleet::{Case, Mix, Report, Scenario};
+
+fn main() {
+    bench::main(|words| {
+        let sizes: Vec<usize> = words.iter().map(|word| word.parse().expect("a number of instances")).collect();
+        let sizes = if sizes.is_empty() { SIZES.to_vec() } else { sizes };
+        let broken: Vec<String> = sizes.into_iter().flat_map(measure).collect();
+        if !broken.is_empty() {
+            println!("laws that were broken:\n{}", broken.join("\n"));
+            std::process::exit(1);
+        }
+    });
+}
+
+/// Plays all cases of a fleet of this size, and returns the laws that were broken.
+fn measure(instances: usize) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut play = |case: Case| {
+        let report = case.run();
+        broken.extend(report.broken());
+        report
+    };
+    table::head_of_loads(instances);
+    for (mix, minutes) in polls(instances) {
+        let case =
+            Case { poll: minutes * MINUTE, time: time_of(instances), ..Case::new(instances, mix, Scenario::Steady) };
+        table::load(&play(case));
+    }
+    table::head_of_troubles(instances);
+    for (mix, scenario) in troubles(instances) {
+        let case = Case { time: time_of(instances), ..Case::new(instances, mix, scenario) };
+        table::trouble(&play(case));
+    }
+    broken
+}
+
+/// The mixes of a fleet in peace, and the minutes between two polls of a device.
+fn polls(instances: usize) -> Vec<(Mix, u32)> {
+    match instances {
+        ..LARGE => Mix::ALL.into_iter().flat_map(|mix| [1, 5, 15].map(|minutes| (mix, minutes))).collect(),
+        _ => Mix::ALL.into_iter().map(|mix| (mix, 5)).chain([(Mix::TenDevices, 1), (Mix::TenDevices, 15)]).collect(),
+    }
+}
+
+/// The mixes and the events of a fleet in trouble.
+fn troubles(instances: usize) -> Vec<(Mix, Scenario)> {
+    let mixes: &[Mix] = if instances < LARGE { &Mix::ALL } else { &[Mix::TenDevices] };
+    let events = Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Steady);
+    events.flat_map(|scenario| mixes.iter().map(move |mix| (*mix, scenario))).collect()
+}
+
+/// The time that is measured: more than the longest half life, of 33 minutes.
+fn time_of(instances: usize) -> Duration {
+    if instances < LARGE { 60 * MINUTE } else { 35 * MINUTE }
+}
+
+const SIZES: [usize; 5] = [3, 30, 300, 3_000, 10_000];
+/// A fleet of which not every mix is played.
+const LARGE: usize = 1_000;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The words for a case.
+fn words(report: &Report) -> [String; 2] {
+    let mix = match report.case.mix {
+        Mix::OnePerson => "one person, a mailbox for ten devices",
+        Mix::Sites => "a person and a mailbox for a site",
+        Mix::TenDevices => "a person and a mailbox for ten devices",
+    };
+    let scenario = match report.case.scenario {
+        Scenario::Steady => "steady",
+        Scenario::Deaths => "instances killed at the endpoint",
+        Scenario::Cut => "instances cut off for 10 min",
+        Scenario::Restart => "database away for 3 min",
+        Scenario::SlowEndpoint => "endpoint answers after 25 s",
+        Scenario::RefusingEndpoint => "endpoint refuses for 10 min",
+        Scenario::Rolling => "all instances restarted",
+    };
+    [mix.to_owned(), scenario.to_owned()]
+}
