@@ -175,22 +175,36 @@ pub fn large_message(proxies: &[&Proxy], kind: &Kind, manner: usize) -> Row {
 
 /// Measure 5: CPU time of small messages.
 pub fn small(proxies: &[&Proxy], kind: &Kind) -> Vec<Row> {
+    let mut rows = noop_round_trips(proxies, kind, "");
     let mut devices = logged_in(proxies, kind, 0);
-    let noop = cpu(proxies, ("NOOP round trip, one at a time".to_owned(), "µs", 1e6), (ROUNDS, 1000.0), |place, _| {
-        (0..1000).for_each(|_| drop(devices[place].ok("NOOP")));
-    });
-    let many: Vec<Mutex<Vec<Imap>>> =
-        proxies.iter().map(|proxy| Mutex::new((0..CROWD).map(|_| one_logged_in(kind, proxy, 0)).collect())).collect();
-    let name = format!("NOOP round trip, {CROWD} devices at a time");
-    let crowd = cpu(proxies, (name, "µs", 1e6), (ROUNDS, (CROWD * NOOPS) as f64), |place, _| {
-        noops(&mut many[place].lock().unwrap());
-    });
     let push = cpu(proxies, ("IDLE push of a line".to_owned(), "µs", 1e6), (ROUNDS, 200.0), |place, _| {
         devices[place].ok(&format!("SELECT {PUSHING}200"));
         let tag = devices[place].idle();
         devices[place].pushed(&tag, 200);
     });
-    vec![noop, crowd, push]
+    rows.push(push);
+    rows
+}
+
+/// CPU time of NOOPs: one at a time, a crowd's, and those that a device sends together. The rows' names end with `with`.
+pub fn noop_round_trips(proxies: &[&Proxy], kind: &Kind, with: &str) -> Vec<Row> {
+    let mut devices = logged_in(proxies, kind, 0);
+    let named = |name: &str| (format!("{name}{with}"), "µs", 1e6);
+    let one = cpu(proxies, named("NOOP round trip, one at a time"), (ROUNDS, 1000.0), |place, _| {
+        (0..1000).for_each(|_| drop(devices[place].ok("NOOP")));
+    });
+    let together = cpu(proxies, named(&format!("NOOP, {TOGETHER} in one write")), (ROUNDS, 1600.0), |place, _| {
+        (0..1600 / TOGETHER).for_each(|_| devices[place].noops(TOGETHER));
+    });
+    let many: Vec<Mutex<Vec<Imap>>> = proxies
+        .iter()
+        .map(|proxy| Mutex::new((0..CROWD).map(|number| logged_in_as(number, kind, proxy, 0)).collect()))
+        .collect();
+    let name = named(&format!("NOOP round trip, {CROWD} devices at a time"));
+    let crowd = cpu(proxies, name, (ROUNDS, (CROWD * NOOPS) as f64), |place, _| {
+        noops(&mut many[place].lock().unwrap());
+    });
+    vec![one, crowd, together]
 }
 
 /// Has each device say [`NOOPS`] NOOPs, all devices at a time.
@@ -319,8 +333,13 @@ fn logged_in(proxies: &[&Proxy], kind: &Kind, manner: usize) -> Vec<Imap> {
 }
 
 pub fn one_logged_in(kind: &Kind, proxy: &Proxy, manner: usize) -> Imap {
+    logged_in_as(0, kind, proxy, manner)
+}
+
+/// The device of this number in a crowd.
+fn logged_in_as(number: usize, kind: &Kind, proxy: &Proxy, manner: usize) -> Imap {
     let mut device = kind.connect(proxy.addresses[manner], None);
-    device.login("u", "p");
+    device.login(&format!("u{number}"), "p");
     device
 }
 
@@ -329,6 +348,8 @@ const LARGE: usize = 35_000_000;
 /// Devices at a time, and sessions of each in a round.
 pub const CROWD: usize = 16;
 pub const SESSIONS: usize = 20;
+/// NOOPs that a device sends together.
+const TOGETHER: u32 = 16;
 /// NOOPs of each device.
 pub const NOOPS: usize = 200;
 pub const ROUNDS: usize = 7;

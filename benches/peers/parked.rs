@@ -1,5 +1,5 @@
 //! This file measures sessions by the server's connection that they get: dialled, warm or parked; beside the relays, and
-//! beside imapproxy, which parks connections as well.
+//! beside imapproxy, which parks connections as well. NOOPs in a session that may be parked are measured here, too.
 
 use std::path::Path;
 
@@ -76,6 +76,10 @@ pub fn sessions(
         notes.push(format!("{}: {logins} logins at the server for {sessions} sessions", way.name));
     }
     rows.extend(rates(&rows));
+    if let Some(parked) = ways.iter().find(|way| way.name == "parked") {
+        let all: Vec<&Proxy> = std::iter::once(parked).chain(relays).copied().collect();
+        rows.extend(measure::noop_round_trips(&all, kind, ", park = \"5m\""));
+    }
     rows
 }
 

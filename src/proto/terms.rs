@@ -109,6 +109,11 @@ impl Terms {
         }
     }
 
+    /// Returns whether the mailbox is tried before the device is let in.
+    pub fn probes(&self) -> bool {
+        self.of_mailbox().probe == Probe::Run
+    }
+
     /// Makes the terms of a login that is passed through: the server's OK is enough, and everything passes.
     pub fn pass_through(protocol: Protocol) -> Self {
         match protocol {

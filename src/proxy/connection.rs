@@ -284,7 +284,7 @@ impl<N: Network> Connection<'_, '_, N> {
         self.registered.login_succeeded().map_err(Ending::Failed)?;
         if let Some(opened) = &mut self.opened {
             opened.since.get_or_insert_with(Instant::now);
-            opened.mailbox.login_succeeded();
+            opened.mailbox.opened(&opened.terms);
         }
         Ok(())
     }
@@ -294,10 +294,8 @@ impl<N: Network> Connection<'_, '_, N> {
         if self.record.is_in() {
             return self.reconnecting_failed(failure);
         }
-        if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
-            opened.mailbox.leave_alone(wait);
-        }
         if let Some(opened) = &self.opened {
+            opened.mailbox.failed(failure);
             self.service.parking.refused(&opened.mailbox);
         }
         if self.may_begin_without_server(failure) && self.begin_without_server(failure) {
@@ -314,8 +312,10 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Notes a response of the server in a running session that an operator should know.
     fn noticed(&mut self, failure: &Failure) {
-        if let (Some(opened), Some(wait)) = (&self.opened, failure.retry_after) {
-            opened.mailbox.leave_alone(wait);
+        if let Some(opened) = &self.opened {
+            opened.mailbox.failed(failure);
+        }
+        if let Some(opened) = self.opened.as_ref().filter(|_| failure.retry_after.is_some()) {
             self.service.parking.refused(&opened.mailbox);
         }
         self.answered();

@@ -88,6 +88,9 @@ fn a_device_that_polls_ten_times_logs_in_once() {
     until(&proxy, "packetboat_parked_connections", "", 1);
     until(&proxy, "packetboat_parked_ended_total", "full", 1);
     until(&proxy, "packetboat_parked_stale_total", "", 0);
+    // The log says the same, a line a session.
+    proxy.logs(2, "\"server_connection\":\"dialled\"");
+    proxy.logs(8, "\"server_connection\":\"parked\"");
 }
 
 /// Without `park` nothing is parked, and LOGOUT is the server's to answer.
@@ -107,6 +110,8 @@ fn a_password_is_verified_before_a_parked_connection_is_taken() {
     let proxy = compared(&exchange, "", &scans());
     let answer = status(&imap(&proxy).command(&format!("LOGIN {LOGIN} another")));
     assert!(answer.starts_with("NO "), "{answer}");
+    let line = proxy.log.wait_for("end", |line| line.contains("session ended") && line.contains("\"device_closed\""));
+    assert!(!line.contains("server_connection"), "it has had none: {line}");
     // The right one takes it.
     polls(&proxy, LOGIN).ok("LOGOUT");
     until_parked(&proxy, 3);

@@ -90,6 +90,8 @@ fn a_login_takes_a_warm_connection_and_another_replaces_it() {
     imap.ok("NOOP");
     again.ok("NOOP");
     assert_eq!(proxy.log.count(|line| line.contains("login failed")), 0);
+    drop(again);
+    proxy.logs(1, "\"server_connection\":\"warm\"");
 }
 
 /// The connection closes at the very moment of the login, and the device notices nothing.

@@ -15,6 +15,17 @@ pub enum LoginWay {
     Parked,
 }
 
+impl LoginWay {
+    /// The way in a word, as the log has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            LoginWay::Dialled => "dialled",
+            LoginWay::Warm => "warm",
+            LoginWay::Parked => "parked",
+        }
+    }
+}
+
 /// The logins of a time, by their way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Logins {

@@ -94,11 +94,9 @@ impl InStep {
         ParkedState { capability: self.capability.take(), may_be_selected: self.may_be_selected }
     }
 
-    /// Returns the number of octets up to the end of the first line or literal, which are read in one step. Once something
-    /// is not understood, the position is not known any more, and all octets are.
-    pub(super) fn first_piece(&self, input: &[u8]) -> usize {
+    /// Returns the number of octets up to the end of the first line or literal.
+    fn first_piece(&self, input: &[u8]) -> usize {
         match self.position {
-            _ if self.is_lost => input.len(),
             Position::Literal(left) => count_down(left, input.len()).1,
             Position::Start | Position::Line => memchr::memchr(b'\n', input).map_or(input.len(), |end| end + 1),
         }

@@ -58,7 +58,9 @@ impl Relay {
             activity.fetched = self.responses.fetched();
             return Ok(step);
         }
-        let mut piece = input.get(..in_step.first_piece(input)).unwrap_or(input);
+        // All that is there passes at once. LOGOUT is looked for in its first line alone: behind a command that passes,
+        // device and server are out of step until the server has answered.
+        let mut piece = input;
         if in_step.is_in_step() && self.responses.is_between_responses() && self.commands.is_between_commands() {
             match Logout::of(input) {
                 Logout::No => {}
@@ -203,11 +205,14 @@ mod tests {
     use crate::proto::dialect::Relay as _;
     use crate::proto::{Probe, Relogin};
 
+    fn relay(deletes: Deletes) -> Relay {
+        Relay::new(MailboxTerms { probe: Probe::Skip, deletes, relogin: Relogin::Refused, parks: true }, None)
+    }
+
     /// Returns the octets for the server, and whether the connection is parked at the end. A line that begins with
     /// `S: ` is the server's. Either side's octets are cut at `cut`, counted from the beginning.
     fn play(conversation: &str, deletes: Deletes, cut: usize) -> (String, bool) {
-        let terms = MailboxTerms { probe: Probe::Skip, deletes, relogin: Relogin::Refused, parks: true };
-        let mut relay = Relay::new(terms, None);
+        let mut relay = relay(deletes);
         let (mut to_server, mut parked, mut played) = (Vec::new(), false, 0);
         let mut unread = [Vec::new(), Vec::new()];
         for line in conversation.split_inclusive('\n') {
@@ -268,6 +273,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Commands that come together go on together, and the record has each of them.
+    #[test]
+    fn pipelined_commands_pass_in_one_step() {
+        let mut relay = relay(Deletes::Allowed);
+        let pass = |relay: &mut Relay, side, input: &str| {
+            relay.recv(side, input.as_bytes(), &mut Activity::default(), &mut Outbox::default()).unwrap()
+        };
+        let tags: Vec<String> = (0..16).map(|number| format!("a{number}")).collect();
+        let commands =
+            tags.iter().map(|tag| format!("{tag} NOOP\r\n")).collect::<String>() + "b APPEND x {3+}\r\nabc\r\n";
+        let step = pass(&mut relay, Side::Downstream, &commands);
+        assert!(matches!(step, Step::Forward(count) if count == commands.len()), "{step:?}");
+        for tag in tags.iter().map(String::as_str).chain(["b"]) {
+            assert!(!relay.in_step.as_ref().unwrap().is_in_step(), "{tag} has no answer yet");
+            pass(&mut relay, Side::Upstream, &format!("{tag} OK done\r\n"));
+        }
+        let step = pass(&mut relay, Side::Downstream, "c LOGOUT\r\n");
+        assert!(matches!(step, Step::Act(10, Action::Park(_))), "{step:?}");
     }
 
     #[test]

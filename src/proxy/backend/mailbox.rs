@@ -18,7 +18,7 @@ use crate::failure::{Failure, Kind};
 use crate::fleet::{Slots, Throttled};
 use crate::inventory::Inventory;
 use crate::proto::sasl::{Credentials, Mechanism, Method};
-use crate::proto::{AccessSettings, SubmissionTerms};
+use crate::proto::{AccessSettings, SubmissionTerms, Terms};
 use crate::protocol::{ByProtocol, Protocol};
 use crate::secret::Secret;
 use crate::submission::{HoldBack, Stamps};
@@ -41,6 +41,8 @@ pub(in crate::proxy) struct Mailbox {
     /// Accounts of the same mailbox on the same server share its sessions.
     sessions: Arc<Sessions>,
     history: Arc<Mutex<History>>,
+    /// The last time that the server has opened the mailbox for a probe, if it has refused nothing since.
+    probed: Mutex<Option<Instant>>,
     submission: Arc<SubmissionTerms>,
     errors: Arc<RepeatedErrors>,
     /// Knows the recipients of each device in the last hour.
@@ -124,6 +126,7 @@ impl Mailboxes {
                     slot: Arc::clone(slot),
                     sessions: Arc::clone(sessions),
                     history: Arc::clone(history),
+                    probed: Mutex::default(),
                     submission: Arc::new(submission),
                     errors,
                     inventory: inventory.cloned(),
@@ -194,6 +197,12 @@ impl Mailbox {
         Failure::new(Kind::TooManySessions, detail)
     }
 
+    /// Notes what the mail server has refused in the mailbox. The next login probes it again.
+    pub(in crate::proxy) fn failed(&self, failure: &Failure) {
+        *self.probed.lock() = None;
+        failure.retry_after.into_iter().for_each(|wait| self.leave_alone(wait));
+    }
+
     /// Notes that the mail server throttles the mailbox for this time.
     pub(in crate::proxy) fn leave_alone(&self, wait: Duration) {
         self.sessions.leave_alone(wait.min(LONGEST_QUIET));
@@ -229,6 +238,14 @@ impl Mailbox {
         self.fits(&other).is_ok().then_some(other)
     }
 
+    /// Notes that a login on these terms has succeeded at the server.
+    pub(in crate::proxy) fn opened(&self, terms: &Terms) {
+        self.login_succeeded();
+        if terms.probes() {
+            *self.probed.lock() = Some(Instant::now());
+        }
+    }
+
     /// Notes that a login has succeeded at the server.
     pub(in crate::proxy) fn login_succeeded(&self) {
         *self.history.lock() = History { has_opened: true, refused_since: None };
@@ -236,7 +253,8 @@ impl Mailbox {
 
     /// The settings of a device's access to the mailbox.
     pub(in crate::proxy) fn settings(&self, device: &Arc<Device>) -> AccessSettings {
-        let probe = self.account.probe;
+        let was_probed = self.probed.lock().is_some_and(|since| since.elapsed() < PROBED);
+        let probe = self.account.probe && !was_probed;
         let submission = self.terms_of(device);
         let parks = !self.server.parking().time.is_zero();
         AccessSettings { probe, delete: device.delete, parks, submission }
@@ -304,6 +322,8 @@ fn throttled(left: Duration) -> Failure {
     Failure::new(Kind::Unavailable, format!("the mail server throttles this mailbox for another {left}"))
 }
 
+/// The time for which a probe is good: rights in a mailbox rarely change, and a device's commands show that as well.
+const PROBED: Duration = Duration::from_secs(10 * 60);
 /// The longest time for which a throttled mailbox is not tried.
 const LONGEST_QUIET: Duration = Duration::from_secs(15 * 60);
 /// The time for which a new refusal may be an outage.

@@ -12,7 +12,7 @@ use super::staleness::shows_new_mail;
 use crate::failure::Failure;
 use crate::inventory::LoginWay;
 use crate::metrics::ParkedTake;
-use crate::proto::Terms;
+use crate::proto::{MailboxTerms, Probe, Terms};
 use crate::proto::parking::ParkedState;
 use crate::proxy::backend::authorize::Authorized;
 use crate::proxy::backend::mailbox::{Admission, Mailbox};
@@ -100,7 +100,8 @@ impl<N: Network> Connection<'_, '_, N> {
             mailbox: Arc::clone(mailbox),
             token: login.token,
             is_second: false,
-            terms: terms.clone(),
+            // It was probed, or not, when it was dialled.
+            terms: Terms::Mailbox(MailboxTerms { probe: Probe::Skip, ..*of_mailbox }),
             admission: Some(admission),
             since: Some(login.since),
         });

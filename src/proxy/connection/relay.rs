@@ -17,6 +17,8 @@ pub(super) struct Flow {
     /// The number of octets at the buffer's head that are released to the other side.
     forward: usize,
     ended: bool,
+    /// The last read has found nothing behind what it returned. The stream wakes the task when there is more.
+    is_drained: bool,
     /// The side's connection broke after what was read. The stream reports that once, so the flow keeps it.
     broken: Option<io::Error>,
     passed: u64,
@@ -41,6 +43,7 @@ impl Flow {
             return Poll::Ready(Err(error));
         }
         let mut filled = 0;
+        self.is_drained = false;
         while !self.ended {
             let room = self.buffer.room(PLAINTEXT);
             if room.is_empty() {
@@ -57,7 +60,10 @@ impl Flow {
                     break;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if filled > 0 => break,
+                Poll::Pending if filled > 0 => {
+                    self.is_drained = true;
+                    break;
+                }
                 Poll::Pending => {
                     // Only half a line can remain, because bulk is passed on at once.
                     self.buffer.rest_closely();
@@ -122,6 +128,11 @@ impl Flow {
     /// Returns whether the side has closed.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Returns whether the last read has found nothing behind what it returned.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained
     }
 
     /// Returns whether more can be read before octets are consumed or passed on.

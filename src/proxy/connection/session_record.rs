@@ -270,6 +270,7 @@ impl<'a> SessionRecord<'a> {
                         mailbox,
                         device_tls,
                         upstream_tls,
+                        server_connection = self.way.map(LoginWay::word),
                         commands = self.commands,
                         sent,
                         received,

@@ -36,6 +36,22 @@ fn a_token_that_opens_no_mailbox() {
     assert_eq!((counts.imap().not_connected, counts.pop3().not_connected), (1, 1));
 }
 
+/// A mailbox that was opened is not probed by the next login: the device gets its OK, hears itself what the server refuses,
+/// and the login behind that probes again.
+#[test]
+fn a_probe_is_good_until_a_refusal() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    imap(&proxy).login(LOGIN, PASSWORD);
+    exchange.quirk(|quirks| quirks.mail.not_connected = true);
+    let mut device = imap(&proxy);
+    device.login(LOGIN, PASSWORD);
+    assert!(status(&device.command("SELECT INBOX")).starts_with("BAD User is authenticated but not connected"));
+    proxy.log.wait_for("notice", |line| line.contains("\"reason\":\"not_authorized\""));
+    let answer = status(&imap(&proxy).command(&format!("LOGIN {LOGIN} {PASSWORD}")));
+    assert!(answer.starts_with("NO [UNAVAILABLE] "), "{answer}");
+}
+
 /// Without the probe the device gets an OK to its login, and only the log has the refusal that follows.
 #[test]
 fn without_the_probe_the_log_tells() {

@@ -96,6 +96,14 @@ impl Imap {
         self.finish(&tag);
     }
 
+    /// Sends so many NOOPs in one write, and reads their answers.
+    pub fn noops(&mut self, count: u32) {
+        let first = self.tag + 1;
+        self.tag += count;
+        self.device.send((first..=self.tag).map(|tag| format!("d{tag} NOOP\r\n")).collect::<String>());
+        (first..=self.tag).for_each(|tag| self.finish(&format!("d{tag}")));
+    }
+
     /// Begins to idle; returns the tag.
     pub fn idle(&mut self) -> String {
         let tag = self.begin("IDLE");

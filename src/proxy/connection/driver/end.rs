@@ -86,7 +86,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
             return Ok(Filled::Nothing);
         }
         Ok(match flow.poll_fill(cx, stream)? {
-            Poll::Ready(count) => Filled::Count(count),
+            Poll::Ready(count) => {
+                self.half.has_nothing = flow.is_drained();
+                Filled::Count(count)
+            }
             Poll::Pending => {
                 self.half.has_nothing = true;
                 Filled::Nothing
