@@ -187,7 +187,10 @@ impl Counted {
         let ports @ [reading, sending, translated] = free_ports();
         let limits = ["handshake_timeout", "login_timeout", "upstream_handshake_timeout"];
         let text = packetboat::beginning(directory, "state")
-            + &format!("[limits]\nconnections_per_source = 1000\n{}", limits.map(|limit| format!("{limit} = \"5m\"\n")).concat())
+            + &format!(
+                "[limits]\nconnections_per_source = 1000\n{}",
+                limits.map(|limit| format!("{limit} = \"5m\"\n")).concat()
+            )
             + "[submission]\nmessages_per_minute = 10000\nrecipients_per_hour_of_device = 1000000\n"
             + &servers(directory, server)
             + &accounts(directory, endpoint)

@@ -105,7 +105,11 @@ fn build(
     } else {
         let mut alternative = SubjectAlternativeName::new();
         for name in names {
-            if name.parse::<IpAddr>().is_ok() { alternative.ip(name) } else { alternative.dns(name) };
+            if name.parse::<IpAddr>().is_ok() {
+                alternative.ip(name)
+            } else {
+                alternative.dns(name)
+            };
         }
         let context = builder.x509v3_context(None, None);
         let names = alternative.build(&context).unwrap();

@@ -108,7 +108,14 @@ impl Postgresql {
         own(&path.join("server.key"));
         let mut command = as_user(&program("pg_basebackup"));
         // It writes standby.signal, and how the primary is reached.
-        command.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "-U", "postgres"]);
+        command.args([
+            "--no-sync",
+            "--checkpoint=fast",
+            "--wal-method=stream",
+            "--write-recovery-conf",
+            "-U",
+            "postgres",
+        ]);
         command.arg("-h").arg(self.socket()).args(["-p", &self.port.to_string(), "-D"]).arg(path.join("server/data"));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
