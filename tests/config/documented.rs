@@ -138,13 +138,15 @@ fn the_examples_of_sending_are_good() {
 fn the_examples_of_a_fleet_are_good() {
     let page = include_str!("../../docs/fleet.md");
     let examples: Vec<&str> = page.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let [listening, database] = examples[..] else { panic!("{examples:?}") };
+    let [listening, database, standby] = examples[..] else { panic!("{examples:?}") };
     let device = "[[device]]\nlogin = \"scanner3\"\npasswords = [\"$argon2id$x\"]\n";
     let config = parse(&format!("{IDENTITY}{SECRET}{ACCOUNT}{device}{listening}"));
     let instances_of_three = config.limits.sessions_per_mailbox;
     assert!(config.listeners[0].proxy_protocol.contain("10.0.0.10".parse().unwrap()));
     let config = parse(&format!("{database}{IDENTITY}{SECRET}"));
     assert!(config.fleet.is_some_and(|fleet| fleet.tls) && config.store_key.is_some());
+    let config = parse(&format!("store_key = \"credential:store.key\"\n{standby}{IDENTITY}{SECRET}"));
+    assert_eq!(config.fleet.unwrap().database.servers.len(), 2);
 
     // The table of quotas begins with the defaults, and no row exceeds what Exchange Online takes.
     let config = parse("");
