@@ -180,6 +180,10 @@ fn mistakes_are_named_with_line_key_and_advice() {
             "test.toml:3: fleet.database: holds a password, which everybody who reads this file would see",
         ),
         (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@a,b,c,d,e,f/x\"",
+            "test.toml:3: fleet.database: names more than 5 hosts",
+        ),
+        (
             "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x?sslmode=disable\"",
             "test.toml:3: fleet.database: has a parameter that packetboat does not take",
         ),
