@@ -184,3 +184,26 @@ fn a_cut_for_longer_than_a_token_lives() {
     });
     assert_eq!(several.row("coalesce(trouble, 'none')"), "none");
 }
+
+/// The primary is silent, as when its computer has lost power: nobody refuses a connection, and nobody answers. The
+/// instance turns to the promoted standby.
+#[test]
+fn a_primary_that_is_silent_is_left() {
+    let apart = Apart::strict(60);
+    let several = &apart.several;
+    let standby = several.server.standby();
+    let hosts = format!("{THERE}:{},localhost:{}", several.server.port, standby.port);
+    let one = Proxy::start_with(Some(&several.state("one")), "debug", &several.configuration_at(&hosts, "one"));
+    until_served(&one);
+    one.logs(1, &format!("used at {THERE}:"));
+    let generation = || standby.sql(&several.database.name, "select generation from packetboat.sign_in");
+    crate::until_now("the standby has the sign-in", || generation() == several.row("generation"));
+    let before: i64 = generation().parse().unwrap();
+    while_devices_are_served(&[&one], || {
+        [Way::There, Way::Back].into_iter().for_each(|way| apart.network.lose(way));
+        standby.promote();
+        one.logs(1, &format!("used at localhost:{}", standby.port));
+        crate::until_now("a renewal by the promoted server", || generation().parse::<i64>().unwrap() > before);
+    });
+    several.assert_spent_once();
+}
