@@ -37,8 +37,8 @@ fn measure(instances: usize) -> Vec<String> {
     };
     table::head_of_loads(instances);
     for (mix, minutes) in polls(instances) {
-        let case =
-            Case { poll: minutes * MINUTE, time: time_of(instances), ..Case::new(instances, mix, Scenario::Steady) };
+        let poll = minutes * MINUTE;
+        let case = Case { poll, time: time_of(instances), ..Case::new(instances, mix, Scenario::Steady) };
         table::load(&play(case));
     }
     table::head_of_troubles(instances);
@@ -53,7 +53,8 @@ fn measure(instances: usize) -> Vec<String> {
 fn polls(instances: usize) -> Vec<(Mix, u32)> {
     match instances {
         ..LARGE => Mix::ALL.into_iter().flat_map(|mix| [1, 5, 15].map(|minutes| (mix, minutes))).collect(),
-        _ => Mix::ALL.into_iter().map(|mix| (mix, 5)).chain([(Mix::TenDevices, 1), (Mix::TenDevices, 15)]).collect(),
+        ..HUGE => Mix::ALL.into_iter().map(|mix| (mix, 5)).collect(),
+        _ => vec![(Mix::TenDevices, 5)],
     }
 }
 
@@ -64,14 +65,20 @@ fn troubles(instances: usize) -> Vec<(Mix, Scenario)> {
     events.flat_map(|scenario| mixes.iter().map(move |mix| (*mix, scenario))).collect()
 }
 
-/// The time that is measured: more than the longest half life, of 33 minutes.
+/// The time that is measured. But for huge fleets it is more than the longest half life, of 33 minutes.
 fn time_of(instances: usize) -> Duration {
-    if instances < LARGE { 60 * MINUTE } else { 35 * MINUTE }
+    match instances {
+        ..LARGE => 60 * MINUTE,
+        ..HUGE => 35 * MINUTE,
+        _ => 20 * MINUTE,
+    }
 }
 
 const SIZES: [usize; 5] = [3, 30, 300, 3_000, 10_000];
 /// A fleet of which not every mix is played.
-const LARGE: usize = 1_000;
+const LARGE: usize = 100;
+/// A fleet of which few cases are played, for less time.
+const HUGE: usize = 1_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The words for a case.

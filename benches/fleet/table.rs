@@ -10,7 +10,7 @@ use super::words;
 pub fn head_of_loads(instances: usize) {
     head(
         &format!("{instances} instances, {} devices, in peace", instances * 100),
-        "mix | poll | statements a second | worst second | instances | news | sessions | sign-ins | \
+        "mix | poll | statements a second | worst second | instances | news | sessions | sign-ins | rows of lists a second | \
          token requests an hour | for a sign-in and half life | most sessions | refused | real time | memory",
     );
 }
@@ -18,16 +18,17 @@ pub fn head_of_loads(instances: usize) {
 /// A fleet in peace.
 pub fn load(report: &Report) {
     let [mix, _] = words(report);
-    let rate = |kinds: &[Statement]| rate(report.rate(kinds));
+    let of = |kinds: &[Statement]| rate(report.rate(kinds));
     row(&[
         mix,
         format!("{} min", report.case.poll.as_secs() / 60),
-        rate(&Statement::ALL),
+        of(&Statement::ALL),
         report.load.worst_second.to_string(),
-        rate(&[Statement::Register, Statement::List, Statement::Count]),
-        rate(&[Statement::News]),
-        rate(&[Statement::Borrow, Statement::Renew, Statement::Return, Statement::Mailbox]),
-        rate(&[Statement::ReadSignIn, Statement::Begin, Statement::Commit, Statement::ChangeSignIn]),
+        of(&[Statement::Register, Statement::List, Statement::Count]),
+        of(&[Statement::News]),
+        of(&[Statement::Borrow, Statement::Renew, Statement::Return, Statement::Mailbox]),
+        of(&[Statement::ReadSignIn, Statement::Begin, Statement::Commit, Statement::ChangeSignIn]),
+        rate_of_rows(report),
         format!("{:.0}", report.requests()),
         format!("{:.2}", report.requests_of_half_life()),
         report.most().to_string(),
@@ -73,6 +74,11 @@ fn times(figures: &Figures) -> String {
         true => String::new(),
         false => format!("{:.0} s, {:.0} s", figures.median(), figures.quantile(1.0)),
     }
+}
+
+/// Rows of the lists of instances.
+fn rate_of_rows(report: &Report) -> String {
+    rate(report.load.listed as f64 / report.time.as_secs_f64())
 }
 
 fn refused(report: &Report) -> String {

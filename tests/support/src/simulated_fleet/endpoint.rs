@@ -118,9 +118,13 @@ impl Endpoint {
         if is_refused { Err(Refused) } else { Ok(self.state().grant(request.person, Instant::now())) }
     }
 
-    /// Notes a token that a person has had from before, and returns its number.
-    pub(super) fn granted_before(&self, person: usize, granted: Instant) -> u64 {
-        self.state().grant(person, granted)
+    /// The token that a person has had from before, with its number and its time: this one, unless there is one.
+    pub(super) fn granted_before(&self, person: usize, at: Instant) -> (u64, Instant) {
+        let mut state = self.state();
+        match state.persons[person].granted {
+            Some(granted) => (state.persons[person].newest, granted),
+            None => (state.grant(person, at), at),
+        }
     }
 
     /// Waits until an instance asks, which the condition takes. Returns the instance and the person.

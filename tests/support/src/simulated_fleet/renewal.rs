@@ -88,7 +88,7 @@ impl KeptSignIn {
 
     /// Returns whether a device gets an access token at once.
     pub(super) fn has_token(&self) -> bool {
-        self.state().token.is_some_and(|token| left(token) > LAST)
+        self.serves() || self.state().token.is_some_and(|token| left(token) > LAST)
     }
 
     /// Does what is due, and returns the time of the next look.
@@ -271,9 +271,8 @@ impl Holder for Seed<'_> {
     type Error = ();
 
     async fn ask(&self, _: &Secret) -> Result<Granted, Denied<()>> {
-        let begun = Instant::now() - self.age;
-        let token = self.world.endpoint.granted_before(self.person, begun);
-        Ok(granted(token, begun, self.world.case.life))
+        let (token, at) = self.world.endpoint.granted_before(self.person, Instant::now() - self.age);
+        Ok(granted(token, at, self.world.case.life))
     }
 
     async fn save(&self, _: Known) {}
