@@ -3,12 +3,13 @@
 //!
 //! `make bench-fleet-session` runs it, with a real PostgreSQL. It fails where a session of the fleet takes over 2 % more. Work that
 //! an instance does by the clock, whatever devices do, is measured apart, over the same time without a session.
+//! `PROGRAM=PATH` measures another packetboat than the one that cargo has just built.
 
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -74,10 +75,9 @@ fn main() {
 }
 
 fn compare_sessions(setting: &Setting) {
-    let program = Path::new(env!("CARGO_BIN_EXE_packetboat"));
     let [alone, fleet] = ["alone", "fleet"].map(|name| {
         let directory = setting.make_directory(name);
-        let instance = setting.instance(Callgrind::command(program, &directory), name, 1);
+        let instance = setting.instance(Callgrind::command(&program(), &directory), name, 1);
         let callgrind = Callgrind::of(instance.process.0.id(), &directory);
         let costs = [("session that reads", true), ("session that sends 1 KiB", false)].map(|(what, reads)| {
             let cost = Cost::of(setting, &callgrind, &instance, reads);
@@ -99,7 +99,7 @@ fn compare_memory(setting: &Setting) {
     for name in ["alone-memory", "fleet-memory"] {
         setting.make_directory(name);
         let most = DEVICES[1];
-        let instance = setting.instance(Command::new(env!("CARGO_BIN_EXE_packetboat")), name, most);
+        let instance = setting.instance(Command::new(program()), name, most);
         std::thread::sleep(SETTLING);
         println!("{name}: {} KiB with {most} mailboxes and no device", instance.process.figure("VmRSS:"));
         let (kind, mut devices) = (Kind::old(device::SUITE), Vec::new());
@@ -116,6 +116,10 @@ fn compare_memory(setting: &Setting) {
             println!("{name}: {memory} KiB and {files} files with {count} connected devices");
         }
     }
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_packetboat").into(), PathBuf::from)
 }
 
 fn login(number: usize) -> String {
@@ -139,13 +143,16 @@ impl Cost {
             device.submit(&content);
             device
         };
-        // Two at a time: in a fleet the second session is borrowed as well, for a device that comes early.
+        // A login comes first, because the sessions of known devices are in a cache of their own. Then two at a time: in a
+        // fleet the second session is borrowed as well, for a device that comes early.
         let resumed = if reads {
+            read(None).log_out();
             let devices = [read(None), read(None)];
             let session = device::session(&devices[0].device);
             devices.into_iter().for_each(Imap::log_out);
             session
         } else {
+            send(None).quit();
             let devices = [send(None), send(None)];
             let session = device::session(devices[0].device());
             devices.into_iter().for_each(Submitter::quit);
