@@ -49,7 +49,7 @@ fn a_probe_is_good_until_a_refusal() {
     assert!(status(&device.command("SELECT INBOX")).starts_with("BAD User is authenticated but not connected"));
     proxy.log.wait_for("notice", |line| line.contains("\"reason\":\"not_authorized\""));
     let answer = status(&imap(&proxy).command(&format!("LOGIN {LOGIN} {PASSWORD}")));
-    assert!(answer.starts_with("NO [UNAVAILABLE] "), "{answer}");
+    assert!(answer.starts_with("NO [AUTHORIZATIONFAILED] "), "{answer}");
 }
 
 /// Without the probe the device gets an OK to its login, and only the log has the refusal that follows.
