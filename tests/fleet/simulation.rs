@@ -29,7 +29,7 @@ fn the_laws_hold_at_three_instances() {
 
 #[test]
 fn the_laws_hold_at_thirty_instances() {
-    let case = |scenario| Case { time: 35 * MINUTE, ..Case::new(30, Mix::TenDevices, scenario) };
+    let case = |scenario| Case { time: 12 * MINUTE, ..Case::new(30, Mix::TenDevices, scenario) };
     hold(Scenario::ALL.into_iter().map(case));
 }
 
@@ -57,12 +57,14 @@ fn a_death_costs_a_lease_and_a_minute() {
     assert_eq!(report.repeated(), 1);
 }
 
-/// Three real instances with four devices each, for a minute: statements by the count of PostgreSQL, requests by the count
-/// of the token endpoint. The prediction is met within a fifth, or by five where there are few.
+/// Three real instances with eight devices each, for a minute: statements by the count of PostgreSQL, requests by the count
+/// of the token endpoint. What comes by the clock meets the prediction within a fifth, or by five where there are few.
+/// Sessions are borrowed and returned where devices happen to come at once: there three standard deviations are allowed,
+/// of a count that comes in pairs.
 #[test]
 fn the_simulation_predicts_three_real_instances() {
     let (life, delay, poll) = (20 * SECOND, SECOND / 3, 6 * SECOND);
-    let case = Case { devices: 4, poll, life, delay, time: 20 * MINUTE, ..Case::new(3, Mix::Sites, Scenario::Steady) };
+    let case = Case { devices: 8, poll, life, delay, time: 20 * MINUTE, ..Case::new(3, Mix::Sites, Scenario::Steady) };
     let predicted = case.run();
     assert!(predicted.broken().is_empty(), "{:?}", predicted.broken());
 
@@ -93,32 +95,40 @@ fn the_simulation_predicts_three_real_instances() {
     });
     let expected = |rate: f64| rate * time.as_secs_f64();
     let mut unlike = Vec::new();
-    let mut compare = |what: &str, measured: u64, expected: f64| {
-        println!("{what}: {measured} measured, {expected:.1} predicted");
-        if (measured as f64 - expected).abs() > (expected / 5.0).max(5.0) {
-            unlike.push(format!("{what}: {measured} measured, {expected:.1} predicted"));
+    let mut compare = |what: &str, measured: u64, expected: f64, allowed: f64| {
+        let line = format!("{what}: {measured} measured, {expected:.1} predicted, {allowed:.1} allowed");
+        println!("{line}");
+        if (measured as f64 - expected).abs() > allowed {
+            unlike.push(line);
         }
     };
-    compare("token requests", requests, expected(predicted.requests() / 3600.0));
-    for (what, kinds) in GROUPS {
-        compare(what, counted.of(kinds), expected(predicted.rate(kinds)));
+    let by_clock = |expected: f64| (expected / 5.0).max(5.0);
+    let in_pairs = |expected: f64| 3.0 * (2.0 * expected).sqrt();
+    let asked = expected(predicted.requests() / 3600.0);
+    compare("token requests", requests, asked, by_clock(asked));
+    for (what, kinds) in BY_CLOCK {
+        let statements = expected(predicted.rate(kinds));
+        compare(what, counted.of(kinds), statements, by_clock(statements));
     }
-    compare("all statements", counted.of(&Statement::ALL), expected(predicted.rate(&Statement::ALL)));
+    let lent = expected(predicted.rate(LENDING));
+    compare("sessions borrowed and returned", counted.of(LENDING), lent, in_pairs(lent));
     assert!(unlike.is_empty(), "{unlike:#?}\n{:#?}", counted.0);
     assert!(several.exchange.simulator.counts().most_sessions <= 8);
     assert_eq!(several.exchange.simulator.refresh_token_reuses(), 0);
 }
 
-/// Kinds of statements that are compared together.
-const GROUPS: [(&str, &[Statement]); 4] = [
+/// Statements that come by the clock.
+const BY_CLOCK: [(&str, &[Statement]); 4] = [
     ("statements about instances", &[Statement::Register, Statement::List, Statement::Count]),
     ("news", &[Statement::News]),
-    ("statements about sessions", &[Statement::Borrow, Statement::Renew, Statement::Return, Statement::Mailbox]),
+    ("renewals of sessions", &[Statement::Renew]),
     (
         "statements about sign-ins",
         &[Statement::ReadSignIn, Statement::Begin, Statement::Commit, Statement::ChangeSignIn],
     ),
 ];
+/// Statements that come by chance.
+const LENDING: &[Statement] = &[Statement::Borrow, Statement::Return, Statement::Mailbox];
 
 /// A device that looks for mail again and again, and stays for half a second to one and a half.
 fn poll_until(instance: &Proxy, poll: Duration, is_over: &AtomicBool, mut random: Random) {
