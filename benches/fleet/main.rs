@@ -53,7 +53,7 @@ fn measure(instances: usize) -> Vec<String> {
 fn polls(instances: usize) -> Vec<(Mix, u32)> {
     match instances {
         ..LARGE => Mix::ALL.into_iter().flat_map(|mix| [1, 5, 15].map(|minutes| (mix, minutes))).collect(),
-        ..HUGE => Mix::ALL.into_iter().map(|mix| (mix, 5)).collect(),
+        LARGE..HUGE => Mix::ALL.into_iter().map(|mix| (mix, 5)).collect(),
         _ => vec![(Mix::Sites, 5), (Mix::TenDevices, 5)],
     }
 }
@@ -69,7 +69,7 @@ fn troubles(instances: usize) -> Vec<(Mix, Scenario)> {
 fn time_of(instances: usize) -> Duration {
     match instances {
         ..LARGE => 60 * MINUTE,
-        ..HUGE => 35 * MINUTE,
+        LARGE..HUGE => 35 * MINUTE,
         _ => 5 * MINUTE,
     }
 }

@@ -32,7 +32,7 @@ fn accepted(device: &TcpStream) -> Option<OwnedFd> {
 
 /// Serves a listener, at a socket of its own or at one that was handed over. Returns what a device finds behind its
 /// greeting: its socket's options on our side.
-fn options_behind(header: &str, more: &str, handed_over: Option<TcpListener>) -> ([Duration; 3], bool, bool) {
+fn options_behind(header: &str, more: &str, handed_over: Option<TcpListener>) -> (u32, [Duration; 3], bool, bool) {
     let directory = tempfile::tempdir().unwrap();
     let address = handed_over.as_ref().map_or("127.0.0.1:0".to_owned(), |socket| {
         SocketAddr::from(([127, 0, 0, 1], socket.local_addr().unwrap().port())).to_string()
@@ -67,17 +67,16 @@ fn options_behind(header: &str, more: &str, handed_over: Option<TcpListener>) ->
         Duration::from_millis(sockopt::tcp_user_timeout(&socket).unwrap().into()),
     ];
     let is_kept_alive = sockopt::socket_keepalive(&socket).unwrap();
-    (times, is_kept_alive, sockopt::tcp_nodelay(&socket).unwrap())
+    (sockopt::tcp_keepcnt(&socket).unwrap(), times, is_kept_alive, sockopt::tcp_nodelay(&socket).unwrap())
 }
 
-/// An eighth of the keep-alive's idle time is between its probes. The user timeout ends a silent connection at the fourth
-/// (tcp(7)).
+/// An eighth of the keep-alive's idle time is between its four probes.
 #[test]
 fn accepted_sockets_have_the_options_of_the_listening_one() {
     let handed_over = || Some(TcpListener::bind("127.0.0.1:0").unwrap());
     let balancer = "proxy_protocol = [\"127.0.0.1/32\"]\n";
     let header = "PROXY TCP4 127.0.0.2 127.0.0.1 4711 143\r\n";
-    let expected = ([80, 10, 120].map(Duration::from_secs), true, true);
+    let expected = (4, [80, 10, 120].map(Duration::from_secs), true, true);
     for (header, more, socket) in
         [("", "", None), ("", "", handed_over()), (header, balancer, None), (header, balancer, handed_over())]
     {
