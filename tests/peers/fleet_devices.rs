@@ -143,6 +143,7 @@ impl Fleet {
         make_certificate(states.path());
         let (server, key) = (Postgresql::start(), run.exchange.file("store.key", [7; 32]));
         let database = server.database();
+        server.count_statements();
         let configurations: Vec<String> = (0..INSTANCES.len())
             .map(|index| configuration(run, index, (&states.path().to_path_buf(), &key), &database))
             .collect();
@@ -194,6 +195,14 @@ impl Fleet {
             let figure = |name| instance.process.figure(name);
             let files = instance.process.open_files();
             println!("{name}: {} KiB, at most {} KiB, {files} files", figure("VmRSS:"), figure("VmHWM:"));
+        }
+        let mut statements = self.server.statements(&self.database.name);
+        statements.sort_by(|one, other| other.time.total_cmp(&one.time));
+        let (calls, time) = statements.iter().fold((0, 0.0), |(calls, time), one| (calls + one.calls, time + one.time));
+        println!("{calls} statements took {time:.0} ms of the database, and of these the most:");
+        for statement in statements.iter().take(6) {
+            let beginning: String = statement.text.chars().take(100).collect();
+            println!("{} times, {:.0} ms: {beginning}", statement.calls, statement.time);
         }
     }
 
