@@ -178,8 +178,8 @@ pub fn tune<S: AsFd>(socket: &S, keep_alive: Duration) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keep_alive = keep_alive.clamp(SHORTEST_KEEP_ALIVE, LONGEST_KEEP_ALIVE);
     let interval = probe_interval(keep_alive);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(keep_alive).with_interval(interval))?;
-    // It also decides after how many probes an idle connection ends (tcp(7)).
+    let probes = TcpKeepalive::new().with_time(keep_alive).with_interval(interval).with_retries(PROBES);
+    socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(keep_alive + interval * PROBES))
 }
 
