@@ -16,6 +16,8 @@ use super::exchange::Exchange;
 use super::fleet::NOT_BUILT;
 #[cfg(feature = "fleet")]
 use super::fleet_certificates;
+#[cfg(feature = "fleet")]
+use super::output::print_error;
 use super::output::{print, print_der};
 use super::service_user::{ServiceUser, as_owner, become_owner};
 use crate::config::{CertificateSource, Config};
@@ -38,7 +40,8 @@ pub(super) enum Action {
     },
     /// Renew a certificate; the CA stays the same, so devices need not import it again
     ///
-    /// A running proxy uses the new certificate within seconds.
+    /// A running proxy uses the new certificate within seconds. In a fleet the new certificate goes into the database,
+    /// and the other instances take it within 10 minutes.
     Renew {
         /// Renew this certificate: NAME of a [certificate.NAME] in the configuration
         #[arg(default_value = "default")]
@@ -77,6 +80,9 @@ pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result
     if matches!(action, Action::Show) && has_own_files && ServiceUser::of(&config.state_directory).is_some() {
         return print(show(config, Mode::DryRun)?);
     }
+    if matches!(action, Action::Renew { .. }) && go_on_as_service(config)? {
+        return Ok(());
+    }
     become_owner(&config.state_directory)?;
     match action {
         Action::Show => print(show(config, Mode::Apply)?),
@@ -87,7 +93,7 @@ pub(super) fn act(file: &ConfigFile, config: &Config, action: &Action) -> Result
         Action::Export { der, output: Some(output) } => write_file(output, &authority(config, *der)?),
         Action::Renew { name } => {
             print(renew(config, name)?)?;
-            renewed_in_fleet(config)
+            push_renewed(config, name)
         }
         Action::Push { .. } | Action::Pull | Action::Settle => Ok(()),
     }
@@ -117,12 +123,35 @@ fn exchange_with_fleet(_: &Config, _: Exchange) -> Result<(), CommandError> {
     Err(Exit::Usage.because(NOT_BUILT))
 }
 
-/// Says how a renewed certificate comes to the other instances of a fleet.
-fn renewed_in_fleet(config: &Config) -> Result<(), CommandError> {
+/// Runs the command as the service's user, where the database of a fleet will be needed. Returns whether it did.
+#[cfg(feature = "fleet")]
+fn go_on_as_service(config: &Config) -> Result<bool, CommandError> {
+    Ok(config.fleet.is_some() && run_as_service(config, WithoutRights::Fail)?)
+}
+
+#[cfg(not(feature = "fleet"))]
+fn go_on_as_service(_: &Config) -> Result<bool, CommandError> {
+    Ok(false)
+}
+
+/// Puts a renewed certificate into the fleet's database, so that all instances show it.
+#[cfg(feature = "fleet")]
+fn push_renewed(config: &Config, name: &str) -> Result<(), CommandError> {
     if config.fleet.is_none() {
         return Ok(());
     }
-    print("put it into the fleet's database for the other instances: packetboat certificate push --replace\n")
+    if let Err(error) = fleet_certificates::push_renewed(config, name) {
+        print_error(format_args!(
+            "warning: the other instances do not show the renewed certificate yet: {error}. The running packetboat of this \
+             instance puts it into the fleet's database within 10 minutes after the cause has gone"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "fleet"))]
+fn push_renewed(_: &Config, _: &str) -> Result<(), CommandError> {
+    Ok(())
 }
 
 fn show(config: &Config, mode: Mode) -> Result<String, CommandError> {

@@ -19,23 +19,7 @@ use crate::transport::downstream::certificate::Made;
 
 /// Exchanges the certificates, and prints the outcome for each.
 pub(super) fn exchange(config: &Config, how: Exchange) -> Result<(), CommandError> {
-    let Some(fleet) = &config.fleet else { return Err(Exit::Usage.because(ALONE)) };
-    if FleetCertificates::all(config).is_empty() {
-        return Err(Exit::Usage.because(OWN_FILES));
-    }
-    let key = Store::key(&config.state_directory, config.store_key.as_deref(), Mode::Apply);
-    let vault = Vault::new(&key.map_err(unavailable)?).map_err(unavailable)?;
-    let database = Postgres::new(fleet, config);
-    let certificates = FleetCertificates::new(&database, &vault, config);
-    let migrates = how == Exchange::Settle && fleet.migrate;
-    let work = async {
-        if migrates {
-            let done = database.migrate().await.map_err(unavailable)?;
-            if done.from != Some(done.to) {
-                print(format_args!("the fleet's tables have version {} now\n", done.to))?;
-            }
-        }
-        database.connect().await.map_err(unavailable)?;
+    run(config, how == Exchange::Settle, async |certificates: &FleetCertificates<'_>| {
         let done = match how {
             Exchange::Push { replace } => certificates.push(replace).await,
             Exchange::Pull => certificates.pull().await,
@@ -44,8 +28,45 @@ pub(super) fn exchange(config: &Config, how: Exchange) -> Result<(), CommandErro
         let done = done.map_err(unavailable)?;
         let lines: Vec<String> = done.iter().filter_map(|(made, settled)| line(made, settled, how)).collect();
         print(lines.concat())
+    })
+}
+
+/// Puts a certificate into the database that was renewed a moment ago, and prints what has become of it.
+pub(super) fn push_renewed(config: &Config, name: &str) -> Result<(), CommandError> {
+    run(config, false, async |certificates: &FleetCertificates<'_>| {
+        let done = certificates.push_renewed(name).await.map_err(unavailable)?;
+        // The CA is mostly the same, which is no news.
+        let lines = done.iter().filter_map(|(made, settled)| line(made, settled, Exchange::Settle));
+        print(lines.collect::<String>())
+    })
+}
+
+/// Connects to the database, and does some work on its certificates.
+fn run(
+    config: &Config,
+    may_migrate: bool,
+    work: impl AsyncFnOnce(&FleetCertificates<'_>) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let Some(fleet) = &config.fleet else { return Err(Exit::Usage.because(ALONE)) };
+    if FleetCertificates::all(config).is_empty() {
+        return Err(Exit::Usage.because(OWN_FILES));
+    }
+    let key = Store::key(&config.state_directory, config.store_key.as_deref(), Mode::Apply);
+    let vault = Vault::new(&key.map_err(unavailable)?).map_err(unavailable)?;
+    let database = Postgres::new(fleet, config);
+    let certificates = FleetCertificates::new(&database, &vault, config);
+    let migrates = may_migrate && fleet.migrate;
+    let all = async {
+        if migrates {
+            let done = database.migrate().await.map_err(unavailable)?;
+            if done.from != Some(done.to) {
+                print(format_args!("the fleet's tables have version {} now\n", done.to))?;
+            }
+        }
+        database.connect().await.map_err(unavailable)?;
+        work(&certificates).await
     };
-    let done = runtime()?.block_on(async { timeout(LONGEST, work).await });
+    let done = runtime()?.block_on(async { timeout(LONGEST, all).await });
     done.unwrap_or_else(|_| Err(unavailable("the database has not answered in time")))
 }
 

@@ -1,6 +1,8 @@
 //! The certificates that packetboat makes are the same at all instances of a fleet: the first instance puts its CA and
 //! its certificates into the database, sealed, and all others take them.
 
+mod generations;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use crate::crypto::Vault;
 use crate::mode::Mode;
 use crate::pool::{self, NotDone};
 use crate::transport::downstream::certificate::{self, Made, MadePair};
+use generations::Generations;
 
 /// The exchange of the certificates that packetboat makes.
 pub struct FleetCertificates<'a> {
@@ -49,6 +52,10 @@ pub enum CertificatesError {
     NotKept(String),
     /// The fleet has another one.
     Differs(String),
+    /// The fleet has an earlier one than this instance.
+    Earlier(String),
+    /// The database neither shows the value nor takes one.
+    NotTaken(String),
 }
 
 impl FleetCertificates<'_> {
@@ -79,45 +86,52 @@ impl FleetCertificates<'_> {
     }
 
     async fn settle_one(&self, made: &Made) -> Result<Settled, CertificatesError> {
-        loop {
-            let kept = self.kept(made).await?;
-            match kept {
-                Some((_, pair)) if self.takes(made, &pair).await? => {
-                    return self.take(made, pair).await;
+        for _ in 0..ROUNDS {
+            let highest = self.highest(made).await?;
+            let Some(kept) = self.kept(made).await? else {
+                let pair = self.own(made).await?;
+                if self.keep_first(made, highest.unwrap_or(FIRST), &pair).await? {
+                    return Ok(Settled::Pushed);
                 }
-                // Another CA has signed it: that of this instance, which is the fleet's, signs a new one.
-                Some((generation, _)) if matches!(made, Made::Certificate(_)) => {
-                    let pair = self.own(made).await?;
-                    if self.replace(made, generation, &pair).await? {
-                        return Ok(Settled::Pushed);
-                    }
-                }
-                Some(_) => return Err(CertificatesError::OtherKey(name(made))),
-                None => {
-                    let pair = self.own(made).await?;
-                    let sealed = self.seal(made, &pair)?;
-                    if self.records.keep_first(&name(made), &sealed).await.map_err(CertificatesError::Database)? {
-                        return Ok(Settled::Pushed);
-                    }
-                }
+                continue;
+            };
+            let pair = self.open(made, &kept).ok_or_else(|| CertificatesError::OtherKey(name(made)))?;
+            let is_earlier = highest.is_some_and(|highest| kept.generation < highest);
+            let is_renewed = highest == Some(kept.generation) && self.has_renewed(made, &pair).await?;
+            if !is_earlier && !is_renewed && self.takes(made, &pair).await? {
+                return self.take(made, pair, kept.generation).await;
+            }
+            // An earlier one was put back, by a backup or by somebody; this instance has renewed it; or another CA has
+            // signed it: that of this instance, which is the fleet's, signs a new one.
+            if !is_earlier && *made == Made::Authority {
+                return Err(CertificatesError::OtherKey(name(made)));
+            }
+            let own = self.own(made).await?;
+            if self.replace(made, &kept, highest, &own).await? {
+                return Ok(Settled::Pushed);
             }
         }
+        Err(CertificatesError::NotTaken(name(made)))
     }
 
     /// Takes what the fleet has, in the place of what is here.
     ///
     /// # Errors
-    /// The fleet has none, the database does not answer, or files cannot be written.
+    /// The fleet has none or an earlier one, the database does not answer, or files cannot be written.
     pub async fn pull(&self) -> Result<Vec<(Made, Settled)>, CertificatesError> {
         let mut done = Vec::new();
         for made in Self::all(&self.config) {
-            let Some((_, pair)) = self.kept(&made).await? else {
-                return Err(CertificatesError::NotKept(name(&made)));
-            };
+            let name = name(&made);
+            let Some(kept) = self.kept(&made).await? else { return Err(CertificatesError::NotKept(name)) };
+            let pair = self.open(&made, &kept);
+            let Some(pair) = pair else { return Err(CertificatesError::OtherKey(name)) };
             if !self.takes(&made, &pair).await? {
-                return Err(CertificatesError::OtherKey(name(&made)));
+                return Err(CertificatesError::OtherKey(name));
             }
-            let settled = self.take(&made, pair).await?;
+            if self.highest(&made).await?.is_some_and(|highest| kept.generation < highest) {
+                return Err(CertificatesError::Earlier(name));
+            }
+            let settled = self.take(&made, pair, kept.generation).await?;
             done.push((made, settled));
         }
         Ok(done)
@@ -130,43 +144,80 @@ impl FleetCertificates<'_> {
     pub async fn push(&self, may_replace: bool) -> Result<Vec<(Made, Settled)>, CertificatesError> {
         let mut done = Vec::new();
         for made in Self::all(&self.config) {
-            let own = self.own(&made).await?;
-            let settled = match self.kept(&made).await? {
-                Some((_, pair)) if pair == own => Settled::Same,
-                Some((generation, _)) if may_replace && self.replace(&made, generation, &own).await? => Settled::Pushed,
-                Some(_) => return Err(CertificatesError::Differs(name(&made))),
-                None => {
-                    let sealed = self.seal(&made, &own)?;
-                    let kept = self.records.keep_first(&name(&made), &sealed).await;
-                    match kept.map_err(CertificatesError::Database)? {
-                        true => Settled::Pushed,
-                        false => return Err(CertificatesError::Differs(name(&made))),
-                    }
-                }
-            };
+            let settled = self.push_one(&made, may_replace).await?;
             done.push((made, settled));
         }
         Ok(done)
     }
 
-    /// The fleet's files, with their number.
-    async fn kept(&self, made: &Made) -> Result<Option<(i64, MadePair)>, CertificatesError> {
-        let name = name(made);
-        let kept = self.records.kept(&name).await.map_err(CertificatesError::Database)?;
-        let Some(Kept { sealed, generation }) = kept else { return Ok(None) };
-        let opened = self.vault.open(&label(&name), &sealed);
-        let pair = opened.and_then(|octets| MadePair::of_octets(&octets));
-        pair.map(|pair| Some((generation, pair))).ok_or(CertificatesError::OtherKey(name))
+    /// Puts a certificate that this instance has just renewed into the database, once the fleet's CA has signed it.
+    ///
+    /// # Errors
+    /// The database does not answer, or files cannot be read.
+    pub async fn push_renewed(&self, certificate: &str) -> Result<Vec<(Made, Settled)>, CertificatesError> {
+        let made = Made::Certificate(certificate.to_owned());
+        let authority = self.settle_one(&Made::Authority).await?;
+        let settled = self.push_one(&made, true).await?;
+        Ok(vec![(Made::Authority, authority), (made, settled)])
     }
 
-    async fn take(&self, made: &Made, pair: MadePair) -> Result<Settled, CertificatesError> {
-        let (config, made) = (Arc::clone(&self.config), made.clone());
+    async fn push_one(&self, made: &Made, may_replace: bool) -> Result<Settled, CertificatesError> {
+        let (own, highest) = (self.own(made).await?, self.highest(made).await?);
+        let Some(kept) = self.kept(made).await? else {
+            return match self.keep_first(made, highest.unwrap_or(FIRST), &own).await? {
+                true => Ok(Settled::Pushed),
+                false => Err(CertificatesError::Differs(name(made))),
+            };
+        };
+        match self.open(made, &kept) {
+            Some(pair) if pair == own && highest.is_none_or(|highest| kept.generation >= highest) => Ok(Settled::Same),
+            _ if may_replace && self.replace(made, &kept, highest, &own).await? => Ok(Settled::Pushed),
+            Some(_) => Err(CertificatesError::Differs(name(made))),
+            None => Err(CertificatesError::OtherKey(name(made))),
+        }
+    }
+
+    /// The fleet's files, sealed.
+    async fn kept(&self, made: &Made) -> Result<Option<Kept>, CertificatesError> {
+        self.records.kept(&name(made)).await.map_err(CertificatesError::Database)
+    }
+
+    fn open(&self, made: &Made, kept: &Kept) -> Option<MadePair> {
+        let opened = self.vault.open(&label(&name(made), kept.generation), &kept.sealed)?;
+        MadePair::of_octets(&opened)
+    }
+
+    /// The highest generation that this instance has had in common with the fleet.
+    async fn highest(&self, made: &Made) -> Result<Option<i64>, CertificatesError> {
+        let (config, name) = (Arc::clone(&self.config), name(made));
+        on_disk(move || Ok(Generations::read(&config.state_directory)?.of(&name))).await
+    }
+
+    /// Returns whether this instance has renewed the certificate, while the fleet has kept the one that it had: the
+    /// database was away.
+    async fn has_renewed(&self, made: &Made, pair: &MadePair) -> Result<bool, CertificatesError> {
+        if *made == Made::Authority {
+            return Ok(false);
+        }
+        let (config, made, pair) = (Arc::clone(&self.config), made.clone(), pair.clone());
+        on_disk(move || {
+            // One that is damaged is replaced.
+            let own = made.read(&config.state_directory).ok().flatten();
+            Ok(own.is_some_and(|own| own != pair && made.takes(&config.state_directory, &own)))
+        })
+        .await
+    }
+
+    async fn take(&self, made: &Made, pair: MadePair, generation: i64) -> Result<Settled, CertificatesError> {
+        let (config, made, name) = (Arc::clone(&self.config), made.clone(), name(made));
         on_disk(move || {
             // One that is damaged is replaced as well.
-            if made.read(&config.state_directory).ok().flatten().is_some_and(|own| own == pair) {
-                return Ok(Settled::Same);
-            }
-            made.write(&config.state_directory, &pair).map(Settled::Pulled)
+            let settled = match made.read(&config.state_directory).ok().flatten().is_some_and(|own| own == pair) {
+                true => Settled::Same,
+                false => made.write(&config.state_directory, &pair).map(Settled::Pulled)?,
+            };
+            Generations::note(&config.state_directory, &name, generation)?;
+            Ok(settled)
         })
         .await
     }
@@ -198,15 +249,45 @@ impl FleetCertificates<'_> {
         on_disk(move || Ok(made.takes(&config.state_directory, &pair))).await
     }
 
-    async fn replace(&self, made: &Made, before: i64, pair: &MadePair) -> Result<bool, CertificatesError> {
-        let sealed = self.seal(made, pair)?;
-        self.records.replace_kept(&name(made), before, &sealed).await.map_err(CertificatesError::Database)
+    async fn keep_first(&self, made: &Made, generation: i64, pair: &MadePair) -> Result<bool, CertificatesError> {
+        let (name, value) = (name(made), self.seal(made, generation, pair)?);
+        let is_done = self.records.keep_first(&name, &value).await.map_err(CertificatesError::Database)?;
+        if is_done {
+            self.note(made, generation).await?;
+        }
+        Ok(is_done)
     }
 
-    fn seal(&self, made: &Made, pair: &MadePair) -> Result<Vec<u8>, CertificatesError> {
-        self.vault
-            .seal(&label(&name(made)), &pair.to_octets())
-            .map_err(|error| CertificatesError::Database(error.into()))
+    /// Puts a pair in the place of what the fleet keeps, behind all generations that are known.
+    async fn replace(
+        &self,
+        made: &Made,
+        before: &Kept,
+        highest: Option<i64>,
+        pair: &MadePair,
+    ) -> Result<bool, CertificatesError> {
+        let name = name(made);
+        // Numbers that have no next one were written by no packetboat.
+        let last = highest.max(Some(before.generation).filter(|one| *one < i64::MAX)).unwrap_or(FIRST);
+        let generation = last.checked_add(1).ok_or_else(|| CertificatesError::OtherKey(name.clone()))?;
+        let value = self.seal(made, generation, pair)?;
+        let is_done = self.records.replace_kept(&name, before.generation, &value).await;
+        let is_done = is_done.map_err(CertificatesError::Database)?;
+        if is_done {
+            self.note(made, generation).await?;
+        }
+        Ok(is_done)
+    }
+
+    async fn note(&self, made: &Made, generation: i64) -> Result<(), CertificatesError> {
+        let (config, name) = (Arc::clone(&self.config), name(made));
+        on_disk(move || Ok(Generations::note(&config.state_directory, &name, generation)?)).await
+    }
+
+    fn seal(&self, made: &Made, generation: i64, pair: &MadePair) -> Result<Kept, CertificatesError> {
+        let sealed = self.vault.seal(&label(&name(made), generation), &pair.to_octets());
+        let sealed = sealed.map_err(|error| CertificatesError::Database(error.into()))?;
+        Ok(Kept { sealed, generation })
     }
 }
 
@@ -236,7 +317,8 @@ impl CertificatesError {
         match self {
             Self::Database(error) => error.is_away(),
             Self::NotDone(_) => true,
-            Self::Files(_) | Self::Key(_) | Self::OtherKey(_) | Self::NotKept(_) | Self::Differs(_) => false,
+            Self::Files(_) | Self::Key(_) | Self::OtherKey(_) | Self::NotKept(_) => false,
+            Self::Differs(_) | Self::Earlier(_) | Self::NotTaken(_) => false,
         }
     }
 }
@@ -259,6 +341,16 @@ impl fmt::Display for CertificatesError {
                     "the fleet does not keep the {name} yet: put this instance's there with: packetboat certificate push"
                 )
             }
+            Self::Earlier(name) => write!(
+                f,
+                "the fleet's database has an earlier {name} than this instance: a backup was restored, or somebody has put \
+                 it back; put this instance's there with: packetboat certificate push --replace"
+            ),
+            Self::NotTaken(name) => write!(
+                f,
+                "the database neither shows the {name} nor takes it: let the user of fleet.database read and write all rows \
+                 of the table packetboat.kept, without row-level security"
+            ),
             Self::Differs(name) => write!(
                 f,
                 "the fleet keeps another {name}: take it with packetboat certificate pull, or put this instance's in its \
@@ -276,9 +368,14 @@ impl std::error::Error for CertificatesError {
             Self::Key(error) => Some(error.as_ref()),
             Self::NotDone(why) => Some(why),
             Self::OtherKey(_) | Self::NotKept(_) | Self::Differs(_) => None,
+            Self::Earlier(_) | Self::NotTaken(_) => None,
         }
     }
 }
 
+/// The generation of the first value.
+const FIRST: i64 = 1;
+/// Tries until an instance gives up; each further one means that another instance was faster.
+const ROUNDS: usize = 8;
 /// The longest time for files, and for a new key.
 const DISK: Duration = Duration::from_secs(20);

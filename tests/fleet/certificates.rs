@@ -140,11 +140,8 @@ fn push_and_pull_say_what_they_do() {
     assert_eq!(instances.file("east", "default.key"), instances.file("west", "default.key"));
     // A renewed certificate goes the same way, under the same CA.
     let renewed = instances.succeeds("west", &["renew"]);
-    assert!(renewed.contains("packetboat certificate push --replace"), "{renewed}");
-    let differs = instances.fails("west", &["push"]);
-    assert!(differs.contains("the fleet keeps another certificate default"), "{differs}");
-    let replaced = instances.succeeds("west", &["push", "--replace"]);
-    assert!(replaced.starts_with("the CA: this instance and the fleet have the same\n"), "{replaced}");
+    assert!(renewed.ends_with("certificate default: the fleet keeps that of this instance\n"), "{renewed}");
+    assert!(instances.succeeds("west", &["push"]).contains("certificate default: this instance and the fleet have"));
     let pulled = instances.succeeds("east", &["pull"]);
     assert!(pulled.contains("default.before.pem"), "{pulled}");
     assert_eq!(instances.file("east", "default.pem"), instances.file("west", "default.pem"));
@@ -157,6 +154,11 @@ fn push_and_pull_say_what_they_do() {
     serves.logs(1, "give all instances the same store_key");
     drop(serves);
     server.stop();
+    let before = instances.file("west", "default.pem");
+    let renewed = instances.run("west", &["renew"]);
+    let warning = String::from_utf8(renewed.stderr).unwrap();
+    assert!(renewed.status.success() && warning.contains("do not show the renewed certificate yet"), "{warning}");
+    assert_ne!(instances.file("west", "default.pem"), before);
     let away = instances.fails("west", &["push"]);
     assert!(away.contains("the database is not reached"), "{away}");
     // A start without the database serves with what is there, or makes its own.
@@ -168,7 +170,7 @@ fn push_and_pull_say_what_they_do() {
     state::write(&instances.directory.path().join("store.key"), &[7; 32], Access::Private).unwrap();
     north.logs(1, "the CA: taken from the fleet");
     north.logs(1, "certificate default: taken from the fleet");
-    let expected = instances.file("west", "default.pem");
+    let expected = instances.file("east", "default.pem");
     let expected = openssl::x509::X509::from_pem(expected.as_bytes()).unwrap().to_der().unwrap();
     crate::until_now("devices see the fleet's certificate without a restart", || certificate_of(&north) == expected);
 }
@@ -190,4 +192,80 @@ fn own_files_have_no_part_in_it() {
     assert_eq!([&chain, &key].map(|path| fs::read(path).unwrap()), before);
     assert_eq!(server.sql(&database.name, "select count(*) from packetboat.kept"), "0");
     assert!(!instances.state("west").join("ca.pem").exists());
+}
+
+/// An instance renews its certificate while the database is away: its next start puts it there, and does not go back to
+/// the earlier one.
+#[test]
+fn a_certificate_that_was_renewed_alone_comes_to_the_fleet() {
+    let mut server = Postgresql::start();
+    let database = server.database();
+    let instances = Instances::of(&database);
+    drop(instances.start("west"));
+    let before = instances.file("west", "default.pem");
+    server.stop();
+    assert!(instances.run("west", &["renew"]).status.success());
+    let renewed = instances.file("west", "default.pem");
+    assert_ne!(renewed, before);
+    server.start_again();
+    instances.start("west").logs(1, "certificate default: the fleet keeps that of this instance");
+    assert_eq!(instances.file("west", "default.pem"), renewed);
+    drop(instances.start("east"));
+    assert_eq!(instances.file("east", "default.pem"), renewed);
+}
+
+/// Somebody who may write to the database puts back an earlier CA with its certificate. No instance goes back to it, and
+/// the database gets the present one again. One of a later generation does not open.
+#[test]
+fn an_earlier_authority_never_comes_back() {
+    let server = Postgresql::start();
+    let database = server.database();
+    let instances = Instances::of(&database);
+    drop(instances.start("west"));
+    drop(instances.start("east"));
+    server.sql(&database.name, "create table public.before as select * from packetboat.kept");
+    let old = instances.file("west", "ca.pem");
+    for file in FILES {
+        fs::remove_file(instances.state("west").join(file)).unwrap();
+    }
+    let pushed = instances.succeeds("west", &["push", "--replace"]);
+    assert!(pushed.contains("the CA: the fleet keeps that of this instance"), "{pushed}");
+    let new = instances.file("west", "ca.pem");
+    assert_ne!(new, old);
+    assert!(instances.succeeds("east", &["pull"]).contains("the CA: taken from the fleet"));
+    let put_back = "delete from packetboat.kept; insert into packetboat.kept select * from public.before";
+    server.sql(&database.name, put_back);
+    let refused = instances.fails("east", &["pull"]);
+    assert!(refused.contains("an earlier ca than this instance") && refused.contains("push --replace"), "{refused}");
+    assert_eq!(instances.file("east", "ca.pem"), new);
+    instances.start("east").logs(1, "the CA: the fleet keeps that of this instance");
+    assert_eq!([instances.file("east", "ca.pem"), instances.file("west", "ca.pem")], [new.clone(), new.clone()]);
+    drop(instances.start("south"));
+    assert_eq!(instances.file("south", "ca.pem"), new);
+    // The same with a number that is higher.
+    server.sql(&database.name, &format!("{put_back}; update packetboat.kept set generation = 99"));
+    let east = instances.start("east");
+    east.logs(1, "does not open, or is damaged");
+    assert_eq!(instances.file("east", "ca.pem"), new);
+    drop(east);
+    let pushed = instances.succeeds("east", &["push", "--replace"]);
+    assert!(pushed.contains("the CA: the fleet keeps that of this instance"), "{pushed}");
+    assert!(instances.succeeds("west", &["pull"]).contains("the CA: this instance and the fleet have the same"));
+}
+
+/// A database that neither shows nor takes a value ends no instance's start by trying for ever.
+#[test]
+fn rows_that_nobody_sees_are_no_reason_to_go_on() {
+    let server = Postgresql::start();
+    let database = server.database();
+    let instances = Instances::of(&database);
+    drop(instances.start("west"));
+    server.sql(
+        &database.name,
+        "alter table packetboat.kept enable row level security; alter table packetboat.kept force row level security; \
+         create policy taking on packetboat.kept for insert with check (true)",
+    );
+    let east = instances.start("east");
+    east.logs(1, "neither shows the ca nor takes it");
+    assert!(!certificate_of(&east).is_empty());
 }

@@ -49,8 +49,8 @@ fn a_dump_of_the_database_opens_nothing() {
 
     for (name, file) in [("ca", "ca.key"), ("certificate default", "default.key")] {
         let kept = run(records(&several.database.section("reader")).kept(name)).unwrap().expect(name);
-        assert!(store.open(&kept_label(name), &kept.sealed).is_some(), "{name}");
-        assert!(other.open(&kept_label(name), &kept.sealed).is_none(), "{name}");
+        assert!(store.open(&kept_label(name, kept.generation), &kept.sealed).is_some(), "{name}");
+        assert!(other.open(&kept_label(name, kept.generation), &kept.sealed).is_none(), "{name}");
         let pem = fs::read(several.state("one").join(file)).unwrap();
         let der = openssl::rsa::Rsa::private_key_from_pem(&pem).map(|rsa| rsa.private_key_to_der().unwrap());
         let der = der

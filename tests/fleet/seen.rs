@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use packetboat::fleet::{KeptRecords, SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
+use packetboat::fleet::{Kept, KeptRecords, SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
 use support::postgresql::{Pgbouncer, Postgresql};
 
 use crate::{migrated, records};
@@ -10,6 +10,10 @@ use crate::{migrated, records};
 fn seen(device: &str, json: &str, age: u64) -> SeenRecord {
     let has_logged_in = device.contains("known");
     SeenRecord { device: device.to_owned(), json: json.to_owned(), has_logged_in, age: Duration::from_secs(age) }
+}
+
+fn kept(sealed: &[u8], generation: i64) -> Kept {
+    Kept { sealed: sealed.to_vec(), generation }
 }
 
 /// Everything behind a cursor, in steps of this many records.
@@ -97,17 +101,16 @@ async fn of_several_first_values_one_is_kept() {
     assert!(records.kept("ca").await.unwrap().is_none());
     let keeping = (0..20_u8).map(|n| {
         let records = std::sync::Arc::clone(&records);
-        tokio::spawn(async move { records.keep_first("ca", &[n]).await.unwrap() })
+        tokio::spawn(async move { records.keep_first("ca", &kept(&[n], 3)).await.unwrap() })
     });
-    let mut first = 0;
+    let mut count = 0;
     for one in keeping.collect::<Vec<_>>() {
-        first += usize::from(one.await.unwrap());
+        count += usize::from(one.await.unwrap());
     }
-    assert_eq!(first, 1);
-    let kept = records.kept("ca").await.unwrap().unwrap();
-    assert_eq!(kept.generation, 1);
-    assert!(records.replace_kept("ca", 1, b"new").await.unwrap());
-    assert!(!records.replace_kept("ca", 1, b"late").await.unwrap());
-    let kept = records.kept("ca").await.unwrap().unwrap();
-    assert_eq!((kept.generation, kept.sealed.as_slice()), (2, b"new".as_slice()));
+    assert_eq!(count, 1);
+    let first = records.kept("ca").await.unwrap().unwrap();
+    assert_eq!(first.generation, 3);
+    assert!(records.replace_kept("ca", 3, &kept(b"new", 4)).await.unwrap());
+    assert!(!records.replace_kept("ca", 3, &kept(b"late", 4)).await.unwrap());
+    assert_eq!(records.kept("ca").await.unwrap().unwrap(), kept(b"new", 4));
 }
