@@ -122,6 +122,17 @@ impl Error {
         }
     }
 
+    /// Returns whether the next statement about something else would fail as well: there is no connection, or no right or
+    /// room for anything.
+    pub fn is_about_server(&self) -> bool {
+        match self {
+            Self::Again(error) => error.is_about_server(),
+            // Somebody has locked or damaged these rows alone, or the connection has ended with another statement.
+            Self::Late(_) | Self::Lost(_) | Self::Refused { .. } | Self::Strange(_) => false,
+            _ => true,
+        }
+    }
+
     /// Returns whether the statement may have been carried out although it failed.
     pub fn may_be_done(&self) -> bool {
         matches!(self, Self::Late(_) | Self::Lost(_))

@@ -238,7 +238,22 @@ impl Slots {
 }
 
 impl Known {
-    /// Waits for an answer, and notes whether the database is away.
+    /// Waits for an answer about one mailbox, and notes whether the database is away for all of them. An error that may be
+    /// about this mailbox alone, such as a row that somebody has locked or damaged, keeps no other one from its sessions.
+    async fn answer_about<T>(&self, answer: Answer<'_, T>) -> Option<T> {
+        let begun = Instant::now();
+        let answer = answer.await;
+        let has_slept = matches!(answer, Err(Error::Late(_))) && begun.elapsed() > PATIENCE + STALL;
+        if let Err(error) = &answer {
+            debug!("sessions of a mailbox: {error}");
+            if error.is_about_server() && !has_slept {
+                self.is_away.store(true, Ordering::Relaxed);
+            }
+        }
+        answer.ok()
+    }
+
+    /// Waits for an answer about all mailboxes, and notes whether the database is away.
     async fn answer<T>(&self, answer: Answer<'_, T>) -> Option<T> {
         let begun = Instant::now();
         let answer = answer.await;

@@ -101,6 +101,7 @@ impl MailboxSlots {
         let borrowed = state.valid(now).min(most);
         let share = self.known.share(most);
         let is_borrowed = state.in_use < borrowed && !is_away;
+        let is_alone = is_alone || state.has_just_failed(now);
         if !is_borrowed && !((is_away || is_alone) && state.in_use < share) {
             return None;
         }

@@ -28,7 +28,7 @@ impl MailboxSlots {
     /// Writes for how long the mail server throttles the mailbox. Returns whether the database has answered.
     async fn publish_quiet(&self, records: &dyn SessionRecords, quiet: Option<Duration>) -> bool {
         let Some(quiet) = quiet else { return true };
-        let is_done = self.known.answer(records.throttle(&self.key, quiet)).await.is_some();
+        let is_done = self.known.answer_about(records.throttle(&self.key, quiet)).await.is_some();
         let mut state = self.state.lock();
         // A longer one may have come meanwhile.
         let is_longer = state.quiet_for(Instant::now()).is_some_and(|left| left > quiet);
@@ -41,7 +41,7 @@ impl MailboxSlots {
         if requests.unused > 0 {
             let time = self.state.lock().pace.time(requests.unused);
             // A part that is not given back is over within the time of these messages.
-            if self.known.answer(records.return_pace(&self.key, time)).await.is_none() {
+            if self.known.answer_about(records.return_pace(&self.key, time)).await.is_none() {
                 return false;
             }
         }
@@ -49,7 +49,7 @@ impl MailboxSlots {
             return true;
         }
         let time = self.state.lock().pace.time(requests.messages);
-        let Some(ahead) = self.known.answer(records.draw_pace(&self.key, time)).await else { return false };
+        let Some(ahead) = self.known.answer_about(records.draw_pace(&self.key, time)).await else { return false };
         self.state.lock().pace.add(requests.messages, ahead);
         true
     }
@@ -66,7 +66,7 @@ impl MailboxSlots {
         let (most, count, holds) = (small(most), small(count), small(holds));
         let sent = Instant::now();
         let request = SessionRequest { instance, most, count, holds, life: SESSION_LIFE };
-        let answer = self.known.answer(records.borrow_sessions(&self.key, request)).await;
+        let answer = self.known.answer_about(records.borrow_sessions(&self.key, request)).await;
         let is_answered = answer.is_some();
         let is_refused = answer.as_ref().is_some_and(|borrowed| borrowed.sessions.is_empty());
         self.state.lock().add(answer, sent);

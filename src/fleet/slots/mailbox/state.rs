@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) wanted: usize,
     /// The number of answers to that.
     pub(super) answers: u64,
+    /// The last request for sessions that has failed, and none has succeeded since.
+    pub(super) failed: Option<Instant>,
     /// The last answer without a session.
     pub(super) refused: Option<Instant>,
     /// The mailbox is in the list of requests, or its request is under way.
@@ -76,9 +78,15 @@ impl State {
         wants.then_some(requests)
     }
 
+    /// Returns whether a request has just failed: the instance's share counts then, as without the database.
+    pub(super) fn has_just_failed(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|failed| now - failed < FAILURE)
+    }
+
     /// Adds what is borrowed, and notes that the database has answered, or has failed to.
     pub(super) fn add(&mut self, answer: Option<Borrowed>, sent: Instant) {
         self.answers += 1;
+        self.failed = answer.is_none().then(Instant::now);
         let Some(borrowed) = answer else { return };
         self.learn_quiet(borrowed.quiet, Instant::now());
         self.refused = borrowed.sessions.is_empty().then(Instant::now);
@@ -131,3 +139,5 @@ impl State {
 
 /// The time after its last use for which a mailbox takes parts of its pace.
 const USED: Duration = Duration::from_secs(5);
+/// The time for which a failed request counts. Each login without a session makes another one.
+const FAILURE: Duration = Duration::from_secs(1);
