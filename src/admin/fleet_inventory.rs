@@ -184,14 +184,16 @@ impl FleetInventory {
         let begun = Instant::now();
         let is_complete = reading.complete.is_none_or(|complete| complete.elapsed() >= COMPLETE);
         let mut cursor = if is_complete { SeenCursor::default() } else { reading.cursor.earlier(OVERLAP) };
-        let (mut records, mut last): (Vec<SeenByInstance>, _) = (Vec::new(), None);
+        let (mut records, mut last, mut octets): (Vec<SeenByInstance>, _, _) = (Vec::new(), None, 0_usize);
         let most = self.inventory.limits().devices.saturating_mul(RECORDS_OF_A_DEVICE);
         while let Some((mut rows, end)) = self.records.seen_behind(&cursor, PAGE).await? {
             let is_last = rows.len() < PAGE as usize;
+            octets += rows.iter().filter_map(|row| row.json.as_ref()).map(String::len).sum::<usize>();
             records.append(&mut rows);
             cursor = end.clone();
             last = Some(end);
-            if is_last || records.len() > most {
+            // Longer records than usual are of somebody who wants to fill the memory.
+            if is_last || records.len() > most || octets > most.saturating_mul(USUAL_LENGTH) {
                 break;
             }
         }
@@ -237,3 +239,5 @@ const MOST: usize = 10_000;
 const PAGE: u32 = 500;
 /// The records that the database keeps for each device of the inventory, because devices move between instances.
 const RECORDS_OF_A_DEVICE: usize = 8;
+/// Octets of a record; most have fewer.
+const USUAL_LENGTH: usize = 4096;

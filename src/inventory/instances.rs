@@ -29,16 +29,22 @@ struct Table {
 #[derive(Default)]
 struct Records {
     /// Devices that were seen, by their key and by instance.
-    devices: HashMap<(String, String), SeenDevice>,
+    devices: HashMap<(String, String), OfInstance>,
     /// Reports by the login of their device, and by instance.
     reports: HashMap<String, BTreeMap<String, Report>>,
     /// Devices that somebody has had forgotten, as this instance has seen them, and when.
     forgotten: Vec<(String, u64)>,
 }
 
+/// A device as another instance has seen it, with the octets of its record.
+struct OfInstance {
+    device: SeenDevice,
+    octets: usize,
+}
+
 impl Records {
     /// Takes a record in, with its times by this computer's clock.
-    fn take(&mut self, record: SeenByInstance, own: &str, now: u64) {
+    fn take(&mut self, record: SeenByInstance, own: &str, now: u64, most: usize) {
         let SeenByInstance { device, instance, json, age } = record;
         let last_seen = now.saturating_sub(age.as_secs());
         let is_own = instance == own;
@@ -48,7 +54,12 @@ impl Records {
             if let Some(mut report) = report {
                 report.shift(last_seen);
                 report.instance = Some(instance.clone());
-                self.reports.entry(login.to_owned()).or_default().insert(instance, report);
+                // Nobody has more reports than devices, nor one of more instances than that.
+                let has_room = self.reports.len() < most || self.reports.contains_key(login);
+                let of_login = has_room.then(|| self.reports.entry(login.to_owned()).or_default());
+                if let Some(of_login) = of_login.filter(|all| all.len() < MOST_INSTANCES) {
+                    of_login.insert(instance, report);
+                }
             }
             return;
         }
@@ -61,22 +72,29 @@ impl Records {
                 if let Some(mut seen) = read_one(&json) {
                     seen.shift(last_seen);
                     seen.instance = Some(instance.clone());
-                    self.devices.insert((device, instance), seen);
+                    let octets = json.len() + device.len() + instance.len();
+                    self.devices.insert((device, instance), OfInstance { device: seen, octets });
                 }
             }
         }
     }
 
-    /// Drops records beyond so many: devices that have never logged in first, then the longest unseen.
+    /// Drops records beyond so many, and beyond the octets that so many usually have: devices that have never logged in
+    /// first, then the longest unseen. Whoever writes to the database fills no more memory than that.
     fn limit(&mut self, most: usize) {
-        let surplus = self.devices.len().saturating_sub(most);
-        if surplus > 0 {
-            let rank = |device: &SeenDevice| (device.logged_in.is_some(), device.last_seen);
-            let mut ranks: Vec<_> = self.devices.iter().map(|(key, device)| (rank(device), key.clone())).collect();
-            ranks.sort_unstable();
-            for (_, key) in ranks.into_iter().take(surplus) {
-                self.devices.remove(&key);
+        let mut octets: usize = self.devices.values().map(|one| one.octets).sum();
+        let most_octets = most.saturating_mul(USUAL_LENGTH);
+        if self.devices.len() <= most && octets <= most_octets {
+            return;
+        }
+        let rank = |device: &SeenDevice| (device.logged_in.is_some(), device.last_seen);
+        let mut ranks: Vec<_> = self.devices.iter().map(|(key, one)| (rank(&one.device), key.clone())).collect();
+        ranks.sort_unstable();
+        for (_, key) in ranks {
+            if self.devices.len() <= most && octets <= most_octets {
+                return;
             }
+            octets -= self.devices.remove(&key).map_or(0, |one| one.octets);
         }
     }
 }
@@ -126,7 +144,7 @@ impl Inventory {
             table.records = Records::default();
         }
         for record in records {
-            table.records.take(record, &own, now);
+            table.records.take(record, &own, now, most);
         }
         table.records.limit(most);
         self.activities.take_others(table.records.reports.values().flat_map(BTreeMap::values));
@@ -152,7 +170,7 @@ impl Inventory {
         let of_it = table.records.devices.iter().filter(|((key, _), _)| key == device);
         let mut known = Others::None;
         for ((_, instance), seen) in of_it {
-            if seen.open > 0 && table.running.contains(instance) && table.own.as_ref() != Some(instance) {
+            if seen.device.open > 0 && table.running.contains(instance) && table.own.as_ref() != Some(instance) {
                 return Others::Connected;
             }
             known = Others::Gone;
@@ -176,7 +194,7 @@ impl Inventory {
         let mut all: HashMap<String, SeenDevice> = devices.into_iter().map(|device| (key(&device), device)).collect();
         let own_keys: HashSet<String> = all.keys().cloned().collect();
         let oldest = unix_time().saturating_sub(limits.forget_after.as_secs());
-        for ((key, instance), device) in &table.records.devices {
+        for ((key, instance), OfInstance { device, .. }) in &table.records.devices {
             let is_known = instance == own && own_keys.contains(key);
             if is_known || device.last_seen < oldest {
                 continue;
@@ -251,6 +269,10 @@ const SEEN: &str = "seen ";
 const CONFIGURED: &str = "configured ";
 /// A device moves between instances. So many records of each are kept in memory, on average.
 const RECORDS_OF_A_DEVICE: usize = 4;
+/// Octets of a record with its keys; most have fewer.
+const USUAL_LENGTH: usize = 4096;
+/// Instances that have reports on one device; no fleet is as large.
+const MOST_INSTANCES: usize = 256;
 
 #[cfg(test)]
 mod tests {

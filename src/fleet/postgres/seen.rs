@@ -86,17 +86,21 @@ fn cursor_of(row: &Row) -> Result<SeenCursor, tokio_postgres::Error> {
 }
 
 /// In the order of the keys, so that two instances of one name do not wait for each other's rows in a circle.
+/// A record that is too long for the table's constraint is left out, so that the others are put.
 const PUT: &str = "insert into packetboat.seen (device, instance, record, has_logged_in, last_seen, changed) \
     select device, $1, record::json, has_logged_in, clock_timestamp() - pg_catalog.make_interval(secs => age), \
     (extract(epoch from clock_timestamp()) * 1000000::numeric)::bigint \
-    from unnest($2, $3, $4, $5) as row (device, record, has_logged_in, age) order by device \
+    from unnest($2, $3, $4, $5) as row (device, record, has_logged_in, age) \
+    where octet_length(record) <= 16384 and octet_length(device) <= 2048 order by device \
     on conflict (device, instance) do update set record = excluded.record, \
     has_logged_in = excluded.has_logged_in, last_seen = excluded.last_seen, changed = excluded.changed";
 
-const READ: &str = "select device, instance, record::text, \
+/// Rows that are longer than the table's constraint allows were written by no packetboat.
+const READ: &str = "select device, instance, left(record::text, 16384), \
     case when record is null then extract(epoch from clock_timestamp())::float8 - changed::float8 / 1000000.0::float8 \
     else extract(epoch from clock_timestamp() - last_seen)::float8 end, changed from packetboat.seen \
-    where (changed, device, instance) > ($1, $2, $3) order by changed, device, instance limit $4";
+    where (changed, device, instance) > ($1, $2, $3) \
+    and octet_length(device) <= 2048 and octet_length(instance) <= 1024 order by changed, device, instance limit $4";
 
 const FORGET: &str = "update packetboat.seen set record = null, has_logged_in = false, \
     changed = (extract(epoch from clock_timestamp()) * 1000000::numeric)::bigint \

@@ -279,7 +279,9 @@ const NEWS: &str = "select mine.upstream, mine.mailbox, mine.kind, wanted.holds,
     and w.until between clock_timestamp() and clock_timestamp() + interval '10 seconds') wanted on true \
     left join packetboat.mailbox m \
     on m.upstream = mine.upstream and m.mailbox = mine.mailbox and m.kind = mine.kind \
-    where wanted.holds is not null or m.quiet_until > clock_timestamp()";
+    where (wanted.holds is not null or m.quiet_until > clock_timestamp()) \
+    and octet_length(mine.upstream) <= 1024 and octet_length(mine.mailbox) <= 1024 and octet_length(mine.kind) <= 16 \
+    limit 10000";
 
 const THROTTLE: &str = "insert into packetboat.mailbox (upstream, mailbox, kind, quiet_until) \
     values ($1, $2, $3, clock_timestamp() + pg_catalog.make_interval(secs => $4)) \
@@ -303,7 +305,7 @@ const COUNT: &str = "with forgotten as \
     (delete from packetboat.mailbox_want where until < clock_timestamp() - interval '1 minute') \
     select count(*) from packetboat.instance where until > clock_timestamp()";
 
-const SESSIONS: &str = "select m.upstream, m.mailbox, m.kind, s.holder, coalesce(s.count, 0), \
+const SESSIONS: &str = "select m.upstream, m.mailbox, m.kind, left(s.holder, 255), coalesce(s.count, 0), \
     extract(epoch from q.quiet_until)::float8 - extract(epoch from clock_timestamp())::float8 \
     from (select upstream, mailbox, kind from packetboat.mailbox_session where until > clock_timestamp() \
     union select upstream, mailbox, kind from packetboat.mailbox where quiet_until > clock_timestamp()) m \
@@ -312,4 +314,5 @@ const SESSIONS: &str = "select m.upstream, m.mailbox, m.kind, s.holder, coalesce
     where mailbox_session.until > clock_timestamp() group by 1, 2, 3, 4) s \
     on s.upstream = m.upstream and s.mailbox = m.mailbox and s.kind = m.kind \
     left join packetboat.mailbox q on q.upstream = m.upstream and q.mailbox = m.mailbox and q.kind = m.kind \
-    order by 1, 2, 3, 4";
+    where octet_length(m.upstream) <= 1024 and octet_length(m.mailbox) <= 1024 and octet_length(m.kind) <= 16 \
+    order by 1, 2, 3, 4 limit 10000";
