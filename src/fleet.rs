@@ -5,6 +5,7 @@ mod certificates;
 mod error;
 mod kept;
 pub mod lease;
+mod password;
 #[cfg(feature = "fleet")]
 mod postgres;
 mod records;
@@ -25,6 +26,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 pub use certificates::{CertificatesError, FleetCertificates, Settled};
 pub use error::Error;
 pub use kept::{Kept, KeptRecords, label as kept_label};
+pub use password::PasswordSource;
 #[cfg(feature = "fleet")]
 pub use postgres::{Migration, Postgres};
 pub use records::{
@@ -42,17 +44,22 @@ pub struct Fleet {
     instance: Instance,
     status: Status,
     slots: Arc<Slots>,
+    password: Option<Arc<dyn PasswordSource>>,
 }
 
 impl Fleet {
-    /// An instance with this name, over these records.
+    /// An instance with this name, over these records, whose password has this source.
     ///
     /// # Errors
     /// The operating system has no random octets for its id.
-    pub fn new(records: Arc<dyn Records>, name: &str) -> Result<Self, Error> {
+    pub fn new(
+        records: Arc<dyn Records>,
+        name: &str,
+        password: Option<Arc<dyn PasswordSource>>,
+    ) -> Result<Self, Error> {
         let instance = Instance { id: uuid()?, name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let slots = Slots::new(Arc::clone(&records) as _, &instance.id);
-        Ok(Self { records, instance, status: Status::default(), slots })
+        Ok(Self { records, instance, status: Status::default(), slots, password })
     }
 
     /// Whether the database is reached, and which instances are registered.
@@ -60,16 +67,16 @@ impl Fleet {
         &self.status
     }
 
-    /// This process as an instance of the fleet that the configuration names; none where it is alone. Nothing is dialled
-    /// yet.
+    /// This process as an instance of the fleet that the configuration names; none where it is alone. The password comes
+    /// from this source, if there is one. Nothing is dialled yet.
     ///
     /// # Errors
     /// See [`new`](Self::new).
     #[cfg(feature = "fleet")]
-    pub fn of(config: &Config) -> Result<Option<Arc<Self>>, Error> {
+    pub fn of(config: &Config, password: Option<Arc<dyn PasswordSource>>) -> Result<Option<Arc<Self>>, Error> {
         let Some(section) = &config.fleet else { return Ok(None) };
-        let records = Arc::new(Postgres::new(section, config));
-        Ok(Some(Arc::new(Self::new(records, &instance_name(config))?)))
+        let records = Arc::new(Postgres::new(section, config, password.clone()));
+        Ok(Some(Arc::new(Self::new(records, &instance_name(config), password)?)))
     }
 
     /// None: the configuration cannot have a fleet without the cargo feature.
@@ -77,7 +84,7 @@ impl Fleet {
     /// # Errors
     /// Never.
     #[cfg(not(feature = "fleet"))]
-    pub fn of(_: &Config) -> Result<Option<Arc<Self>>, Error> {
+    pub fn of(_: &Config, _: Option<Arc<dyn PasswordSource>>) -> Result<Option<Arc<Self>>, Error> {
         Ok(None)
     }
 
@@ -94,6 +101,11 @@ impl Fleet {
     /// The sessions of mailboxes that this instance borrows from the others.
     pub fn slots(&self) -> &Arc<Slots> {
         &self.slots
+    }
+
+    /// The source of the database's password, where it is no file.
+    pub fn password(&self) -> Option<Arc<dyn PasswordSource>> {
+        self.password.clone()
     }
 
     /// Keeps this instance registered until the process drains, and ends the registration then. The log says when the

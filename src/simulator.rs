@@ -254,6 +254,12 @@ impl Simulator {
         self.world.tokens().reuses()
     }
 
+    /// Returns whether an application's token is good for a resource now, as a server there decides.
+    pub fn takes_app_token(&self, token: &str, resource: &str) -> bool {
+        let grant = self.world.tokens().access(token);
+        grant.is_some_and(|grant| grant.principal == tenant::Principal::App && grant.scope.resource == resource)
+    }
+
     /// Lets all access tokens expire; running sessions continue.
     pub fn expire_access_tokens(&self) {
         self.world.tokens().expire();

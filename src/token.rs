@@ -3,6 +3,7 @@
 
 mod access;
 mod cache;
+mod database;
 mod enrol;
 mod error;
 mod json;
@@ -21,7 +22,7 @@ use std::time::SystemTime;
 
 use tokio::task::JoinSet;
 
-use crate::config::{Account, Config, Credential, Grant, SecretFile};
+use crate::config::{self, Account, Config, Credential, Grant, SecretFile};
 use crate::diagnostic::Diagnostic;
 use crate::fleet::Fleet;
 use crate::lifecycle::{Lifecycle, unix_time};
@@ -31,6 +32,7 @@ use crate::transport::http::Response;
 pub use access::AccessToken;
 use cache::SignInState;
 pub use cache::{CachedToken, TokenStatus};
+pub use database::fleet_password;
 pub use enrol::{DeviceSignIn, Enrolment, OtherPerson, Pasted};
 pub use error::{Error, StoreError};
 pub use json::Claims;
@@ -75,7 +77,7 @@ impl Tokens {
             opening.add(name, account);
         }
         let TokenSet { by_account, all: cached } = opening.finish()?;
-        let unsettled = before.map(|before| before.unsettled_beside(&cached)).unwrap_or_default();
+        let unsettled = before.map(|before| before.unsettled_beside(&cached, config)).unwrap_or_default();
         let receivers = receivers.and_of(config);
         Ok(Self { by_account, cached, unsettled, receivers, config: config.clone() })
     }
@@ -103,13 +105,15 @@ impl Tokens {
     }
 
     fn has_store_of(&self, config: &Config) -> bool {
-        (&self.config.state_directory, &self.config.store_key, &self.config.fleet)
-            == (&config.state_directory, &config.store_key, &config.fleet)
+        (&self.config.state_directory, &self.config.store_key) == (&config.state_directory, &config.store_key)
+            && config::Fleet::are_same(self.config.fleet.as_ref(), config.fleet.as_ref())
     }
 
-    /// Returns the sign-ins that none of these tokens continues, and whose newest refresh token is not on disk yet.
-    fn unsettled_beside(&self, cached: &[Arc<CachedToken>]) -> Vec<Arc<CachedToken>> {
-        let goes_on = |old: &CachedToken| cached.iter().any(|new| new.spec.owner == old.spec.owner);
+    /// Returns the sign-ins that none of these tokens continues, and whose newest refresh token is not on disk yet. A
+    /// token of the same person with another store continues none.
+    fn unsettled_beside(&self, cached: &[Arc<CachedToken>], config: &Config) -> Vec<Arc<CachedToken>> {
+        let has_store = self.has_store_of(config);
+        let goes_on = |old: &CachedToken| has_store && cached.iter().any(|new| new.spec.owner == old.spec.owner);
         let unsettled = self.cached.iter().chain(&self.unsettled).filter(|old| old.is_unsettled() && !goes_on(old));
         unsettled.take(MOST_UNSETTLED).map(Arc::clone).collect()
     }

@@ -14,7 +14,7 @@ use super::{error::unavailable, output::print, runtime};
 #[cfg(feature = "fleet")]
 use crate::fleet::Postgres;
 #[cfg(feature = "fleet")]
-use crate::token::{Direction, Newer};
+use crate::token::{Direction, Newer, fleet_password};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Action {
@@ -58,7 +58,8 @@ pub(super) fn act(file: &ConfigFile, action: &Action) -> Result<(), CommandError
     if run_as_service(&proven.config, WithoutRights::GoOn)? {
         return Ok(());
     }
-    let database = Postgres::new(fleet, &proven.config);
+    let password = fleet_password(&proven.config).map_err(unavailable)?;
+    let database = Postgres::new(fleet, &proven.config, password);
     runtime()?.block_on(async {
         match action {
             Action::Migrate => {

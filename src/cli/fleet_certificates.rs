@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::crypto::Vault;
 use crate::fleet::{FleetCertificates, Postgres, Settled};
 use crate::mode::Mode;
-use crate::token::Store;
+use crate::token::{Store, fleet_password};
 use crate::transport::downstream::certificate::Made;
 
 /// Exchanges the certificates, and prints the outcome for each.
@@ -53,7 +53,7 @@ fn run(
     }
     let key = Store::key(&config.state_directory, config.store_key.as_deref(), Mode::Apply);
     let vault = Vault::new(&key.map_err(unavailable)?).map_err(unavailable)?;
-    let database = Postgres::new(fleet, config);
+    let database = Postgres::new(fleet, config, fleet_password(config).map_err(unavailable)?);
     let certificates = FleetCertificates::new(&database, &vault, config);
     let migrates = may_migrate && fleet.migrate;
     let all = async {

@@ -13,7 +13,7 @@ use crate::fleet::{Fleet, check_schema};
 use crate::mode::Mode;
 use crate::secret::Secret;
 use crate::text::excerpt;
-use crate::token::{CachedToken, DeviceSignIn, Enrolment, OtherPerson, Pasted, Redirect, Tokens};
+use crate::token::{CachedToken, DeviceSignIn, Enrolment, OtherPerson, Pasted, Redirect, Tokens, fleet_password};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -40,7 +40,7 @@ pub(super) fn login(proven: &Proven, arguments: &Arguments) -> Result<(), Comman
     };
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let fleet = Fleet::of(config).map_err(unavailable)?;
+        let fleet = Fleet::of(config, fleet_password(config).map_err(unavailable)?).map_err(unavailable)?;
         if let Some(fleet) = &fleet {
             // A person shall not sign in for nothing.
             let facts = fleet.records().database().await.map_err(unavailable)?;

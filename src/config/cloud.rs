@@ -109,6 +109,16 @@ impl Cloud {
         }
     }
 
+    /// The resource of a token that is the password of an Azure Database for PostgreSQL; none without such databases.
+    pub fn database_resource(self) -> Option<&'static str> {
+        match self {
+            Cloud::Worldwide => Some("https://ossrdbms-aad.database.windows.net"),
+            Cloud::GccHigh | Cloud::Dod => Some("https://ossrdbms-aad.database.usgovcloudapi.net"),
+            Cloud::China => Some("https://ossrdbms-aad.database.chinacloudapi.cn"),
+            Cloud::Google => None,
+        }
+    }
+
     /// The scopes of an application that acts for a person, by these protocols. Those that read a mailbox are always
     /// among them.
     pub fn delegated_scope(self, protocols: &[Protocol]) -> String {

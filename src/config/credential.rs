@@ -62,6 +62,7 @@ fn paths(config: &mut Config) -> Vec<&mut PathBuf> {
     if let Some(fleet) = &mut config.fleet {
         paths.extend(&mut fleet.password_file);
         paths.extend(fleet.client_certificate.iter_mut().flat_map(|files| [&mut files.chain, &mut files.key]));
+        paths.extend(fleet.password_identity.iter_mut().flat_map(|one| paths_of_grant(&mut one.identity.grant)));
     }
     for certificate in config.certificates.values_mut() {
         if let CertificateSource::Files(files) = &mut certificate.source {
@@ -71,22 +72,24 @@ fn paths(config: &mut Config) -> Vec<&mut PathBuf> {
     }
     paths.extend(config.accounts.values_mut().filter_map(|account| account.password_file.as_mut()));
     for identity in config.identities.values_mut() {
-        match &mut identity.grant {
-            Grant::ClientCredentials(Credential::Certificate(files)) => {
-                paths.extend([&mut files.chain, &mut files.key]);
-            }
-            Grant::ClientCredentials(Credential::Secret(SecretFile { path, .. }))
-            | Grant::AuthorizationCode(Some(SecretFile { path, .. }))
-            | Grant::DeviceCode(Some(SecretFile { path, .. }))
-            | Grant::Password(Some(SecretFile { path, .. }))
-            | Grant::Federated(path) => paths.push(path),
-            Grant::AuthorizationCode(None)
-            | Grant::DeviceCode(None)
-            | Grant::Password(None)
-            | Grant::ManagedIdentity => {}
-        }
+        paths.extend(paths_of_grant(&mut identity.grant));
     }
     paths
+}
+
+/// The paths of what an application proves itself with.
+fn paths_of_grant(grant: &mut Grant) -> Vec<&mut PathBuf> {
+    match grant {
+        Grant::ClientCredentials(Credential::Certificate(files)) => vec![&mut files.chain, &mut files.key],
+        Grant::ClientCredentials(Credential::Secret(SecretFile { path, .. }))
+        | Grant::AuthorizationCode(Some(SecretFile { path, .. }))
+        | Grant::DeviceCode(Some(SecretFile { path, .. }))
+        | Grant::Password(Some(SecretFile { path, .. }))
+        | Grant::Federated(path) => vec![path],
+        Grant::AuthorizationCode(None) | Grant::DeviceCode(None) | Grant::Password(None) | Grant::ManagedIdentity => {
+            Vec::new()
+        }
+    }
 }
 
 const PREFIX: &str = "credential:";

@@ -154,6 +154,7 @@ struct SpoolSection {
 struct FleetSection {
     database: Written<String>,
     password_file: Written<PathBuf>,
+    password_identity: Written<String>,
     client_certificate: Written<PathBuf>,
     client_key: Written<PathBuf>,
     roots: Written<String>,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{CertificateFiles, Roots};
+use super::{CertificateFiles, Identity, Roots};
 
 /// The section `[fleet]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Fleet {
     pub database: Database,
     /// The file with the password of the database's user.
     pub password_file: Option<PathBuf>,
+    /// The identity whose access token is the password.
+    pub password_identity: Option<PasswordIdentity>,
     /// The client certificate that is shown to the database.
     pub client_certificate: Option<CertificateFiles>,
     /// The certification authorities that the database's certificate may come from.
@@ -24,6 +26,29 @@ pub struct Fleet {
     pub instance: Option<String>,
     /// packetboat creates and migrates the tables at its start.
     pub migrate: bool,
+}
+
+impl Fleet {
+    /// Returns whether both are the same fleet, with which a reload goes on. The secret or the key of the identity whose
+    /// token is the password may differ.
+    pub fn are_same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        let application = |fleet: &Self| fleet.password_identity.clone();
+        let is_same_application = match (one.and_then(application), other.and_then(application)) {
+            (Some(one), Some(other)) => one.name == other.name && one.identity.is_same_as(&other.identity),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let rest = |fleet: &Self| Self { password_identity: None, ..fleet.clone() };
+        is_same_application && one.map(rest) == other.map(rest)
+    }
+}
+
+/// An application whose access token is the password of the database's user, as Azure Database for PostgreSQL takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasswordIdentity {
+    /// Key of [`super::Config::identities`].
+    pub name: String,
+    /// The identity, with the scope of databases.
+    pub identity: Identity,
 }
 
 /// The address of a database, without a password.
@@ -120,6 +145,11 @@ impl DatabaseServer {
             true => Self::Socket(PathBuf::from(host).join(format!(".s.PGSQL.{port}"))),
             false => Self::Host(host, port),
         }
+    }
+
+    /// Returns whether the server is at a Unix socket.
+    pub fn is_socket(&self) -> bool {
+        matches!(self, Self::Socket(_))
     }
 
     /// Returns whether octets to the server stay on this computer.

@@ -29,6 +29,8 @@ pub enum Error {
     NotRead(NotDone),
     /// There is no cryptography on this computer.
     Crypto(Unavailable),
+    /// The access token that is the password is not fetched.
+    Token(Failure),
     /// The server wants a password of this user, and the configuration has none.
     PasswordMissing(String),
     /// The server refuses the login; with its words.
@@ -102,6 +104,7 @@ impl Error {
             Self::Again(error) => error.is_away(),
             // One of them may be the primary, and come back.
             Self::NoPrimary(errors) => errors.iter().any(|(_, error)| error.is_away()),
+            Self::Token(failure) => failure.kind != Kind::TokenRefused,
             // Classes of appendix A: 08 connection, 40 rollback, 53 resources, 55 not in this state, 57 intervention of
             // the operator, 58 system.
             Self::Refused { code, .. } => {
@@ -161,6 +164,10 @@ impl fmt::Display for Error {
             Self::Tls(error) => write!(f, "TLS with the database cannot be prepared: {error}"),
             Self::NotRead(why) => write!(f, "the files of the section [fleet] are not read: {why}"),
             Self::Crypto(error) => error.fmt(f),
+            Self::Token(failure) => write!(
+                f,
+                "the access token for the database, of the identity in fleet.password_identity, is not fetched: {failure}"
+            ),
             Self::PasswordMissing(user) => write!(
                 f,
                 "the database wants a password of user {user}, and there is none: write it to a file and name that file \
@@ -169,7 +176,8 @@ impl fmt::Display for Error {
             Self::Login { user, message } => write!(
                 f,
                 "the database refuses the login of user {user} ({message}): check the user in fleet.database, the password \
-                 in fleet.password_file, and the rules of the server's pg_hba.conf"
+                 in fleet.password_file or the rights of the identity in fleet.password_identity, and the rules of the \
+                 server's pg_hba.conf"
             ),
             Self::NoDatabase(name) => write!(
                 f,

@@ -24,6 +24,7 @@ use tokio_postgres::{Client, Row};
 use tracing::info;
 
 use super::error::Error;
+use super::password::PasswordSource;
 use super::records::PATIENCE;
 use crate::config::fleet::DatabaseServer;
 use crate::config::{Config, Fleet};
@@ -71,9 +72,10 @@ struct Failed {
 type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 impl Postgres {
-    /// The database that the section `[fleet]` names. Nothing is dialled yet.
-    pub fn new(fleet: &Fleet, config: &Config) -> Self {
-        let access = Access::new(fleet, &config.limits);
+    /// The database that the section `[fleet]` names. The password comes from this source, if there is one. Nothing is
+    /// dialled yet.
+    pub fn new(fleet: &Fleet, config: &Config, password: Option<Arc<dyn PasswordSource>>) -> Self {
+        let access = Access::new(fleet, &config.limits, password);
         Self(Arc::new(Link { access, state: Mutex::default(), connecting: tokio::sync::Mutex::default() }))
     }
 

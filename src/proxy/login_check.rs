@@ -20,7 +20,7 @@ use crate::fleet::Fleet;
 use crate::mode::Mode;
 use crate::proto::{self, AccessSettings, Terms, UpstreamLogin};
 use crate::protocol::Protocol;
-use crate::token::{AccessToken, Store, Tokens};
+use crate::token::{AccessToken, Store, Tokens, fleet_password};
 use crate::transport::{Facts, Stream};
 
 /// The login checks of all accounts.
@@ -42,7 +42,9 @@ impl LoginChecks {
         let servers = servers(config, None, &mut diagnostics);
         // Without an earlier sign-in no store is made, because the user who checks may be root.
         let mode = if Store::exists(&config.state_directory) { Mode::Apply } else { Mode::DryRun };
-        let fleet = match Fleet::of(config) {
+        let password =
+            fleet_password(config).map_err(|error| vec![Diagnostic::new("fleet.password_identity", error)])?;
+        let fleet = match Fleet::of(config, password) {
             Ok(fleet) => fleet,
             Err(error) => return Err(vec![Diagnostic::new("fleet", error)]),
         };

@@ -159,6 +159,10 @@ impl RunningProxy {
         }
         tokio::spawn(Arc::clone(&self.process.parking).keep(lifecycle.clone()));
         if let Some(fleet) = &self.process.fleet {
+            if let Some(password) = fleet.password() {
+                password.follow(config);
+                tokio::spawn(password.keep_fresh(lifecycle.clone()));
+            }
             tokio::spawn(Arc::clone(&self.process.parking).yield_to(Arc::clone(fleet.slots()), lifecycle.clone()));
         }
         for server in warm {

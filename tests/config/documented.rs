@@ -138,7 +138,7 @@ fn the_examples_of_sending_are_good() {
 fn the_examples_of_a_fleet_are_good() {
     let page = include_str!("../../docs/fleet.md");
     let examples: Vec<&str> = page.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let [listening, database, standby] = examples[..] else { panic!("{examples:?}") };
+    let [listening, database, azure, standby] = examples[..] else { panic!("{examples:?}") };
     let device = "[[device]]\nlogin = \"scanner3\"\npasswords = [\"$argon2id$x\"]\n";
     let config = parse(&format!("{IDENTITY}{SECRET}{ACCOUNT}{device}{listening}"));
     let instances_of_three = config.limits.sessions_per_mailbox;
@@ -147,6 +147,9 @@ fn the_examples_of_a_fleet_are_good() {
     assert!(config.fleet.is_some_and(|fleet| fleet.tls) && config.store_key.is_some());
     let config = parse(&format!("store_key = \"credential:store.key\"\n{standby}{IDENTITY}{SECRET}"));
     assert!(config.fleet.is_some_and(|fleet| fleet.tls && fleet.database.servers.len() == 2));
+    let config = parse(&format!("store_key = \"/k\"\n{azure}{IDENTITY}{SECRET}"));
+    let password = config.fleet.and_then(|fleet| fleet.password_identity).unwrap();
+    assert_eq!(password.identity.scope, "https://ossrdbms-aad.database.windows.net/.default");
 
     // The table of quotas begins with the defaults, and no row exceeds what Exchange Online takes.
     let config = parse("");

@@ -204,6 +204,26 @@ fn mistakes_are_named_with_line_key_and_advice() {
             "test.toml:4: fleet.password_file: is no path",
         ),
         (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\npassword_identity = \"a\"",
+            "test.toml:4: fleet.password_identity: names what is not in this file",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@/x?host=/run/pg\"\npassword_identity = \"i\"\n\
+             [identity.i]\ngrant = \"managed-identity\"",
+            "test.toml:4: fleet.password_identity: needs a host in database",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\npassword_file = \"/p\"\n\
+             password_identity = \"i\"\n[identity.i]\ngrant = \"managed-identity\"",
+            "test.toml:5: fleet.password_identity: stands beside password_file; keep one of them",
+        ),
+        (
+            "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\npassword_identity = \"i\"\n\
+             [identity.i]\ntenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\n\
+             grant = \"authorization-code\"",
+            "test.toml:4: fleet.password_identity: names an identity that a person signs in for",
+        ),
+        (
             "store_key = \"/k\"\n[fleet]\ndatabase = \"postgresql://pb@db/x\"\nroots = \"mozilla\"",
             "test.toml:4: fleet.roots: is neither \"bundled\" nor \"system\" nor the path",
         ),

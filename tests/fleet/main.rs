@@ -10,6 +10,7 @@ mod connection;
 mod cut;
 mod disk;
 mod dump;
+mod entra;
 mod instances;
 mod inventory;
 mod kills;
@@ -49,7 +50,7 @@ fn configured(store_key: &Path, section: &str) -> String {
 fn records(section: &str) -> Arc<Postgres> {
     let text = configured(Path::new("/store.key"), section);
     let config = Config::parse(&text, Path::new("packetboat.toml")).unwrap_or_else(|found| panic!("{found:?}")).config;
-    Arc::new(Postgres::new(config.fleet.as_ref().unwrap(), &config))
+    Arc::new(Postgres::new(config.fleet.as_ref().unwrap(), &config, None))
 }
 
 /// A database with packetboat's tables.

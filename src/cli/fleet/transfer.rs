@@ -4,11 +4,11 @@ use crate::cli::error::{CommandError, unavailable};
 use crate::cli::output::print;
 use crate::config::Config;
 use crate::fleet::{Fleet, check_schema};
-use crate::token::{Direction, Fate, Newer, transfer};
+use crate::token::{Direction, Fate, Newer, fleet_password, transfer};
 
 /// Transfers the sign-ins of all accounts, and prints the fate of each.
 pub(super) async fn run(config: &Config, direction: Direction, newer: Newer) -> Result<(), CommandError> {
-    let fleet = Fleet::of(config).map_err(unavailable)?;
+    let fleet = Fleet::of(config, fleet_password(config).map_err(unavailable)?).map_err(unavailable)?;
     let Some(fleet) = fleet else { return Err(unavailable(super::ALONE)) };
     let facts = fleet.records().database().await.map_err(unavailable)?;
     check_schema(facts.schema).map_err(unavailable)?;

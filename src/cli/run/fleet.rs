@@ -15,13 +15,15 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::lifecycle::Lifecycle;
 use crate::proxy::ProcessState;
+use crate::token::fleet_password;
 
 /// The tasks that keep this instance registered, lend sessions and exchange the inventory; none where the proxy is alone.
 pub(super) type Registration = Vec<JoinHandle<()>>;
 
 /// Makes the process an instance of the fleet that the configuration names. Nothing is dialled yet.
 pub(super) fn join(config: &Config, mut process: ProcessState) -> Result<ProcessState, Exit> {
-    process.fleet = Fleet::of(config).map_err(super::not_started)?;
+    let password = fleet_password(config).map_err(super::not_started)?;
+    process.fleet = Fleet::of(config, password).map_err(super::not_started)?;
     Ok(process)
 }
 
@@ -34,7 +36,7 @@ pub(super) fn start(config: &Config, process: &ProcessState, admin: &Admin, life
 
     let (Some(section), Some(joined)) = (config.fleet.as_ref(), process.fleet.clone()) else { return Vec::new() };
     // A connection of its own: a migration, or many devices, may take long.
-    let apart = Arc::new(Postgres::new(section, config));
+    let apart = Arc::new(Postgres::new(section, config, joined.password()));
     let inventory = FleetInventory::new(&process.inventory, &joined, Arc::clone(&apart) as _);
     admin.set_fleet(FleetView::new(Arc::clone(&joined), Arc::clone(&inventory)));
     let (migrate, address) = (section.migrate, section.database.to_string());

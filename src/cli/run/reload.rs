@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::{Process, proxy, raise_open_files, startup_log, systemd};
 use crate::admin::{self, Admin};
 use crate::cli::run_files::ReloadOutcome;
-use crate::config::{Config, Problem, Proven};
+use crate::config::{Config, Fleet, Problem, Proven};
 use crate::confinement;
 use crate::diagnostic::Diagnostic;
 use crate::lifecycle;
@@ -206,7 +206,7 @@ impl ReloadContext {
             ("state_directory", old.state_directory == new.state_directory),
             ("store_key", old.store_key == new.store_key),
             ("spool.directory", old.spool.directory == new.spool.directory),
-            ("fleet", old.fleet == new.fleet),
+            ("fleet", Fleet::are_same(old.fleet.as_ref(), new.fleet.as_ref())),
             ("confine", old.confine == new.confine),
             ("admin.edit", old.admin.edit == new.admin.edit),
         ] {

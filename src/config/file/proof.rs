@@ -51,8 +51,8 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     let identities = proof.identities(raw.identity);
     let upstreams = proof.upstreams(raw.upstream, &identities);
     let account_names = raw.account.keys().cloned().collect();
-    let mut accounts =
-        proof.accounts(raw.account, &Identities { by_name: &identities, names: &identity_names }, &upstreams);
+    let known = Identities { by_name: &identities, names: &identity_names };
+    let mut accounts = proof.accounts(raw.account, &known, &upstreams);
     proof.bound_recipients(&mut raw.submission, &mut accounts);
     let devices = proof.devices(raw.device, &Accounts { by_name: &accounts, names: &account_names });
     let mut certificates = proof.certificates(raw.certificate);
@@ -70,7 +70,7 @@ pub(super) fn prove(mut raw: File, text: &str, file: &Path, environment: &Enviro
     let state_directory = raw.state_directory.map(Spanned::into_inner);
     let state_directory = state_directory.unwrap_or_else(|| PathBuf::from(STATE_DIRECTORY));
     let mut config = Config {
-        fleet: proof.fleet(raw.fleet, raw.store_key.is_some()),
+        fleet: proof.fleet(raw.fleet, raw.store_key.is_some(), &known),
         spool: proof.spool(raw.spool, &state_directory),
         state_directory,
         store_key: raw.store_key.map(Spanned::into_inner),

@@ -2,6 +2,7 @@
 //! for each connection, and leaves the login to tokio-postgres.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use crate::config::fleet::{Database, DatabaseServer};
 use crate::config::{Fleet, Limits};
 use crate::failure::{Failure, Kind};
 use crate::fleet::error::Error;
+use crate::fleet::password::PasswordSource;
 use crate::pool::{self, Gate};
 use crate::secret::Secret;
 use crate::state;
@@ -32,6 +34,8 @@ pub(super) struct Access {
     gate: Gate,
     /// The server of several that took changes last, and is tried first.
     used: Mutex<Option<Used>>,
+    /// The source of the password, where it is no file.
+    source: Option<Arc<dyn PasswordSource>>,
 }
 
 /// The server that took changes last.
@@ -75,8 +79,8 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 impl Access {
-    pub(super) fn new(fleet: &Fleet, limits: &Limits) -> Self {
-        Self { fleet: fleet.clone(), limits: *limits, gate: Gate::new(), used: Mutex::default() }
+    pub(super) fn new(fleet: &Fleet, limits: &Limits, source: Option<Arc<dyn PasswordSource>>) -> Self {
+        Self { fleet: fleet.clone(), limits: *limits, gate: Gate::new(), used: Mutex::default(), source }
     }
 
     /// Connects to the server that takes changes, and logs in. Each server of several has its part of [`CONNECTING`].
@@ -148,8 +152,13 @@ impl Access {
     /// Connects to a server, and logs in. A task carries the octets from here on. A server that takes no changes is an
     /// error: it cannot be the one that all instances use.
     async fn connect_to(&self, server: &DatabaseServer) -> Result<Connected, Error> {
+        // Before the server is dialled: it does not wait for that.
+        let fetched = match &self.source {
+            Some(source) => Some(source.password().await.map_err(Error::Token)?),
+            None => None,
+        };
         let (stream, password) = self.dial(server).await?;
-        let (client, task) = self.log_in(stream, password).await?;
+        let (client, task) = self.log_in(stream, fetched.or(password)).await?;
         let asked = client.query_typed_one(IS_READ_ONLY, &[]).await;
         let is_read_only = asked.and_then(|row| row.try_get::<_, String>(0)).map_err(|error| self.refused(&error))?;
         if is_read_only != "off" {
@@ -170,6 +179,10 @@ impl Access {
 
     /// Connects, by TLS where that is wanted. Returns the password as well.
     async fn dial(&self, server: &DatabaseServer) -> Result<(Octets, Option<Secret>), Error> {
+        if self.source.is_some() && (!self.fleet.tls || server.is_socket()) {
+            // The proven configuration has no such fleet.
+            return Err(Error::NoTls(server.to_string()));
+        }
         let (fleet, limits, host) = (self.fleet.clone(), self.limits, server.clone());
         let files = pool::FILES.run_alone(&self.gate, READING, move || Files::read(&fleet, &limits, &host)).await;
         let Files { password, connector } = files.map_err(Error::NotRead)??;
@@ -268,7 +281,8 @@ impl Connected {
 
 impl Files {
     fn read(fleet: &Fleet, limits: &Limits, server: &DatabaseServer) -> Result<Self, Error> {
-        let password = fleet.password_file.clone().or_else(credential);
+        let has_token = fleet.password_identity.is_some();
+        let password = fleet.password_file.clone().or_else(|| if has_token { None } else { credential() });
         let password = password.map(|path| state::read_secret(&path)).transpose().map_err(Error::File)?;
         let connector = match server {
             DatabaseServer::Socket(_) => None,

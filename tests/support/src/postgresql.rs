@@ -206,6 +206,28 @@ impl Postgresql {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Puts a database back from a dump, as an administrator does: ends all connections, creates it anew, and runs psql.
+    pub fn restore(&self, database: &str, dump: &str) {
+        self.sql("postgres", &format!("drop database {database} with (force)"));
+        self.sql("postgres", &format!("create database {database} owner {USER}"));
+        let file = self.directory.path().join("restored.sql");
+        fs::write(&file, dump).unwrap();
+        let output = self.psql(database).arg("-f").arg(file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Lets this user log in by a password that an LDAP server at this port of 127.0.0.1 takes. PostgreSQL gets it in
+    /// clear, over TLS, as Azure's does with an access token.
+    pub fn verify_by_ldap(&self, user: &str, port: u16) {
+        self.sql("postgres", &format!("create role {user} login"));
+        let rule = format!(
+            "hostssl all {user} 127.0.0.1/32 ldap ldapserver=127.0.0.1 ldapport={port} ldapprefix=\"cn=\" \
+             ldapsuffix=\"\"\n"
+        );
+        fs::write(self.directory.path().join("server/data/pg_hba.conf"), rule + RULES).unwrap();
+        self.sql("postgres", "select pg_reload_conf()");
+    }
+
     /// The CA that clients have to trust.
     pub fn roots(&self) -> PathBuf {
         self.directory.path().join("ca.pem")

@@ -5,13 +5,19 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::Proof;
-use crate::config::CertificateFiles;
+use super::account::Identities;
 use crate::config::file::{FleetSection, Written};
-use crate::config::fleet::{Database, Fleet};
+use crate::config::fleet::{Database, DatabaseServer, Fleet, PasswordIdentity};
+use crate::config::{CertificateFiles, Grant};
 
 impl Proof<'_> {
     /// The fleet; none where the file has no such section, or one that is wrong.
-    pub(super) fn fleet(&mut self, raw: Option<Spanned<FleetSection>>, has_store_key: bool) -> Option<Fleet> {
+    pub(super) fn fleet(
+        &mut self,
+        raw: Option<Spanned<FleetSection>>,
+        has_store_key: bool,
+        identities: &Identities<'_>,
+    ) -> Option<Fleet> {
         let raw = raw?;
         let span = raw.span();
         self.note("fleet", &span);
@@ -35,7 +41,13 @@ impl Proof<'_> {
         let instance = self.instance(raw.instance);
         if let Some(written) = &raw.password_file {
             self.note("fleet.password_file", &written.span());
+            if let Some(identity) = &raw.password_identity {
+                let message = "stands beside password_file; keep one of them";
+                self.problem(Some(identity.span()), IDENTITY, message);
+            }
         }
+        let identity_span = raw.password_identity.as_ref().map(Spanned::span);
+        let password_identity = self.password_identity(raw.password_identity, identities);
         let Some(written) = raw.database else {
             let message = "is missing; write it as \"postgresql://USER@HOST:5432/NAME\"";
             self.problem(Some(span), "fleet.database", message);
@@ -43,20 +55,56 @@ impl Proof<'_> {
         };
         self.note("fleet.database", &written.span());
         match Database::parse(written.get_ref()) {
-            Ok(database) => Some(Fleet {
-                tls: !database.is_local() || has_roots || client_certificate.is_some(),
-                database,
-                password_file: raw.password_file.map(Spanned::into_inner),
-                client_certificate,
-                roots,
-                instance,
-                migrate: raw.migrate.unwrap_or(false),
-            }),
+            Ok(database) => {
+                if let (Some(span), true) = (identity_span, database.servers.iter().any(DatabaseServer::is_socket)) {
+                    let message = "needs a host in database: an access token goes to a server with a verified \
+                                   certificate alone, and a Unix socket has none";
+                    self.problem(Some(span), IDENTITY, message);
+                }
+                let (is_remote, has_token) = (!database.is_local(), password_identity.is_some());
+                Some(Fleet {
+                    tls: is_remote || has_token || has_roots || client_certificate.is_some(),
+                    database,
+                    password_file: raw.password_file.map(Spanned::into_inner),
+                    password_identity,
+                    client_certificate,
+                    roots,
+                    instance,
+                    migrate: raw.migrate.unwrap_or(false),
+                })
+            }
             Err(error) => {
                 self.problem(Some(written.span()), "fleet.database", &error.to_string());
                 None
             }
         }
+    }
+
+    /// The identity whose access token is the password, with the scope of databases.
+    fn password_identity(&mut self, written: Written<String>, identities: &Identities<'_>) -> Option<PasswordIdentity> {
+        let span = written.as_ref()?.span();
+        self.note(IDENTITY, &span);
+        let name = self.reference(IDENTITY, written, identities.names.iter(), None)?;
+        // One with a mistake has its own message.
+        let mut identity = identities.by_name.get(&name)?.clone();
+        if identity.grant.is_of_a_person() {
+            let message = "names an identity that a person signs in for; it needs one of an application: \
+                           client-credentials, federated or managed-identity";
+            self.problem(Some(span), IDENTITY, message);
+            return None;
+        }
+        let Some(resource) = identity.cloud.database_resource() else {
+            let message = "names an identity whose cloud has no database that takes its tokens";
+            self.problem(Some(span), IDENTITY, message);
+            return None;
+        };
+        identity.scope = match identity.grant {
+            Grant::ManagedIdentity => resource.to_owned(),
+            _ => format!("{resource}/.default"),
+        };
+        // Advice about mailboxes and limits of mail servers does not fit.
+        identity.tokens_are_of_cloud = false;
+        Some(PasswordIdentity { name, identity })
     }
 
     fn client_certificate(&mut self, chain: Written<PathBuf>, key: Written<PathBuf>) -> Option<CertificateFiles> {
@@ -91,5 +139,6 @@ impl Proof<'_> {
     }
 }
 
+const IDENTITY: &str = "fleet.password_identity";
 /// The length of a label of the DNS (RFC 1035 section 2.3.4), which host names keep to.
 const LONGEST_NAME: usize = 63;

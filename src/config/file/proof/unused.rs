@@ -24,7 +24,8 @@ impl Proof<'_> {
 
 /// Keys and why.
 fn unnamed(config: &Config, translates: bool) -> Vec<(String, &'static str)> {
-    let Config { listeners, upstreams, certificates, devices, accounts, identities, .. } = config;
+    let Config { listeners, upstreams, certificates, devices, accounts, identities, fleet, .. } = config;
+    let password_identity = fleet.as_ref().and_then(|fleet| fleet.password_identity.as_ref());
     let passes_to = |name: &str| {
         listeners.iter().any(|one| matches!(&one.logins, Logins::PassThrough(upstream) if upstream == name))
     };
@@ -53,6 +54,7 @@ fn unnamed(config: &Config, translates: bool) -> Vec<(String, &'static str)> {
         identities
             .keys()
             .filter(|name| !accounts.values().any(|account| account.identity == **name))
+            .filter(|name| password_identity.is_none_or(|identity| identity.name != **name))
             .map(|name| (format!("identity.{name}"), "no account names it")),
     );
     unused
