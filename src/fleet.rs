@@ -189,7 +189,7 @@ fn uuid() -> Result<String, Error> {
 }
 
 /// The version of the tables that this packetboat needs.
-pub const SCHEMA: i32 = 1;
+pub const SCHEMA: i32 = 2;
 /// The time for which an instance is registered.
 const LIFE: Duration = Duration::from_secs(30);
 /// The interval at which the registration is prolonged.

@@ -5,6 +5,7 @@
 //! statements are unnamed and carry the types of their parameters; there is no `SET`, `LISTEN` or advisory lock.
 
 mod access;
+mod bounded;
 mod instances;
 mod kept;
 mod refusal;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use packetboat::fleet::SCHEMA;
 use packetboat::state::{self, Access};
 use serde_json::Value;
 use support::postgresql::Postgresql;
@@ -67,14 +68,17 @@ fn migrate_and_status_say_what_is_there() {
     let missing = configured.fails(&["status"], 69);
     assert!(missing.contains("run packetboat fleet migrate once"), "{missing}");
     let made = configured.succeeds(&["migrate"]);
-    assert!(made.starts_with("created the tables, version 1, in fleet0 at localhost:"), "{made}");
-    assert_eq!(configured.succeeds(&["migrate"]), "the tables have version 1 already\n");
+    assert!(made.starts_with(&format!("created the tables, version {SCHEMA}, in fleet0 at localhost:")), "{made}");
+    assert_eq!(configured.succeeds(&["migrate"]), format!("the tables have version {SCHEMA} already\n"));
     let status = configured.succeeds(&["status"]);
-    for words in ["PostgreSQL", "tables      version 1\n", "instances   0 registered\n", "agree"] {
+    for words in ["PostgreSQL", &format!("tables      version {SCHEMA}\n"), "instances   0 registered\n", "agree"] {
         assert!(status.contains(words), "{words}: {status}");
     }
     let status = configured.status();
-    assert_eq!((status["schema"].as_i64(), status["schema_needed"].as_i64()), (Some(1), Some(1)));
+    assert_eq!(
+        (status["schema"].as_i64(), status["schema_needed"].as_i64()),
+        (Some(SCHEMA.into()), Some(SCHEMA.into()))
+    );
     assert!(status["round_trip_seconds"].as_f64().unwrap() < 3.0 && status["is_standby"] == false, "{status}");
 }
 
@@ -100,7 +104,7 @@ async fn the_running_proxy_is_an_instance_until_it_ends() {
     let database = server.database();
     let configured = Configured::new(&(database.section("west") + "migrate = true\n"));
     let mut proxy = Proxy::start(&configured.text());
-    proxy.logs(1, "the fleet's tables have version 1 now");
+    proxy.logs(1, &format!("the fleet's tables have version {SCHEMA} now"));
     proxy.logs(1, "an instance of the fleet with the database fleet0 at localhost:");
     let registered = || {
         let instances = configured.status()["instances"].clone();

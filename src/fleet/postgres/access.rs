@@ -14,6 +14,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{CancelToken, Client, NoTls};
 use tracing::warn;
 
+use super::bounded::Bounded;
 use super::{CONNECTING, refusal};
 use crate::config::fleet::{Database, DatabaseServer};
 use crate::config::{Fleet, Limits};
@@ -244,7 +245,7 @@ impl Access {
         if let Some(password) = &password {
             login.password(password.expose());
         }
-        let connected = login.connect_raw(stream, NoTls).await;
+        let connected = login.connect_raw(Bounded::new(stream), NoTls).await;
         let (client, connection) = connected.map_err(|error| match refusal::wants_password(&error) {
             true if password.is_none() => Error::PasswordMissing(database.user.clone()),
             _ => self.refused(&error),

@@ -110,7 +110,10 @@ const MIGRATING: Duration = Duration::from_secs(60);
 const ATTEMPTS: usize = 5;
 
 /// The steps, in order. A step that has been released is never changed.
-const STEPS: &[Step] = &[Step { version: 1, serves_from: 1, statements: include_str!("schema/1.sql") }];
+const STEPS: &[Step] = &[
+    Step { version: 1, serves_from: 1, statements: include_str!("schema/1.sql") },
+    Step { version: 2, serves_from: 1, statements: include_str!("schema/2.sql") },
+];
 
 #[cfg(test)]
 mod tests {
