@@ -21,6 +21,7 @@ mod health;
 mod identity;
 mod init;
 mod login;
+mod logout;
 mod online;
 mod output;
 mod password;
@@ -169,6 +170,15 @@ enum Command {
         #[command(flatten)]
         arguments: login::Arguments,
     },
+    /// Sign the person of an account out: packetboat forgets the refresh token, in a fleet at all instances
+    ///
+    /// For an account with the grant authorization-code or device-code. The present access tokens last until they end.
+    Logout {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        arguments: logout::Arguments,
+    },
     /// Demonstrate a login on this computer: an old device, the proxy, and a pretend Exchange Online
     ///
     /// Keeps running afterwards, so that curl, openssl or a real device on the LAN can connect. Needs no configuration
@@ -303,6 +313,12 @@ pub fn main() -> ExitCode {
                 return Ok(());
             }
             login::login(&proven, &arguments)
+        }),
+        Command::Logout { file, arguments } => file.load().and_then(|proven| {
+            if run_as_service(&proven.config, WithoutRights::Fail)? {
+                return Ok(());
+            }
+            logout::logout(&proven, &arguments)
         }),
         Command::Setup { file, arguments } => file.load().and_then(|proven| setup::setup(&proven.config, &arguments)),
         Command::Spool { file, action } => spool::act(&file, &action),

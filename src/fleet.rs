@@ -16,6 +16,8 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -31,7 +33,7 @@ pub use password::PasswordSource;
 pub use postgres::{Migration, Postgres};
 pub use records::{
     Answer, Borrowed, Candidate, DatabaseFacts, HeldSession, Instance, InstanceRecords, KnownInstance, Lease,
-    MailboxKey, MailboxNews, MailboxUse, PATIENCE, Records, Renewal, SealedAccess, SealedKind, SessionKind,
+    MailboxKey, MailboxNews, MailboxUse, Origin, PATIENCE, Records, Renewal, SealedAccess, SealedKind, SessionKind,
     SessionRecords, SessionRequest, SignIn, SignInKey, SignInRecords, Wanted,
 };
 pub use seen::{SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
@@ -44,6 +46,9 @@ pub struct Fleet {
     instance: Instance,
     status: Status,
     slots: Arc<Slots>,
+    /// Counts how often the database came back, perhaps with earlier records.
+    returns: watch::Sender<u64>,
+    origin: Mutex<Option<Origin>>,
     password: Option<Arc<dyn PasswordSource>>,
 }
 
@@ -59,7 +64,8 @@ impl Fleet {
     ) -> Result<Self, Error> {
         let instance = Instance { id: uuid()?, name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let slots = Slots::new(Arc::clone(&records) as _, &instance.id);
-        Ok(Self { records, instance, status: Status::default(), slots, password })
+        let (returns, origin) = (watch::Sender::new(0), Mutex::default());
+        Ok(Self { records, instance, status: Status::default(), slots, returns, origin, password })
     }
 
     /// Whether the database is reached, and which instances are registered.
@@ -108,6 +114,12 @@ impl Fleet {
         self.password.clone()
     }
 
+    /// Changes when the database comes back, perhaps with earlier records: it was away, or its server or its tables are
+    /// others.
+    pub fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.subscribe()
+    }
+
     /// Keeps this instance registered until the process drains, and ends the registration then. The log says when the
     /// database goes away and when it is back.
     pub async fn run(&self, mut lifecycle: Lifecycle) {
@@ -133,7 +145,11 @@ impl Fleet {
 
     /// Prolongs the registration, and reads which instances are registered.
     async fn renew(&self) -> Result<Vec<String>, Error> {
-        self.records.register(&self.instance, LIFE).await?;
+        let origin = self.records.register(&self.instance, LIFE).await?;
+        let before = self.origin.lock().replace(origin.clone());
+        if before.is_some_and(|before| before != origin) || self.status.outage().is_some() {
+            self.returns.send_modify(|count| *count += 1);
+        }
         let known = self.records.instances().await?;
         Ok(known.into_iter().filter(|one| one.left.is_some()).map(|one| one.instance.name).collect())
     }

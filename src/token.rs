@@ -13,6 +13,7 @@ mod receiver;
 mod redirect;
 mod refusal;
 mod request;
+mod sign_out;
 mod store;
 mod transfer;
 
@@ -41,6 +42,7 @@ use opening::{Opening, TokenSet};
 use receiver::Receivers;
 pub use redirect::Redirect;
 pub use refusal::Refusal;
+pub use sign_out::{SigningOut, sign_out};
 use store::Owner;
 pub use store::Store;
 pub use transfer::{Direction, Fate, Newer, Transferred, transfer};
@@ -209,3 +211,37 @@ const MOST_UNSETTLED: usize = 64;
 const SOON: i64 = 30;
 /// A day in seconds.
 const DAY: u64 = 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{self, Access};
+    use std::path::Path;
+
+    /// A renewal is under way while a reload names another store: its refresh token is still to be kept in the old one,
+    /// although the same person has a token in the new one.
+    #[test]
+    fn a_sign_in_of_another_store_continues_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = |key: &str| {
+            let path = directory.path().join(key);
+            state::write(&path, &[7; 32], Access::Private).unwrap();
+            let text = format!(
+                "state_directory = {:?}\nstore_key = {path:?}\n[identity.office]\ngrant = \"authorization-code\"\n\
+                 tenant = \"t.example\"\nclient_id = \"11111111-2222-3333-4444-555555555555\"\n[account.a]\n\
+                 mailbox = \"a@contoso.example\"\n[[device]]\nlogin = \"a\"\naccount = \"a\"\n\
+                 passwords = [\"$argon2id$x\"]\n[[listener]]\nprotocol = \"imap\"\nlisten = [\"127.0.0.1:9993\"]\n",
+                directory.path().join("state")
+            );
+            Config::parse(&text, Path::new("x.toml")).unwrap_or_else(|problems| panic!("{problems:?}")).config
+        };
+        let open = |key: &str, before| {
+            Tokens::open(&config(key), Mode::Apply, before, None).unwrap_or_else(|found| panic!("{found:?}"))
+        };
+        let before = open("one.key", None);
+        let state = before.cached.first().unwrap().sign_in_state();
+        let _under_way = state.flight.try_lock().unwrap();
+        assert!(open("one.key", Some(&before)).unsettled.is_empty(), "the same one goes on");
+        assert_eq!(open("two.key", Some(&before)).unsettled.len(), 1);
+    }
+}

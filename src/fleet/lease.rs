@@ -18,11 +18,15 @@
 //! | between the answer and the disk | the next holder spends the same refresh token again; a strict endpoint refuses it |
 //! | between the disk and the commit | the next start delivers what the disk has |
 //! | frozen beyond the lease | the commit is fenced; the answer becomes a candidate, which is tried before anybody is told to sign in |
-//! | a failover loses the commit | the instance finds the database behind what it knows, and puts its own record there again |
+//! | a failover loses the commit, or a backup is restored | an instance that knows a newer state puts it there again; at a strict endpoint the others wait for that |
+//!
+//! A person who signs out leaves an empty record with the next generation. Instances learn it like any other state, so
+//! that no copy brings an earlier refresh token back.
 
 mod asking;
 mod delivery;
 mod sealing;
+mod settling;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +40,8 @@ use super::error::Error;
 use super::records::{Lease, PATIENCE, Renewal, SignIn, SignInKey, SignInRecords};
 use crate::crypto::Vault;
 use crate::secret::Secret;
+use asking::Tried;
+use settling::KnownOrigin;
 
 /// The sign-in of a person as one instance of the fleet has it. One task at a time renews it.
 pub struct LeasedSignIn {
@@ -45,6 +51,7 @@ pub struct LeasedSignIn {
     key: SignInKey,
     vault: Arc<Vault>,
     known: Mutex<Option<Known>>,
+    origin: Mutex<Option<KnownOrigin>>,
 }
 
 /// The newest state of the sign-in that the instance knows. The local disk has it as well.
@@ -52,7 +59,7 @@ pub struct LeasedSignIn {
 pub struct Known {
     /// The number of the refresh token.
     pub generation: i64,
-    /// The record with the refresh token.
+    /// The record with the refresh token; empty where the person has signed out.
     pub record: Secret,
     /// The access token that came with it.
     pub access: Option<Access>,
@@ -126,6 +133,9 @@ pub trait Holder: Sync {
     /// Uses this access token from now on.
     fn take(&self, access: &Access);
 
+    /// Returns whether the endpoint takes each refresh token once.
+    fn is_strict(&self) -> bool;
+
     /// Returns once the instance ends: nobody waits for another holder then.
     fn ending(&self) -> impl Future<Output = ()> + Send;
 }
@@ -135,7 +145,10 @@ pub trait Holder: Sync {
 pub enum NotRenewed<E> {
     /// The sign-in is missing: the person has not signed in.
     Missing,
-    /// Another instance holds the lease, and has not come to an end.
+    /// The person has signed out.
+    SignedOut,
+    /// Another instance holds the lease, and has not come to an end; or the database came back a moment ago, and other
+    /// instances may bring a newer refresh token.
     Held,
     /// An instance was refused, and nobody asks again before this time is over.
     Paused {
@@ -167,7 +180,8 @@ impl LeasedSignIn {
         vault: Arc<Vault>,
         known: Option<Known>,
     ) -> Self {
-        Self { records, holder: holder.to_owned(), key, vault, known: Mutex::new(known) }
+        let (known, origin) = (Mutex::new(known), Mutex::default());
+        Self { records, holder: holder.to_owned(), key, vault, known, origin }
     }
 
     /// Returns the newest state that is known.
@@ -217,6 +231,9 @@ impl LeasedSignIn {
     /// The endpoint refuses, or the instance knows no sign-in.
     pub async fn renew_alone<H: Holder>(&self, holder: &H) -> Result<(), NotRenewed<H::Error>> {
         let Some(known) = self.known() else { return Err(NotRenewed::Missing) };
+        if is_signed_out(&known.record) {
+            return Err(NotRenewed::SignedOut);
+        }
         let granted = holder.ask(&known.record).await.map_err(|denied| NotRenewed::Denied(denied.error))?;
         // The generation stays that of the first renewal without the database: the first instance to deliver counts.
         let base = Base { generation: known.unsent.map_or(known.generation, |base| base.generation), epoch: None };
@@ -241,16 +258,14 @@ impl LeasedSignIn {
         if before != Some(row.generation) && self.has_fresh_access() {
             return Ok(None);
         }
-        if let Some(left) = row.pause {
-            return Err(NotRenewed::Paused { left, trouble: row.trouble.unwrap_or_default() });
-        }
+        self.check(holder, &row)?;
         if let Some((by, left)) = &row.lease {
             return self.own_lease(&row, by, *left).map(Some).ok_or(NotRenewed::Held);
         }
         let lease = self.records.begin(&self.key, &self.holder, LIFE).await?.ok_or(NotRenewed::Held)?;
-        if lease.generation > row.generation {
+        if lease.generation != row.generation {
             self.records.give_back(&self.key, &lease).await?;
-            // The next look takes what came in between.
+            // The next look takes what came in between, or brings what the database has lost in between.
             return Err(NotRenewed::Held);
         }
         Ok(Some((lease, begun)))
@@ -275,17 +290,18 @@ impl LeasedSignIn {
             self.records.give_back(&self.key, lease).await?;
             return Err(NotRenewed::OtherKey);
         };
-        let mut tried = None;
+        let mut tried = Tried::default();
         let granted = match self.ask(holder, (lease, begun), record, &mut tried).await {
             Ok(Some(granted)) => granted,
             Ok(None) => {
                 // Candidates took the time of the lease. The next one begins with the refresh token itself.
                 let lease = Lease { is_perhaps_spent: false, ..lease.clone() };
                 self.records.give_back(&self.key, &lease).await?;
+                self.forget_refused(&tried).await;
                 return Err(NotRenewed::Held);
             }
             Err(denied) => {
-                self.note_denial(lease, &denied, tried).await;
+                self.note_denial(lease, &denied, &tried).await;
                 return Err(NotRenewed::Denied(denied.error));
             }
         };
@@ -304,9 +320,9 @@ impl LeasedSignIn {
             return Ok(());
         }
         self.remember(holder, Known { unsent: None, ..known }).await;
-        if let Some(tried) = tried {
+        if let Some(newest) = tried.newest {
             // Candidates that stay are tried once more, one day, and removed then.
-            let _ = self.records.remove_candidates(&self.key, tried).await;
+            let _ = self.records.remove_candidates(&self.key, newest).await;
         }
         Ok(())
     }
@@ -337,6 +353,11 @@ impl LeasedSignIn {
     async fn current<H: Holder>(&self, holder: &H) -> Result<SignIn, NotRenewed<H::Error>> {
         self.deliver(holder).await?.ok_or(NotRenewed::Missing)
     }
+}
+
+/// Returns whether a record says that the person has signed out: it is empty.
+pub fn is_signed_out(record: &Secret) -> bool {
+    record.expose().is_empty()
 }
 
 /// Returns whether the endpoint can be asked under a lease that began at this time.

@@ -53,6 +53,11 @@ pub struct KnownInstance {
     pub left: Option<Duration>,
 }
 
+/// The server process and the tables that an answer came from. They change where the server was restarted, another one
+/// has taken over, or the tables were restored from a backup: the records may be earlier ones then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(pub String);
+
 /// Facts about the database itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatabaseFacts {
@@ -72,8 +77,8 @@ pub trait InstanceRecords: Send + Sync {
     fn database(&self) -> Answer<'_, DatabaseFacts>;
 
     /// Registers an instance for this time from now on, or prolongs its registration. Forgets instances whose
-    /// registration ended a day ago.
-    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, ()>;
+    /// registration ended a day ago. Returns where the answer comes from.
+    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Origin>;
 
     /// Ends the registration of an instance.
     fn unregister<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
@@ -144,6 +149,8 @@ pub struct SignIn {
     pub pause: Option<Duration>,
     /// The reason of the refusal, in words for the operator.
     pub trouble: Option<String>,
+    /// The server and the tables that this comes from.
+    pub origin: Origin,
 }
 
 /// The right to spend a refresh token.
@@ -229,6 +236,9 @@ pub trait SignInRecords: Send + Sync {
 
     /// Lists the newest candidates of a sign-in, the newest first, up to 16.
     fn candidates<'a>(&'a self, key: &'a SignInKey) -> Answer<'a, Vec<Candidate>>;
+
+    /// Removes one candidate of a sign-in, which the endpoint has refused.
+    fn remove_candidate<'a>(&'a self, key: &'a SignInKey, id: i64) -> Answer<'a, ()>;
 
     /// Removes the candidates of a sign-in up to this number.
     fn remove_candidates<'a>(&'a self, key: &'a SignInKey, up_to: i64) -> Answer<'a, ()>;

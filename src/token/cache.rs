@@ -127,6 +127,8 @@ impl CachedToken {
             tokio::select! {
                 () = sleep_until(look) => {}
                 () = self.woken.notified() => {}
+                // What the store has lost goes there again, before another instance spends an earlier refresh token.
+                () = self.store_returned() => self.look().await,
                 () = lifecycle.reached(Phase::Draining) => return,
             }
             if again.is_some_and(|again| again <= Instant::now()) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::refusal::Refusal;
 use crate::crypto::{KeyError, Unavailable};
 use crate::failure::{Failure, Kind};
-use crate::fleet;
+use crate::fleet::{self, lease::Cause};
 use crate::pool::NotDone;
 use crate::state;
 use crate::transport::downstream::certificate;
@@ -161,6 +161,15 @@ impl Error {
             Self::Refused(refusal) => refusal.answer.clone(),
             Self::Paused { trouble, .. } => trouble.clone(),
             _ => self.to_string(),
+        }
+    }
+
+    /// The subject of the failure, for the other instances.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Refused(refusal) if refusal.error == "invalid_grant" && !refusal.passes => Cause::RefreshToken,
+            Self::Refused(_) => Cause::Endpoint,
+            _ => Cause::Silence,
         }
     }
 

@@ -33,6 +33,9 @@ pub(super) trait Keeper: Send + Sync {
     /// Stores the sign-in of a person who has just signed in, whatever was there.
     fn put(&self, record: StoredSignIn) -> Task<'_, Result<(), Error>>;
 
+    /// Removes the sign-in: the person has signed out. Returns whether there was one.
+    fn remove(&self) -> Task<'_, Result<bool, Error>>;
+
     /// Reads the sign-in as it is stored; none where nobody has signed in.
     fn read(&self) -> Task<'_, Result<Option<StoredSignIn>, Error>>;
 
@@ -41,6 +44,9 @@ pub(super) trait Keeper: Send + Sync {
 
     /// Learns what others have done to the sign-in, before it is renewed only so that it stays alive.
     fn look<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()>;
+
+    /// Returns once the store may lack what this process knows, although it has had it.
+    fn returned(&self) -> Task<'_, ()>;
 
     /// Tries once more to store what is not stored yet.
     fn keep_unsaved<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()>;

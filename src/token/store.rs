@@ -1,7 +1,7 @@
 //! Refresh tokens on disk: sealed with a key of this host, one file for each sign-in, whole or not at all.
 //!
-//! The store never deletes a token. A new one replaces the old one only if that is still there: `packetboat login` may
-//! have written another one meanwhile.
+//! The store deletes a token only where the person signs out. A new one replaces the old one only if that is still there:
+//! `packetboat login` may have written another one meanwhile.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -158,6 +158,18 @@ impl Store {
     pub(super) fn put(&self, owner: &Owner, new: &StoredSignIn) -> Result<(), Error> {
         let _lock = self.lock()?;
         self.write(owner, new)
+    }
+
+    /// Removes a record. Returns whether there was one.
+    pub(super) fn remove(&self, owner: &Owner) -> Result<bool, Error> {
+        if !self.directory.exists() {
+            return Ok(false);
+        }
+        let _lock = self.lock()?;
+        let path = self.path(owner);
+        let was_there = state::is_there(&path);
+        state::remove(&path)?;
+        Ok(was_there)
     }
 
     /// Locks a sign-in over all processes, so that no two of them spend the same refresh token. Waits for the other.

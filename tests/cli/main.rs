@@ -536,6 +536,8 @@ fn a_translating_listener_needs_devices_and_their_accounts() {
     fails(&bench.run(&["check"], &broken), 78, "device.scanner3.passwords: holds something that is no Argon2id hash");
     fails(&bench.run(&["login", "nobody"], &text), 64, "there is no account \"nobody\"; known are o, scans");
     fails(&bench.run(&["login", "scans"], &text), 64, "account \"scans\" needs nobody to sign in");
+    fails(&bench.run(&["logout", "nobody"], &text), 64, "there is no account \"nobody\"; known are o, scans");
+    fails(&bench.run(&["logout", "scans"], &text), 64, "account \"scans\" has no sign-in");
 }
 
 /// `check` warns before a secret or certificate expires.

@@ -31,7 +31,7 @@ const NAMES: [&str; 14] = [
 ];
 
 /// Every command that reads the state directory.
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &["check"],
     &["check", "--online"],
     &["certificate", "show"],
@@ -45,6 +45,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["health"],
     &["reload"],
     &["login", "scans"],
+    &["logout", "scans"],
     &["setup"],
     &["device", "list"],
     &["device", "sheet", "scanner3"],

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Base, Holder, Known, LeasedSignIn};
+use super::{Base, Holder, Known, LeasedSignIn, is_signed_out};
 use crate::fleet::error::Error;
 use crate::fleet::records::{Candidate, Lease, Renewal, SignIn};
 use crate::secret::Secret;
@@ -24,7 +24,8 @@ enum Relation {
 
 impl LeasedSignIn {
     /// Puts a record there, whatever was there: a person has just signed in. The generation is that of the clock where
-    /// that is higher, so that no instance takes it for an earlier state, even if the database was lost before.
+    /// that is higher, so that no instance takes it for an earlier state, even if the database was lost before. The
+    /// candidates of before go.
     ///
     /// # Errors
     /// The database does not answer, or others change the sign-in all the time.
@@ -32,6 +33,7 @@ impl LeasedSignIn {
         for _ in 0..ROUNDS {
             let row = self.records.sign_in(&self.key).await?;
             let before = row.as_ref().map(|row| row.generation);
+            let earlier = self.records.candidates(&self.key).await?.first().map(|newest| newest.id);
             let known = self.known.lock().as_ref().map(|known| known.generation);
             let counted = before.filter(|before| *before < NEVER_COUNTED);
             // A number that has no next one was written by no packetboat.
@@ -41,10 +43,23 @@ impl LeasedSignIn {
             let sealed = self.seal_record(&new).ok_or(Error::Crypto(crate::crypto::Unavailable))?;
             if self.records.put(&self.key, before, generation, &sealed).await? {
                 *self.known.lock() = Some(new.clone());
+                if let Some(earlier) = earlier {
+                    // Those that stay are removed once the endpoint has refused them.
+                    let _ = self.records.remove_candidates(&self.key, earlier).await;
+                }
                 return Ok(new);
             }
         }
         Err(Error::Late(super::PATIENCE))
+    }
+
+    /// Puts an empty record there, whatever was there: the person has signed out. Instances that have a copy of the
+    /// sign-in take it for an earlier state from now on.
+    ///
+    /// # Errors
+    /// See [`put`](Self::put).
+    pub async fn sign_out(&self, now: i64) -> Result<Known, Error> {
+        self.put(&Secret::new(Vec::new()), now).await
     }
 
     /// Reads the record of the sign-in in the database; none where nobody has signed in. The outer error is the
@@ -72,6 +87,9 @@ impl LeasedSignIn {
     pub async fn deliver<H: Holder>(&self, holder: &H) -> Result<Option<SignIn>, Error> {
         for _ in 0..ROUNDS {
             let row = self.records.sign_in(&self.key).await?;
+            if let Some(row) = &row {
+                self.note_origin(&row.origin);
+            }
             let Some(known) = self.known() else {
                 self.learn(holder, row.as_ref()).await;
                 return Ok(row);
@@ -110,10 +128,12 @@ impl LeasedSignIn {
         };
         if row.generation >= known.generation {
             let record = self.open_record(row.generation, &row.sealed);
+            let is_out = record.as_ref().is_some_and(is_signed_out);
             let is_ours = row.generation == known.generation
                 && record.is_some_and(|record| record.expose() == known.record.expose());
             // Where the database was away, the endpoint lets earlier refresh tokens live: the database's is as good.
-            return if is_ours || base.epoch.is_none() { Relation::Told } else { Relation::Fenced(base) };
+            let is_told = is_ours || is_out || base.epoch.is_none();
+            return if is_told { Relation::Told } else { Relation::Fenced(base) };
         }
         if row.generation == base.generation && base.epoch == Some(row.epoch) {
             return Relation::Committable(base);

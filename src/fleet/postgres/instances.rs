@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::{Postgres, length};
 use crate::fleet::error::Error;
-use crate::fleet::records::{Answer, DatabaseFacts, Instance, InstanceRecords, KnownInstance};
+use crate::fleet::records::{Answer, DatabaseFacts, Instance, InstanceRecords, KnownInstance, Origin};
 
 impl InstanceRecords for Postgres {
     fn database(&self) -> Answer<'_, DatabaseFacts> {
@@ -15,7 +15,7 @@ impl InstanceRecords for Postgres {
             let row = self.row(FACTS, &[]).await?.ok_or(Error::Strange("facts about the server"))?;
             let has_schema: bool = row.try_get(3).map_err(strange)?;
             let schema = match has_schema {
-                true => self.row("select version, serves_from from packetboat.schema", &[]).await?,
+                true => self.row("select version, serves_from from packetboat.schema limit 1", &[]).await?,
                 false => None,
             };
             let versions = |row: tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
@@ -28,7 +28,7 @@ impl InstanceRecords for Postgres {
         })
     }
 
-    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, ()> {
+    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Origin> {
         Box::pin(async move {
             let (seconds, Instance { id, name, version }) = (life.as_secs_f64(), instance);
             let parameters: &[_] = &[
@@ -37,7 +37,9 @@ impl InstanceRecords for Postgres {
                 (version as _, Type::TEXT),
                 (&seconds as _, Type::FLOAT8),
             ];
-            self.changes(REGISTER, parameters).await.map(drop)
+            let strange = Error::Strange("the registration of an instance");
+            let row = self.row(REGISTER, parameters).await?;
+            row.and_then(|row| row.try_get(0).ok()).map(Origin).ok_or(strange)
         })
     }
 
@@ -61,15 +63,17 @@ impl InstanceRecords for Postgres {
     }
 }
 
-const FACTS: &str = "select current_setting('server_version'), pg_is_in_recovery(), \
+const FACTS: &str = "select left(current_setting('server_version'), 200), pg_is_in_recovery(), \
     extract(epoch from clock_timestamp())::float8, to_regclass('packetboat.schema') is not null";
 
 const REGISTER: &str = "with forgotten as \
     (delete from packetboat.instance where until < clock_timestamp() - interval '1 day' and id <> $1::text::uuid) \
     insert into packetboat.instance (id, name, version, until) \
     values ($1::text::uuid, $2, $3, clock_timestamp() + pg_catalog.make_interval(secs => $4)) \
-    on conflict (id) do update set name = excluded.name, version = excluded.version, until = excluded.until";
+    on conflict (id) do update set name = excluded.name, version = excluded.version, until = excluded.until \
+    returning extract(epoch from pg_catalog.pg_postmaster_start_time())::text || ' ' \
+    || 'packetboat.sign_in'::regclass::oid::text";
 
-const INSTANCES: &str = "select id::text, name, version, \
+const INSTANCES: &str = "select id::text, left(name, 255), left(version, 255), \
     extract(epoch from clock_timestamp() - since)::float8, extract(epoch from until - clock_timestamp())::float8 \
-    from packetboat.instance order by name, since, id";
+    from packetboat.instance order by left(name, 255), since, id limit 10000";

@@ -7,7 +7,9 @@ use tokio_postgres::types::Type;
 
 use super::{Parameters, Postgres, length, length_up_to};
 use crate::fleet::error::Error;
-use crate::fleet::records::{Answer, Candidate, Lease, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords};
+use crate::fleet::records::{
+    Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords,
+};
 
 impl SignInRecords for Postgres {
     fn sign_in<'a>(&'a self, key: &'a SignInKey) -> Answer<'a, Option<SignIn>> {
@@ -19,7 +21,9 @@ impl SignInRecords for Postgres {
 
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>> {
         Box::pin(async {
-            let statement = "select identity, person, issuer from packetboat.sign_in order by identity, person, issuer";
+            let statement = "select identity, person, issuer from packetboat.sign_in \
+                             where octet_length(identity) <= 1024 and octet_length(person) <= 1024 \
+                             and octet_length(issuer) <= 1024 order by identity, person, issuer limit 10000";
             let read = |row: Row| {
                 Ok(SignInKey { identity: row.try_get(0)?, person: row.try_get(1)?, issuer: row.try_get(2)? })
             };
@@ -115,6 +119,14 @@ impl SignInRecords for Postgres {
         })
     }
 
+    fn remove_candidate<'a>(&'a self, key: &'a SignInKey, id: i64) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let statement = "delete from packetboat.candidate \
+                             where identity = $1 and person = $2 and issuer = $3 and id = $4";
+            self.changes(statement, &with(key, &[(&id, Type::INT8)])).await.map(drop)
+        })
+    }
+
     fn remove_candidates<'a>(&'a self, key: &'a SignInKey, up_to: i64) -> Answer<'a, ()> {
         Box::pin(async move {
             let statement = "delete from packetboat.candidate \
@@ -148,6 +160,7 @@ fn sign_in(row: &Row) -> Result<SignIn, tokio_postgres::Error> {
         lease: holder.zip(length_up_to(LONGEST_LEASE, row.try_get(7)?)),
         pause: length_up_to(LONGEST_PAUSE, row.try_get(8)?),
         trouble: row.try_get(9)?,
+        origin: Origin(row.try_get(10)?),
     })
 }
 
@@ -172,12 +185,16 @@ fn strange(_: tokio_postgres::Error) -> Error {
     Error::Strange("a sign-in")
 }
 
-/// The difference of two numbers, because PostgreSQL before 17 subtracts no infinite times.
-const READ: &str = "select generation, sealed, access_sealed, \
+/// The difference of two numbers, because PostgreSQL before 17 subtracts no infinite times. Whoever writes to the table
+/// makes no instance read more than these lengths, which are those of the table's constraints: a value that is cut opens
+/// no more.
+const READ: &str = "select generation, substr(sealed, 1, 65536), substr(access_sealed, 1, 65536), \
     extract(epoch from access_until)::float8 - extract(epoch from clock_timestamp())::float8, \
     epoch, spending, holder::text, \
     extract(epoch from lease_until)::float8 - extract(epoch from clock_timestamp())::float8, \
-    extract(epoch from not_before)::float8 - extract(epoch from clock_timestamp())::float8, trouble \
+    extract(epoch from not_before)::float8 - extract(epoch from clock_timestamp())::float8, left(trouble, 2000), \
+    extract(epoch from pg_catalog.pg_postmaster_start_time())::text || ' ' \
+    || 'packetboat.sign_in'::regclass::oid::text \
     from packetboat.sign_in where identity = $1 and person = $2 and issuer = $3";
 
 /// A lease or a pause that ends later than this was written while the clock of the database was ahead: it is over. The
@@ -194,7 +211,7 @@ const BEGIN: &str = "with free as \
     update packetboat.sign_in s set holder = $4::text::uuid, epoch = s.epoch + 1, spending = s.generation, \
     lease_until = clock_timestamp() + pg_catalog.make_interval(secs => $5) \
     from free where (s.identity, s.person, s.issuer) = (free.identity, free.person, free.issuer) \
-    returning s.epoch, s.generation, s.sealed, s.access_sealed, \
+    returning s.epoch, s.generation, substr(s.sealed, 1, 65536), substr(s.access_sealed, 1, 65536), \
     extract(epoch from s.access_until)::float8 - extract(epoch from clock_timestamp())::float8, free.spending";
 
 const COMMIT: &str = "update packetboat.sign_in set sealed = $6, generation = generation + 1, access_sealed = $7, \
@@ -204,7 +221,7 @@ const COMMIT: &str = "update packetboat.sign_in set sealed = $6, generation = ge
 
 const REFUSE: &str = "update packetboat.sign_in \
     set not_before = clock_timestamp() + pg_catalog.make_interval(secs => $5), \
-    trouble = $6, spending = null, holder = null, lease_until = '-infinity' \
+    trouble = left($6, 2000), spending = null, holder = null, lease_until = '-infinity' \
     where identity = $1 and person = $2 and issuer = $3 and epoch = $4";
 
 const GIVE_BACK: &str = "update packetboat.sign_in set spending = $5, holder = null, lease_until = '-infinity' \
@@ -221,6 +238,6 @@ const REPLACE: &str = "update packetboat.sign_in set sealed = $6, generation = $
 const ADD_CANDIDATE: &str = "insert into packetboat.candidate (identity, person, issuer, from_generation, sealed) \
     values ($1, $2, $3, $4, $5)";
 
-const CANDIDATES: &str = "select id, from_generation, sealed, \
+const CANDIDATES: &str = "select id, from_generation, substr(sealed, 1, 65536), \
     extract(epoch from clock_timestamp() - since)::float8 from packetboat.candidate \
     where identity = $1 and person = $2 and issuer = $3 order by id desc limit 16";

@@ -21,7 +21,7 @@ use crate::token::refusal;
 #[derive(Default)]
 pub(in crate::token) struct SignInState {
     /// Held by the task that fetches; the others find what it has fetched.
-    pub(super) flight: tokio::sync::Mutex<()>,
+    pub(in crate::token) flight: tokio::sync::Mutex<()>,
     /// The store of the refresh token; none where the grant needs no sign-in.
     keeper: Option<Arc<dyn Keeper>>,
 }
@@ -66,6 +66,14 @@ impl CachedToken {
         if let Some(keeper) = self.keeper() {
             let _flight = self.kept.flight.lock().await;
             keeper.look(self).await;
+        }
+    }
+
+    /// Returns once the store may lack what this process knows.
+    pub(super) async fn store_returned(&self) {
+        match self.keeper() {
+            Some(keeper) => keeper.returned().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::error;
 
+use super::Subject;
 use crate::crypto::Vault;
 use crate::fleet::lease::{Access, Base, Known};
 use crate::lifecycle::unix_time;
@@ -54,6 +56,32 @@ impl CopyFile {
         Ok(Some(Known { generation: copied.generation, record: copied.record, access, unsent }))
     }
 
+    /// Reads the copy. One that does not open, because the key or the file is another one, stays beside it under another
+    /// name: it may have a refresh token that nobody else has.
+    pub(super) fn read_or_set_aside(&self, subject: &Subject) -> Result<Option<Known>, Error> {
+        match self.read() {
+            // A check shows it, and moves nothing.
+            Err(Error::Store(StoreError::OtherKey(_))) if self.mode == Mode::Apply => {
+                let aside = self.path.with_extension(format!("{EXTENSION}.unopened-{}", unix_time()));
+                state::rename(&self.path, &aside)?;
+                error!(
+                    identity = subject.identity,
+                    user = subject.user,
+                    "the copy of the sign-in on this computer does not open: it was sealed with another store_key, or is \
+                     damaged. This instance takes the sign-in from the fleet's database. The copy is now {aside}, because \
+                     it may have a refresh token that the database lacks: if devices of this person are not served, put \
+                     the earlier store_key back, rename the file to {path} and restart packetboat, or sign in again with \
+                     packetboat login {account}; otherwise delete the file",
+                    aside = aside.display(),
+                    path = self.path.display(),
+                    account = subject.account,
+                );
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
     /// Writes the copy, and returns once it is on the disk.
     pub(super) fn write(&self, known: &Known) -> Result<(), Error> {
         if self.mode == Mode::DryRun {
@@ -76,4 +104,6 @@ impl CopyFile {
     }
 }
 
+/// The extension of a copy's file.
+pub(super) const EXTENSION: &str = "copy";
 const MAGIC: &[u8] = b"packetboat fleet 1\n";

@@ -67,6 +67,14 @@ impl Keeper for InDirectory {
         })
     }
 
+    fn remove(&self) -> Task<'_, Result<bool, Error>> {
+        Box::pin(async move {
+            self.state().renewed = None;
+            let (store, owner, gate) = (Arc::clone(&self.store), self.owner.clone(), self.gate());
+            pool::STATE.run_alone(&gate, DISK, move || store.remove(&owner)).await.map_err(unanswered)?
+        })
+    }
+
     fn read(&self) -> Task<'_, Result<Option<StoredSignIn>, Error>> {
         Box::pin(async move {
             let (store, owner) = (Arc::clone(&self.store), self.owner.clone());
@@ -84,6 +92,10 @@ impl Keeper for InDirectory {
 
     fn look<'a>(&'a self, _: &'a dyn Asking) -> Task<'a, ()> {
         Box::pin(async {})
+    }
+
+    fn returned(&self) -> Task<'_, ()> {
+        Box::pin(std::future::pending())
     }
 
     fn keep_unsaved<'a>(&'a self, _: &'a dyn Asking) -> Task<'a, ()> {

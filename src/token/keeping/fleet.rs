@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::copy::CopyFile;
+use super::copy::{CopyFile, EXTENSION};
 use super::{AGAIN, Asking, Keeper, Look, Mark, StoreKind, Subject, Task};
 use crate::config::Rotation;
-use crate::fleet::lease::{ASKING, Access, Cause, Denied, Granted, Holder, Known, LeasedSignIn, NotRenewed};
+use crate::fleet::lease::{ASKING, Access, Denied, Granted, Holder, Known, LeasedSignIn, NotRenewed, is_signed_out};
 use crate::fleet::{Fleet, SignInKey};
 use crate::lifecycle::unix_time;
 use crate::mode::Mode;
@@ -35,6 +35,8 @@ pub(in crate::token) struct InFleet {
     is_in_directory: bool,
     state: Mutex<State>,
     ending: watch::Sender<bool>,
+    /// Changes when the database comes back, perhaps with earlier records.
+    returns: tokio::sync::Mutex<watch::Receiver<u64>>,
 }
 
 #[derive(Default)]
@@ -58,7 +60,7 @@ impl InFleet {
     /// The sign-in of this owner. Its copy is read.
     ///
     /// # Errors
-    /// The copy was sealed with another key, or is open to others.
+    /// The copy is open to others, or one that does not open cannot be set aside.
     pub(in crate::token) fn open(
         instance: &Instance<'_>,
         store: &Store,
@@ -72,7 +74,7 @@ impl InFleet {
         let name = store.path(owner).with_extension(EXTENSION);
         let path = directory.join(name.file_name().unwrap_or_default());
         let copy = CopyFile::new(path, store.vault(), &owner.label(), store.mode());
-        let known = copy.read()?;
+        let known = copy.read_or_set_aside(&subject)?;
         let renewed = known.as_ref().and_then(|known| age(&known.record));
         // A record that the last process did not get to the database goes there at once.
         let unsent = known.as_ref().is_some_and(|known| known.unsent.is_some());
@@ -87,6 +89,7 @@ impl InFleet {
             is_in_directory: matches!(store.read(owner), Ok(Some(_))),
             state: Mutex::new(State { renewed, trouble, ..State::default() }),
             ending: watch::Sender::new(false),
+            returns: tokio::sync::Mutex::new(instance.fleet.returns()),
         })
     }
 
@@ -171,17 +174,32 @@ impl Keeper for InFleet {
     fn put(&self, record: StoredSignIn) -> Task<'_, Result<(), Error>> {
         Box::pin(async move {
             let record = to_octets(&record)?;
-            let now = i64::try_from(unix_time()).unwrap_or_default();
-            let known = self.sign_in.put(&record, now).await.map_err(Error::Fleet)?;
+            let known = self.sign_in.put(&record, now()).await.map_err(Error::Fleet)?;
             self.state.lock().renewed = Some(Instant::now());
             self.write_copy(known).await;
             Ok(())
         })
     }
 
+    fn remove(&self) -> Task<'_, Result<bool, Error>> {
+        Box::pin(async move {
+            let was_there = match self.read().await {
+                Err(error @ Error::Fleet(_)) => return Err(error),
+                read => !matches!(read, Ok(None)),
+            };
+            // Also where the database has none: an instance may have a copy.
+            let known = self.sign_in.sign_out(now()).await.map_err(Error::Fleet)?;
+            self.write_copy(known).await;
+            Ok(was_there)
+        })
+    }
+
     fn read(&self) -> Task<'_, Result<Option<StoredSignIn>, Error>> {
         Box::pin(async move {
             let Some(record) = self.sign_in.read().await.map_err(Error::Fleet)? else { return Ok(None) };
+            if record.as_ref().is_some_and(is_signed_out) {
+                return Ok(None);
+            }
             let record = record.and_then(|record| StoredSignIn::from_json(record.expose()));
             record.map(Some).ok_or(Error::Store(StoreError::OtherFleetKey))
         })
@@ -207,6 +225,14 @@ impl Keeper for InFleet {
         Box::pin(async move {
             let delivered = self.sign_in.deliver(&Means { keeper: self, asking }).await;
             self.note(delivered.err().as_ref());
+        })
+    }
+
+    fn returned(&self) -> Task<'_, ()> {
+        Box::pin(async move {
+            if self.returns.lock().await.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         })
     }
 
@@ -261,6 +287,7 @@ impl InFleet {
                  again",
             ),
             NotRenewed::Missing => self.subject.missing("has not signed in to the fleet yet"),
+            NotRenewed::SignedOut => self.subject.missing("has signed out of the fleet"),
             NotRenewed::Held => Error::Held,
             NotRenewed::Paused { left, trouble } => Error::Paused { left, trouble },
             NotRenewed::Denied(error) => error,
@@ -322,6 +349,10 @@ impl Holder for Means<'_> {
         self.asking.take(AccessToken::taken(access.token.clone(), access.life, access.until));
     }
 
+    fn is_strict(&self) -> bool {
+        self.asking.rotation() == Rotation::Strict
+    }
+
     async fn ending(&self) {
         // The sender lives as long as the keeper.
         let _ = self.keeper.ending.subscribe().wait_for(|is_ending| *is_ending).await;
@@ -336,20 +367,14 @@ impl Means<'_> {
     }
 }
 
-impl Error {
-    /// The subject of the failure, for the other instances.
-    fn cause(&self) -> Cause {
-        match self {
-            Self::Refused(refusal) if refusal.error == "invalid_grant" && !refusal.passes => Cause::RefreshToken,
-            Self::Refused(_) => Cause::Endpoint,
-            _ => Cause::Silence,
-        }
-    }
-}
-
 fn to_octets(record: &StoredSignIn) -> Result<Secret, Error> {
     let json = record.to_json().ok_or(StoreError::NoText)?;
     Ok(Secret::new(json.to_vec()))
+}
+
+/// The time in seconds since 1970.
+fn now() -> i64 {
+    i64::try_from(unix_time()).unwrap_or_default()
 }
 
 /// The time when the refresh token of this record came.
@@ -359,7 +384,6 @@ fn age(record: &Secret) -> Option<Instant> {
 }
 
 const DIRECTORY: &str = "fleet";
-const EXTENSION: &str = "copy";
 /// Longest wait for the disk.
 const DISK: Duration = Duration::from_secs(5);
 /// The shortest time between two looks for a new sign-in, however many devices ask.

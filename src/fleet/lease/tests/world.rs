@@ -1,22 +1,20 @@
 //! A database and an endpoint in memory, and instances that end or freeze at a step.
 
 mod database;
+mod node;
 
 use std::collections::HashMap;
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, advance, sleep};
+use tokio::time::Instant;
 
 use crate::crypto::Vault;
-use crate::fleet::error::Error;
-use crate::fleet::lease::{Access, Cause, Denied, Granted, Holder, Known, LeasedSignIn, NotRenewed};
 use crate::fleet::records::{Candidate, SealedKind, SignInKey};
 use crate::secret::Secret;
 use database::fresh_row;
+pub(super) use node::Node;
 
 /// Steps of a first renewal: reading, saving, beginning, asking, saving, committing and saving, each before and behind its
 /// effect.
@@ -62,6 +60,8 @@ struct State {
     candidates: Vec<(Candidate, Instant)>,
     numbers: i64,
     is_away: bool,
+    /// How often the database came back in another state.
+    restored: u64,
     delay: Duration,
     /// How often each refresh token was used.
     uses: HashMap<u64, u64>,
@@ -92,6 +92,7 @@ impl World {
             candidates: Vec::new(),
             numbers: 0,
             is_away: false,
+            restored: 0,
             delay: Duration::ZERO,
             uses: HashMap::new(),
             newest: 0,
@@ -169,7 +170,13 @@ impl World {
     }
 
     pub(super) fn restore(&self, row: Option<Row>) {
-        self.state().row = row;
+        let mut state = self.state();
+        state.row = row;
+        state.restored += 1;
+    }
+
+    pub(super) fn epoch(&self) -> Option<i64> {
+        self.state().row.as_ref().map(|row| row.epoch)
     }
 
     fn redeem(&self, token: u64) -> Option<u64> {
@@ -192,176 +199,6 @@ impl State {
         self.numbers += 1;
         let candidate = Candidate { id: self.numbers, from_generation, sealed, age: Duration::ZERO };
         self.candidates.insert(0, (candidate, Instant::now()));
-    }
-}
-
-/// The result of a renewal.
-pub(super) type Renewed = Result<(), NotRenewed<&'static str>>;
-
-/// An instance.
-pub(super) struct Node {
-    world: Arc<World>,
-    sign_in: LeasedSignIn,
-    disk: Arc<Mutex<Option<Known>>>,
-    access: Mutex<Option<u64>>,
-    is_deaf: Mutex<bool>,
-    link: Arc<Link>,
-}
-
-/// The way to the database, on which steps are counted.
-struct Link {
-    world: Arc<World>,
-    /// Steps until the end, and the end.
-    fuse: Mutex<Option<(usize, End)>>,
-}
-
-impl Link {
-    async fn step(&self) {
-        let end = {
-            let mut fuse = self.fuse.lock();
-            match &mut *fuse {
-                Some((0, end)) => {
-                    let end = *end;
-                    *fuse = None;
-                    Some(end)
-                }
-                Some((left, _)) => {
-                    *left -= 1;
-                    None
-                }
-                None => None,
-            }
-        };
-        match end {
-            Some(End::Killed) => pending().await,
-            Some(End::Frozen) => sleep(FREEZE).await,
-            Some(End::Stopped) => advance(FREEZE).await,
-            None => {}
-        }
-    }
-
-    /// Carries a statement out, with a step before and after it.
-    async fn query<T>(&self, statement: impl FnOnce(&mut State) -> T) -> Result<T, Error> {
-        self.step().await;
-        if self.world.state().is_away {
-            return Err(Error::ReadOnly);
-        }
-        let result = statement(&mut self.world.state());
-        self.step().await;
-        Ok(result)
-    }
-}
-
-impl Node {
-    pub(super) fn new(world: &Arc<World>) -> Arc<Self> {
-        Self::with(world, Arc::default())
-    }
-
-    /// The instance after its next start, with the disk that it has.
-    pub(super) fn restarted(&self) -> Arc<Self> {
-        Self::with(&self.world, Arc::clone(&self.disk))
-    }
-
-    fn with(world: &Arc<World>, disk: Arc<Mutex<Option<Known>>>) -> Arc<Self> {
-        let link = Arc::new(Link { world: Arc::clone(world), fuse: Mutex::default() });
-        let holder = {
-            let mut state = world.state();
-            state.numbers += 1;
-            state.numbers.to_string()
-        };
-        let (records, known) = (Arc::clone(&link) as _, disk.lock().clone());
-        let sign_in = LeasedSignIn::new(records, &holder, key(), Arc::new(vault()), known);
-        let (access, is_deaf) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { world: Arc::clone(world), sign_in, disk, access, is_deaf, link })
-    }
-
-    pub(super) async fn renewed(&self) -> Renewed {
-        self.sign_in.renew(self).await
-    }
-
-    /// Starts as a process does: brings to the database what it lacks, and renews unless it knows a fresh access token.
-    pub(super) async fn started(&self) -> Renewed {
-        self.sign_in.deliver(self).await?;
-        match self.sign_in.known().and_then(|known| known.access) {
-            Some(access) if access.until > Instant::now() + LIFE / 2 => {
-                self.take(&access);
-                Ok(())
-            }
-            _ => self.renewed().await,
-        }
-    }
-
-    /// Renews in a task of its own.
-    pub(super) fn begun(self: &Arc<Self>) -> JoinHandle<Renewed> {
-        let node = Arc::clone(self);
-        tokio::spawn(async move { node.renewed().await })
-    }
-
-    /// Renews in a task of its own, which ends or freezes at this step.
-    pub(super) fn begun_until(self: &Arc<Self>, step: usize, end: End) -> JoinHandle<Renewed> {
-        *self.link.fuse.lock() = Some((step, end));
-        self.begun()
-    }
-
-    pub(super) async fn renewed_alone(&self) -> Renewed {
-        self.sign_in.renew_alone(self).await
-    }
-
-    pub(super) async fn sign_in(&self) {
-        let token = {
-            let mut state = self.world.state();
-            state.newest += 1;
-            state.has_ended = false;
-            state.newest
-        };
-        // Later than the first sign-in.
-        self.sign_in.put(&record(token), FIRST + 1000).await.unwrap();
-    }
-
-    pub(super) fn access(&self) -> Option<u64> {
-        *self.access.lock()
-    }
-
-    pub(super) fn is_unsent(&self) -> bool {
-        self.sign_in.is_unsent()
-    }
-
-    /// The next request of this instance finds no endpoint.
-    pub(super) fn cut_off_from_endpoint(&self) {
-        *self.is_deaf.lock() = true;
-    }
-}
-
-impl Holder for Node {
-    type Error = &'static str;
-
-    async fn ask(&self, record: &Secret) -> Result<Granted, Denied<&'static str>> {
-        let denied = |cause| Denied { error: "no", trouble: "no".to_owned(), pause: PAUSE, cause };
-        self.link.step().await;
-        if std::mem::take(&mut *self.is_deaf.lock()) {
-            return Err(denied(Cause::Silence));
-        }
-        let answer = self.world.redeem(number(record.expose()));
-        let delay = self.world.state().delay;
-        sleep(delay).await;
-        self.link.step().await;
-        let token = answer.ok_or_else(|| denied(Cause::RefreshToken))?;
-        let access = Access { token: octets_of(token), life: LIFE, until: Instant::now() + LIFE };
-        Ok(Granted { record: self::record(token), access })
-    }
-
-    async fn save(&self, known: Known) {
-        self.link.step().await;
-        *self.disk.lock() = Some(known);
-        self.link.step().await;
-    }
-
-    fn take(&self, access: &Access) {
-        *self.access.lock() = Some(number(access.token.expose()));
-    }
-
-    async fn ending(&self) {
-        pending().await
     }
 }
 

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Link, Row, key};
-use crate::fleet::records::{Answer, Candidate, Lease, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords};
+use super::node::Link;
+use super::{Row, key};
+use crate::fleet::records::{
+    Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords,
+};
 
 impl SignInRecords for Link {
     fn sign_in<'a>(&'a self, _: &'a SignInKey) -> Answer<'a, Option<SignIn>> {
-        Box::pin(self.query(|state| state.row.as_ref().map(Row::read)))
+        Box::pin(self.query(|state| state.row.as_ref().map(|row| row.read(state.restored))))
     }
 
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>> {
@@ -18,7 +21,7 @@ impl SignInRecords for Link {
 
     fn begin<'a>(&'a self, _: &'a SignInKey, holder: &'a str, life: Duration) -> Answer<'a, Option<Lease>> {
         Box::pin(self.query(move |state| {
-            let now = Instant::now();
+            let (now, restored) = (Instant::now(), state.restored);
             let row = state.row.as_mut()?;
             if row.lease.as_ref().is_some_and(|(_, until)| *until >= now) || row.not_before > now {
                 return None;
@@ -27,7 +30,7 @@ impl SignInRecords for Link {
             row.epoch += 1;
             row.spending = Some(row.generation);
             row.lease = Some((holder.to_owned(), now + life));
-            let SignIn { generation, sealed, access, epoch, .. } = row.read();
+            let SignIn { generation, sealed, access, epoch, .. } = row.read(restored);
             Some(Lease { epoch, generation, sealed, access, is_perhaps_spent })
         }))
     }
@@ -81,13 +84,17 @@ impl SignInRecords for Link {
         Box::pin(self.query(|state| state.candidates.iter().map(|(candidate, _)| candidate.clone()).collect()))
     }
 
+    fn remove_candidate<'a>(&'a self, _: &'a SignInKey, id: i64) -> Answer<'a, ()> {
+        Box::pin(self.query(move |state| state.candidates.retain(|(candidate, _)| candidate.id != id)))
+    }
+
     fn remove_candidates<'a>(&'a self, _: &'a SignInKey, up_to: i64) -> Answer<'a, ()> {
         Box::pin(self.query(move |state| state.candidates.retain(|(candidate, _)| candidate.id > up_to)))
     }
 }
 
 impl Row {
-    fn read(&self) -> SignIn {
+    fn read(&self, restored: u64) -> SignIn {
         let left = |until: Instant| Some(until.saturating_duration_since(Instant::now())).filter(|one| !one.is_zero());
         let access = self.access.as_ref();
         SignIn {
@@ -100,6 +107,7 @@ impl Row {
             lease: self.lease.as_ref().and_then(|(holder, until)| Some((holder.clone(), left(*until)?))),
             pause: left(self.not_before),
             trouble: self.trouble.clone(),
+            origin: Origin(restored.to_string()),
         }
     }
 }
