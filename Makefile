@@ -155,7 +155,7 @@ bench-login: ## Measure a translated login beside a passed-through one, and besi
 	@tests/install.sh $@
 	python=$$(benches/login/emailproxy.sh) && EMAILPROXY_PYTHON="$$python" config/release/cargo.sh bench --locked --bench login
 
-bench-fleet: ## Play fleets of 3 to 10,000 instances on a simulated clock: load of database and token endpoint (half an hour)
+bench-fleet: ## Play fleets of 3 to 10,000 instances on a simulated clock: load of database and token endpoint (an hour)
 	@tests/install.sh $@
 	config/release/cargo.sh bench --locked --bench fleet
 
