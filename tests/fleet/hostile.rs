@@ -2,6 +2,7 @@
 //! and fills nobody's memory.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use packetboat::state::{self, Access};
 use support::exchange::imap_login;
 use support::postgresql::Postgresql;
 
-use crate::several::{Several, copies, until_served};
+use crate::several::{Several, end, until_served};
 use crate::{migrated, records};
 
 /// Rows of 8 MiB each, in all tables: what comes from them to an instance is bounded.
@@ -72,7 +73,9 @@ async fn a_message_of_any_length_ends_the_connection() {
 fn a_damaged_copy_is_set_aside() {
     let several = Several::strict(3600);
     several.sign_in();
-    until_served(&several.instance("one"));
+    let instance = several.instance("one");
+    until_served(&instance);
+    end(instance);
     let copy = copies(&several.state("one")).remove(0);
     state::write(&copy, b"damaged", Access::Private).unwrap();
     let instance = several.instance("one");
@@ -83,7 +86,14 @@ fn a_damaged_copy_is_set_aside() {
     assert_eq!(kept.len(), 1);
     assert_eq!(fs::read(&kept[0]).unwrap(), b"damaged");
     assert!(line.contains(&kept[0].display().to_string()) && line.contains("packetboat login scans"), "{line}");
+    end(instance);
     assert!(copies(&several.state("one")).contains(&copy), "a new copy is there");
+}
+
+/// The copies of sign-ins in a state directory.
+fn copies(state: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(state.join("fleet")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "copy")).collect()
 }
 
 /// An instance with another key tries again and again. It holds no lease meanwhile, and the others renew in time.

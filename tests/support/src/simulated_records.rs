@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use packetboat::fleet::{Answer, Error, PATIENCE, SignInKey};
+use packetboat::fleet::{Answer, Error, Origin, PATIENCE, SignInKey};
 use tokio::time::{Instant, sleep, timeout};
 
 use instances::Registrations;
@@ -102,6 +102,8 @@ struct Tables {
     candidates: i64,
     load: Load,
     is_away: bool,
+    /// Crashes of the server so far.
+    crashes: u64,
 }
 
 /// The way of one instance to the database.
@@ -136,6 +138,7 @@ impl SimulatedRecords {
             candidates: 0,
             load: Load::default(),
             is_away: false,
+            crashes: 0,
         };
         Arc::new(Self { tables: Mutex::new(tables), begun: Instant::now(), lists })
     }
@@ -181,7 +184,16 @@ impl SimulatedRecords {
 
     /// Empties the tables that a crash of PostgreSQL empties, because they are not logged.
     pub fn crash(&self) {
-        self.tables().sessions.crash();
+        let mut tables = self.tables();
+        tables.sessions.crash();
+        tables.crashes += 1;
+    }
+}
+
+impl Tables {
+    /// The server process that answers.
+    fn origin(&self) -> Origin {
+        Origin(self.crashes.to_string())
     }
 }
 

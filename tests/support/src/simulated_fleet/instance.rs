@@ -38,7 +38,7 @@ impl Instance {
         let way = world.way_of(number);
         way.delay(TO_DATABASE, FROM_DATABASE);
         way.pause_after_failures();
-        let fleet = Arc::new(Fleet::new(Arc::clone(&way) as _, &format!("i{number:05}")).unwrap());
+        let fleet = Arc::new(Fleet::new(Arc::clone(&way) as _, &format!("i{number:05}"), None).unwrap());
         let (ending, is_ending) = watch::channel(false);
         let holder = fleet.instance().id.clone();
         let (records, disk) = (Arc::clone(&way) as _, Arc::clone(&world.disks[number]));

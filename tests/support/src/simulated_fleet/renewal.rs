@@ -226,6 +226,11 @@ impl Holder for KeptSignIn {
         self.use_token(access);
     }
 
+    // As Microsoft's.
+    fn is_strict(&self) -> bool {
+        false
+    }
+
     async fn ending(&self) {
         let _ = self.ending.clone().wait_for(|is_ending| *is_ending).await;
     }
@@ -247,6 +252,11 @@ impl Holder for Alone<'_> {
 
     fn take(&self, access: &Access) {
         self.0.take(access);
+    }
+
+    // As Microsoft's.
+    fn is_strict(&self) -> bool {
+        false
     }
 
     async fn ending(&self) {
@@ -278,6 +288,11 @@ impl Holder for Seed<'_> {
     async fn save(&self, _: Known) {}
 
     fn take(&self, _: &Access) {}
+
+    // As Microsoft's.
+    fn is_strict(&self) -> bool {
+        false
+    }
 
     async fn ending(&self) {
         pending().await

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use packetboat::fleet::{Answer, DatabaseFacts, Instance, InstanceRecords, KnownInstance, SCHEMA};
+use packetboat::fleet::{Answer, DatabaseFacts, Instance, InstanceRecords, KnownInstance, Origin, SCHEMA};
 use tokio::time::Instant;
 
 use super::{Lists, Statement, Way, left};
@@ -88,8 +88,11 @@ impl InstanceRecords for Way {
         })
     }
 
-    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, ()> {
-        self.run(Statement::Register, move |tables, now| tables.registrations.register(instance, now, now + life))
+    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Origin> {
+        self.run(Statement::Register, move |tables, now| {
+            tables.registrations.register(instance, now, now + life);
+            tables.origin()
+        })
     }
 
     fn unregister<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use packetboat::fleet::{Answer, Candidate, Lease, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords};
+use packetboat::fleet::{Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords};
 use tokio::time::Instant;
 
 use super::{Statement, Tables, Way, left};
@@ -36,19 +36,23 @@ impl Row {
         }
     }
 
-    fn read(&self, now: Instant) -> SignIn {
-        let access = self.access.as_ref();
+    fn read(&self, now: Instant, origin: Origin) -> SignIn {
         SignIn {
             generation: self.generation,
             sealed: self.sealed.clone(),
-            access: access
-                .and_then(|(sealed, until)| Some(SealedAccess { sealed: sealed.clone(), left: left(*until, now)? })),
+            access: self.access(now),
             epoch: self.epoch,
             spending: self.spending,
             lease: self.lease.as_ref().and_then(|(holder, until)| Some((holder.clone(), left(*until, now)?))),
             pause: self.not_before.and_then(|until| left(until, now)),
             trouble: self.trouble.clone(),
+            origin,
         }
+    }
+
+    fn access(&self, now: Instant) -> Option<SealedAccess> {
+        let (sealed, until) = self.access.as_ref()?;
+        Some(SealedAccess { sealed: sealed.clone(), left: left(*until, now)? })
     }
 
     fn begin(&mut self, holder: &str, now: Instant, life: Duration) -> Option<Lease> {
@@ -60,8 +64,8 @@ impl Row {
         self.epoch += 1;
         self.spending = Some(self.generation);
         self.lease = Some((holder.to_owned(), now + life));
-        let SignIn { generation, sealed, access, epoch, .. } = self.read(now);
-        Some(Lease { epoch, generation, sealed, access, is_perhaps_spent })
+        let (generation, sealed, access) = (self.generation, self.sealed.clone(), self.access(now));
+        Some(Lease { epoch: self.epoch, generation, sealed, access, is_perhaps_spent })
     }
 
     fn commit(&mut self, lease: &Lease, renewal: Renewal<'_>, now: Instant) -> bool {
@@ -99,7 +103,9 @@ impl Tables {
 
 impl SignInRecords for Way {
     fn sign_in<'a>(&'a self, key: &'a SignInKey) -> Answer<'a, Option<SignIn>> {
-        self.run(Statement::ReadSignIn, move |tables, now| tables.sign_ins.get(key).map(|row| row.read(now)))
+        self.run(Statement::ReadSignIn, move |tables, now| {
+            tables.sign_ins.get(key).map(|row| row.read(now, tables.origin()))
+        })
     }
 
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>> {
@@ -165,6 +171,14 @@ impl SignInRecords for Way {
             let candidates = tables.sign_ins.get(key).map(|row| row.candidates.as_slice()).unwrap_or_default();
             let aged = |(one, since): &(Candidate, Instant)| Candidate { age: now - *since, ..one.clone() };
             candidates.iter().take(MOST_LISTED).map(aged).collect()
+        })
+    }
+
+    fn remove_candidate<'a>(&'a self, key: &'a SignInKey, id: i64) -> Answer<'a, ()> {
+        self.run(Statement::ChangeSignIn, move |tables, _| {
+            if let Some(row) = tables.sign_ins.get_mut(key) {
+                row.candidates.retain(|(candidate, _)| candidate.id != id);
+            }
         })
     }
 
