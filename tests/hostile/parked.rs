@@ -294,6 +294,7 @@ fn a_device_leaves_while_its_parked_connection_is_asked() {
             second.line_with("P5 LOGOUT").unwrap();
             continue;
         }
+        until("a connection that is parked again", || scene.proxy.metric("packetboat_parked_connections", "") == 1);
         let mut device = scene.begin(number).unwrap();
         let noop = own_command(&mut second, "NOOP").unwrap();
         second.send(&format!("{noop} OK done\r\n"));

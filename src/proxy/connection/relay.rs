@@ -135,6 +135,14 @@ impl Flow {
         self.is_drained
     }
 
+    /// Gives back the room behind what a read has left that has emptied its stream. Only half a line can remain, because
+    /// bulk is passed on at once.
+    pub(super) fn rest_drained(&mut self) {
+        if std::mem::take(&mut self.is_drained) {
+            self.buffer.rest_closely();
+        }
+    }
+
     /// Returns whether more can be read before octets are consumed or passed on.
     pub(super) fn has_room(&self) -> bool {
         self.input().len() < PLAINTEXT

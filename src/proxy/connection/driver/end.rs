@@ -77,6 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
         let flow = &mut self.half.flow;
         let Some(stream) = &mut self.stream else { return Ok(Filled::Nothing) };
         if self.half.has_nothing {
+            flow.rest_drained();
             return Ok(Filled::Nothing);
         }
         if flow.has_ended() {
