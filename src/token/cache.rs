@@ -139,7 +139,12 @@ impl CachedToken {
                 // Another instance of the fleet may have kept the sign-in alive.
                 self.look().await;
             }
-            if self.due() <= Instant::now() || self.has_changed().await {
+            let has_changed = self.has_changed().await;
+            if has_changed {
+                // A fleet's database says so once a second at most, and the fetch would not hear it again.
+                self.end_pause();
+            }
+            if has_changed || self.due() <= Instant::now() {
                 // The log has the result.
                 let _ = self.fetch(true).await;
             }
