@@ -12,8 +12,8 @@ help: ## Print this list
 demo: build ## Show an old device, packetboat and a pretend Exchange Online on this computer
 	target/release/packetboat demo --state-directory state/demo
 
-# Two for each processor: most tests wait, for a server to start or for a timeout, and leave the processors idle.
-TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+# Three for each processor: most tests wait, for a server to start or for a timeout, and leave the processors idle.
+TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 
 test: ## Install what the tests need (Debian packages), then run every test, TEST_THREADS at a time
 	@tests/install.sh $@

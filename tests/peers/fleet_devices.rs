@@ -158,6 +158,8 @@ impl Fleet {
             database,
             by_share: 0,
         };
+        // HAProxy says "UP" about those alone that it has found down before.
+        fleet.balancer.until_checked("DOWN", &INSTANCES);
         for index in 0..INSTANCES.len() {
             let instance = fleet.instance(index);
             instance.logs(1, "an instance of the fleet with the database");
