@@ -90,7 +90,10 @@ fn own(setting: &Setting<'_>) -> Option<Proxy> {
     let ports = free_ports();
     // Another one may run beside it.
     let mut text = packetboat::beginning(directory, &format!("state-{}", ports[0]));
-    text += &format!("[limits]\nconnections = {connections}\nconnections_per_source = {connections}\n");
+    text += &format!(
+        "[limits]\nconnections = {connections}\nconnections_per_source = {connections}\n\
+         handshakes_per_minute = 1000000\nhandshakes_per_minute_of_source = 1000000\n"
+    );
     for (number, ((port, server), manner)) in ports.iter().zip(upstream).zip(MANNERS).enumerate() {
         let name = format!("u{number}");
         text += &match manner.protocol {
