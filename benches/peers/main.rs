@@ -165,7 +165,7 @@ fn notes() -> Vec<String> {
          handshake, LOGIN, SELECT, FETCH of 16 KiB, LOGOUT, close.",
         "packetboat logs a line a session, as it comes; the others log nothing. stunnel has TLS on one side of a service only: two \
          of its services are chained.",
-        "What was aimed at and not reached: a session's cryptography alone (OpenSSL's handshake 0.46 ms, rustls's resumed one \
+        "The reasons of aims that were not reached: a session's cryptography alone (OpenSSL's handshake 0.46 ms, rustls's resumed one \
          0.1 ms) and its packets in the kernel (0.2 ms) are more than half of nginx's session, which has the same; a download's \
          AES-CBC with SHA-1 (0.85 ms/MiB) and its two passes through the kernel are three quarters of nginx's, unless the device \
          offers encrypt-then-MAC, which packetboat declines and nginx takes; a NOOP is two packets that wake somebody, for both.",

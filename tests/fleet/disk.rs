@@ -53,14 +53,5 @@ fn a_full_disk_of_the_database() {
 
 /// A transaction that sees the tables as they are now, until it is dropped.
 fn reader(several: &Several) -> Process {
-    use std::io::{BufRead, BufReader, Write};
-    use std::process::Stdio;
-    let mut psql = several.server.psql(&several.database.name);
-    let mut process = Process::start(psql.stdin(Stdio::piped()).stdout(Stdio::piped()));
-    let input = process.0.stdin.as_mut().unwrap();
-    input.write_all(b"begin isolation level repeatable read; select 'reads' from packetboat.sign_in;\n").unwrap();
-    let mut line = String::new();
-    BufReader::new(process.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), "reads");
-    process
+    several.transaction("begin isolation level repeatable read; select 'begun' from packetboat.sign_in")
 }

@@ -41,7 +41,7 @@ impl Pair {
         self.standby_row("generation").parse().unwrap()
     }
 
-    /// Nobody is told to sign in, and no refresh token was sent twice.
+    /// Asserts that no refresh token was sent twice, and that the sign-in has no trouble.
     fn assert_spent_once(&self) {
         assert_eq!(self.several.exchange.simulator.refresh_token_reuses(), 0);
         assert_eq!(self.standby_row("coalesce(trouble, 'none')"), "none");

@@ -147,6 +147,18 @@ impl Several {
         ended.parse().unwrap()
     }
 
+    /// Begins a transaction by statements whose result is the word `begun`. It lasts until the process ends.
+    pub fn transaction(&self, statements: &str) -> Process {
+        let mut psql = self.server.psql(&self.database.name);
+        let mut process = Process::start(psql.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let input = process.0.stdin.as_mut().unwrap();
+        input.write_all(format!("{statements};\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "begun");
+        process
+    }
+
     /// A number or text of the only sign-in's row.
     pub fn row(&self, column: &str) -> String {
         self.server.sql(&self.database.name, &format!("select {column} from packetboat.sign_in"))
@@ -201,7 +213,7 @@ impl Several {
         });
     }
 
-    /// Nobody is told to sign in, and no refresh token was sent twice.
+    /// Asserts that no refresh token was sent twice, and that the sign-in has no trouble.
     #[track_caller]
     pub fn assert_spent_once(&self) {
         assert_eq!(self.exchange.simulator.refresh_token_reuses(), 0);
@@ -224,14 +236,7 @@ pub struct RowLock(Process);
 impl RowLock {
     /// Takes the lock, and returns once it is held.
     pub fn take(several: &Several) -> Self {
-        let mut psql = several.server.psql(&several.database.name);
-        let mut process = Process::start(psql.stdin(Stdio::piped()).stdout(Stdio::piped()));
-        let input = process.0.stdin.as_mut().unwrap();
-        input.write_all(b"begin; select 'locked' from packetboat.sign_in for update;\n").unwrap();
-        let mut line = String::new();
-        BufReader::new(process.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "locked");
-        Self(process)
+        Self(several.transaction("begin; select 'begun' from packetboat.sign_in for update"))
     }
 
     /// Takes the lock while an instance holds the lease: its commit waits for the lock. The endpoint is slow.

@@ -66,7 +66,7 @@ pub fn outages(run: &Run, calm: &Latch, issuer: &Issuer) {
     }
 }
 
-/// What a reload changes.
+/// The configuration that a reload changes.
 pub struct Reloaded<C> {
     /// The configuration of each turn.
     pub configuration: C,

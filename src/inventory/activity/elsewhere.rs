@@ -63,7 +63,7 @@ mod tests {
         assert_eq!((elsewhere.number(now() + 25), elsewhere.0.len()), (0, 2));
     }
 
-    /// What a device and its mailbox have sent by way of two other instances counts here, until the reports are gone.
+    /// Recipients of a device and its mailbox by way of two other instances count here, until the reports are gone.
     #[test]
     fn recipients_by_way_of_other_instances_count_here() {
         let [here, east, north] = [(); 3].map(|()| activities(&["copier"]));
