@@ -17,8 +17,8 @@ use crate::proxies::{self, Proxy};
 pub const EXPIRATION: Duration = Duration::from_secs(300);
 
 /// Starts both programs in this directory, which has `ca.pem`, `server.pem` and `server.key`, in front of a server with
-/// STARTTLS. Returns `None` where they cannot run.
-pub fn start(directory: &Path, server: u16, expiration: Duration) -> Option<Proxy> {
+/// STARTTLS at this host and port. Returns `None` where they cannot run.
+pub fn start(directory: &Path, (host, server): (&str, u16), expiration: Duration) -> Option<Proxy> {
     let Some(program) = program() else {
         println!("imapproxy is not measured: tests/install.sh bench unpacks it");
         return None;
@@ -29,7 +29,7 @@ pub fn start(directory: &Path, server: u16, expiration: Duration) -> Option<Prox
     let at = path.display();
     let authority = directory.join("ca.pem");
     let text = format!(
-        "server_hostname localhost\nserver_port {server}\nlisten_address 127.0.0.1\nlisten_port {behind}\n\
+        "server_hostname {host}\nserver_port {server}\nlisten_address 127.0.0.1\nlisten_port {behind}\n\
          connect_retries 10\nconnect_delay 1\ncache_size 3072\ncache_expiration_time {}\n\
          proc_username nobody\nproc_groupname nogroup\nstat_filename {at}/stat\nprotocol_log_filename {at}/log\n\
          syslog_facility LOG_MAIL\nsend_tcp_keepalives no\nenable_select_cache no\nforeground_mode yes\nforce_tls yes\n\

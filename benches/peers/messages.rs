@@ -1,18 +1,18 @@
 //! This file measures the CPU time of a message beside what users would pick instead: Postfix as a relay with a queue,
 //! and email-oauth2-proxy.
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ::packetboat::state::{self, Access};
 use openssl::ssl::SslVersion;
+use support::bench::emailproxy::{self, Task};
 use support::bench::figures::Figures;
+use support::bench::packetboat;
 use support::bench::submitter::{self, SENDER, Submitter};
 use support::bench::upstream::{SUBMISSION, Upstream};
-use support::bench::{emailproxy, packetboat};
 use support::certificates::Certificates;
 use support::process::{PATIENCE, Process};
 use support::stacks::{Stack, Start, Version};
@@ -41,16 +41,25 @@ pub fn measure(directory: &Path, certificates: &Certificates, upstream: &mut Ups
     let (own, address) = translating(directory, endpoint, port);
     let mut ways = vec![Way { name: "message, packetboat", address, process: own.0.id() }];
     let postfix = Postfix::start(directory, port);
-    if let Some(Postfix { process, address }) = &postfix {
-        ways.push(Way { name: "message, Postfix", address: *address, process: process.0.id() });
+    if let Some(Postfix { master, address }) = &postfix {
+        ways.push(Way { name: "message, Postfix", address: *address, process: master.0.0.id() });
     }
-    let python = std::env::var_os("EMAILPROXY_PYTHON").map(PathBuf::from);
+    let token_url = format!("https://localhost:{endpoint}/token");
+    let task = Task {
+        protocol: "SMTP",
+        server: ("localhost", port),
+        mailbox: SENDER,
+        token_url: &token_url,
+        client_id: "1",
+        client_secret: "anything",
+        roots: &directory.join("ca.pem"),
+    };
     let scripts =
         [("message, email-oauth2-proxy", emailproxy::PROGRAM), (WITHOUT_KEY, emailproxy::PROGRAM_WITHOUT_KEY)];
     let mut others = Vec::new();
     for (name, script) in scripts {
-        let Some(python) = &python else { continue };
-        let (process, address) = python_relay(python, script, directory, endpoint, port);
+        let Some(python) = emailproxy::python() else { continue };
+        let (process, address) = emailproxy::start(&python, script, directory, &task);
         ways.push(Way { name, address, process: process.0.id() });
         others.push(process);
     }
@@ -126,31 +135,6 @@ fn translating(directory: &Path, endpoint: u16, server: u16) -> (Process, Socket
         + &packetboat::at(port, &proxy::translating_listener("smtp", "smtp", "implicit", ""));
     let command = Command::new(env!("CARGO_BIN_EXE_packetboat"));
     let (process, [address]) = packetboat::start(command, directory, "messages", &text, [port]);
-    (process, address)
-}
-
-/// email-oauth2-proxy, with the same certificate and token.
-fn python_relay(python: &Path, script: &str, directory: &Path, endpoint: u16, server: u16) -> (Process, SocketAddr) {
-    let [port] = free_ports();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let path = directory.join(format!("emailproxy-{port}"));
-    fs::create_dir(&path).unwrap();
-    let at = directory.display();
-    let text = format!(
-        "[SMTP-{port}]\nlocal_address = 127.0.0.1\nserver_address = localhost\nserver_port = {server}\n\
-         local_certificate_path = {at}/server.pem\nlocal_key_path = {at}/server.key\n\
-         [{SENDER}]\ntoken_url = https://localhost:{endpoint}/token\noauth2_flow = client_credentials\n\
-         oauth2_scope = https://outlook.office365.com/.default\nclient_id = 1\nclient_secret = anything\n"
-    );
-    fs::write(path.join("config"), text).unwrap();
-    let mut command = Command::new(python);
-    command.args(["-c", script, "--no-gui"]);
-    for (option, file) in [("--config-file", "config"), ("--cache-store", "cache"), ("--log-file", "log")] {
-        command.arg(option).arg(path.join(file));
-    }
-    command.env("SSL_CERT_FILE", directory.join("ca.pem")).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut process = Process::start(&mut command);
-    process.until_open(&[address], || "email-oauth2-proxy says nothing".to_owned());
     (process, address)
 }
 

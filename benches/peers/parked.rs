@@ -16,7 +16,7 @@ use crate::translated::{self, Endpoint};
 /// Ways to the server's connection, each with its line under `[upstream.u]`.
 pub const WAYS: [(&str, &str); 3] = [("dialled", ""), ("warm", "warm_connections = 16"), ("parked", "park = \"5m\"")];
 /// The way that is compared with them: an imapproxy, which has stunnel in front for TLS.
-const IMAPPROXY: &str = "imapproxy behind stunnel";
+pub const IMAPPROXY: &str = "imapproxy behind stunnel";
 /// The most devices that connect to imapproxy at a time. Its queue of connections has five places, and beyond them a
 /// connection may seem open on one side only, so that both sides wait: the device for the greeting.
 const AT_IMAPPROXY: usize = 4;
@@ -34,7 +34,7 @@ pub fn sessions(
         let (process, address) = translated::start(name, directory, endpoint, &text)?;
         Some(Proxy::of(name, process, address, None))
     });
-    let other = imapproxy::start(directory, upstream.starttls, imapproxy::EXPIRATION);
+    let other = imapproxy::start(directory, ("localhost", upstream.starttls), imapproxy::EXPIRATION);
     let ways: Vec<&Proxy> = started.iter().flatten().chain(&other).collect();
     let all: Vec<&Proxy> = ways.iter().chain(relays).copied().collect();
     let mut logins = vec![(0, 0); ways.len()];

@@ -5,20 +5,23 @@
 //! is a link that holds every packet for 20 ms (link.py).
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::bench::device::{self, Kind};
+use support::bench::emailproxy::{self, Task};
 use support::bench::figures::Figures;
 use support::bench::upstream::{self as server, Ports};
 use support::certificates::Certificates;
+use support::imap::Imap;
 use support::process::Process;
 use support::proxy;
+use support::stacks::{Stack, Start, Version};
 
+use crate::imapproxy;
 use crate::measure::Row;
-use crate::parked::WAYS;
+use crate::parked::{IMAPPROXY, WAYS};
 use crate::translated::{self, Endpoint};
 
 /// The first word of the command line that makes this program the near side.
@@ -50,13 +53,13 @@ pub fn measure(directory: &Path) -> Vec<Row> {
 
 /// Runs in the near namespace, and prints a row for each server and way.
 pub fn near(directory: &Path, ports: &[&str]) {
-    let Ports { manners, slow, .. } = Ports::of(&ports.join(" "));
+    let Ports { manners, slow, starttls } = Ports::of(&ports.join(" "));
     let path = directory.join("near");
     std::fs::create_dir(&path).unwrap();
-    let certificates = Certificates::for_name("localhost", 30);
+    let certificates = Certificates::read(directory);
     certificates.write(&path);
     let endpoint = Endpoint::start(&certificates, &path);
-    for (what, port) in [("server 40 ms away", manners[0]), ("server 40 ms away whose login takes 5 s", slow)] {
+    for (what, port) in [(NEXT, manners[0]), (SLOW, slow)] {
         for (way, more) in WAYS {
             let name = format!("LOGIN to OK, {what}, {way}");
             let text = proxy::upstream("u", [port; 2], directory, more).replace("127.0.0.1", FAR);
@@ -65,24 +68,59 @@ pub fn near(directory: &Path, ports: &[&str]) {
                 println!("{name}:");
                 continue;
             };
-            // The token is fetched and the password verified before the first measurement.
-            wait_of(address);
             let count = if port == slow && way != "parked" { SLOW_LOGINS } else { LOGINS };
-            let waits: Vec<String> = (0..count).map(|_| wait_of(address).to_string()).collect();
-            println!("{name}: {}", waits.join(" "));
+            waits(&name, count, "u0", || Kind::old(device::SUITE).connect(address, None));
         }
+        others(what, &endpoint, port);
+    }
+    if let Some(proxy) = imapproxy::start(directory, (FAR, starttls), imapproxy::EXPIRATION) {
+        let name = format!("LOGIN to OK, {NEXT}, {IMAPPROXY}, parked");
+        waits(&name, LOGINS, "u0", || Kind::old(device::SUITE).connect(proxy.addresses[0], None));
     }
 }
 
+/// Measures email-oauth2-proxy, which dials for each login, with a device at TLS 1.2: it takes nothing older.
+fn others(what: &str, endpoint: &Endpoint<'_>, port: u16) {
+    let Some(python) = emailproxy::python() else { return };
+    let token_url = format!("https://localhost:{}/token", endpoint.port);
+    let task = Task {
+        protocol: "IMAP",
+        server: (FAR, port),
+        mailbox: "scans@contoso.example",
+        token_url: &token_url,
+        client_id: "1",
+        client_secret: "anything",
+        roots: &endpoint.directory.join("ca.pem"),
+    };
+    let scripts = [
+        ("email-oauth2-proxy", emailproxy::PROGRAM),
+        ("email-oauth2-proxy without its key derivation", emailproxy::PROGRAM_WITHOUT_KEY),
+    ];
+    for (program, script) in scripts {
+        let (_process, address) = emailproxy::start(&python, script, endpoint.directory, &task);
+        let stack = Stack::Openssl { version: Version::Tls1_2, ciphers: "ECDHE-RSA-AES128-GCM-SHA256" };
+        let count = if what == SLOW { SLOW_LOGINS } else { LOGINS };
+        let name = format!("LOGIN to OK, {what}, {program}");
+        waits(&name, count, task.mailbox, || Imap::greeted(stack.connect(address, Start::Implicit)));
+    }
+}
+
+/// Prints the milliseconds of so many logins.
+fn waits(name: &str, count: usize, login: &str, connect: impl Fn() -> Imap) {
+    // The token is fetched and the password verified before the first measurement.
+    wait_of(login, connect());
+    let waits: Vec<String> = (0..count).map(|_| wait_of(login, connect()).to_string()).collect();
+    println!("{name}: {}", waits.join(" "));
+}
+
 /// One visit of a device; its milliseconds from LOGIN to OK.
-fn wait_of(address: SocketAddr) -> f64 {
-    // The pause separates the device's visits.
-    std::thread::sleep(Duration::from_millis(300));
-    let mut device = Kind::old(device::SUITE).connect(address, None);
+fn wait_of(login: &str, mut device: Imap) -> f64 {
     let began = Instant::now();
-    device.login("u0", "p");
+    device.login(login, "p");
     let wait = began.elapsed().as_secs_f64() * 1e3;
     device.log_out();
+    // The pause separates the device's visits.
+    std::thread::sleep(Duration::from_millis(300));
     wait
 }
 
@@ -126,7 +164,10 @@ fn started(command: &mut Command) -> (Process, String) {
 }
 
 /// The server's address in the far namespace, which link.py gives it.
-const FAR: &str = "192.0.2.2";
+pub const FAR: &str = "192.0.2.2";
+/// The servers.
+const NEXT: &str = "server 40 ms away";
+const SLOW: &str = "server 40 ms away whose login takes 5 s";
 /// The delay of one direction in milliseconds.
 const ONE_WAY: &str = "20";
 const LOGINS: usize = 20;

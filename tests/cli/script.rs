@@ -25,9 +25,17 @@ impl Scene {
     }
 
     fn script(&self, arguments: &[&str]) -> String {
+        self.bench.script(arguments, &self.configuration())
+    }
+
+    /// What `packetboat setup` prints.
+    fn printed(&self, arguments: &[&str]) -> String {
+        out(&self.bench.run(&[&["setup"], arguments].concat(), &self.configuration()))
+    }
+
+    fn configuration(&self) -> String {
         let keys = self.bench.with_certificate("app", &self.client_id);
-        let text = identity("office", &keys) + &accounts("office", self.mailboxes) + &listeners(self.protocols);
-        self.bench.script(arguments, &text)
+        identity("office", &keys) + &accounts("office", self.mailboxes) + &listeners(self.protocols)
     }
 
     fn opens_all(&self, tenant: &Tenant) -> bool {
@@ -284,17 +292,12 @@ fn printed_lines_do_what_the_script_does() {
     tenant.run(&scene.script(&[]), &[]);
     scene.client_id = tenant.applications[0].client_id.clone();
     let object = tenant.principals[0].1.clone();
-    let print = |arguments: &[&str]| {
-        let keys = scene.bench.with_certificate("app", &scene.client_id);
-        let text = identity("office", &keys) + &accounts("office", &MAILBOXES) + &listeners(&["imap", "pop3"]);
-        out(&scene.bench.run(&[&["setup"], arguments].concat(), &text))
-    };
     // All of them, by hand, in a tenant that knows the application and nothing of it in Exchange.
     for mailbox in tenant.mailboxes.values_mut() {
         *mailbox = Mailbox::default();
     }
     tenant.principals.clear();
-    let lines = powershell_of(&print(&[])).replace("OBJECT ID OF THE ENTERPRISE APPLICATION", &object);
+    let lines = powershell_of(&scene.printed(&[])).replace("OBJECT ID OF THE ENTERPRISE APPLICATION", &object);
     for _ in 0..2 {
         let (code, printed) = tenant.run(&lines, &[]);
         assert!(code == 0 && scene.opens_all(&tenant), "{printed}\n{lines}");
@@ -302,7 +305,7 @@ fn printed_lines_do_what_the_script_does() {
     // One account, which comes later.
     let mailbox = MAILBOXES[5];
     tenant.mailboxes.insert(mailbox.to_owned(), Mailbox::default());
-    let lines = print(&["--account", "office5"]);
+    let lines = scene.printed(&["--account", "office5"]);
     let (code, printed) = tenant.run(&lines, &[]);
     assert!(code == 0 && scene.opens_all(&tenant), "{printed}\n{lines}");
     // And the line that takes its right away.

@@ -45,17 +45,15 @@ fn long_addresses_have_scopes_too() {
         "scan-to-mail-of-the-office-scan-to-mail-of-the-office-a@contoso.example",
         "scan-to-mail-of-the-office-scan-to-mail-of-the-office-b@contoso.example",
     ];
-    let scene = Scene { protocols: &["smtp"], mailboxes: long, ..Scene::new() };
+    let mut scene = Scene { protocols: &["smtp"], mailboxes: long, ..Scene::new() };
     let mut tenant = Tenant::new(long);
     let script = scene.script(&[]);
     let (code, printed) = tenant.run(&script, &[]);
     assert_eq!(code, 0, "{printed}");
     assert!(long.iter().all(|mailbox| tenant.sends(&scene.certificate, mailbox)), "{printed}");
     assert_eq!(tenant.scopes.len(), 2, "{:?}", tenant.scopes);
-    let text = identity("office", &scene.bench.with_certificate("app", &tenant.applications[0].client_id))
-        + &accounts("office", long)
-        + &listeners(scene.protocols);
-    let steps = out(&scene.bench.run(&["setup"], &text));
+    scene.client_id = tenant.applications[0].client_id.clone();
+    let steps = scene.printed(&[]);
     assert!(tenant.scopes.iter().all(|(name, _)| steps.contains(&format!("-Name '{name}'"))), "{steps}");
     let (code, printed) = tenant.run(&script, &[]);
     assert_eq!((code, &tenant.changes[..]), (0, &[][..]), "{printed}");
@@ -93,14 +91,9 @@ fn printed_lines_let_the_application_send() {
     tenant.run(&scene.script(&[]), &[]);
     scene.client_id = tenant.applications[0].client_id.clone();
     let object = tenant.principals[0].1.clone();
-    let print = |arguments: &[&str]| {
-        let keys = scene.bench.with_certificate("app", &scene.client_id);
-        let text = identity("office", &keys) + &accounts("office", &MAILBOXES) + &listeners(scene.protocols);
-        out(&scene.bench.run(&[&["setup"], arguments].concat(), &text))
-    };
     tenant.mailboxes.values_mut().for_each(|mailbox| *mailbox = Mailbox::default());
     (tenant.principals, tenant.scopes, tenant.assignments) = Default::default();
-    let steps = print(&[]);
+    let steps = scene.printed(&[]);
     assert!(steps.contains("security defaults") && steps.contains("no API permissions"), "{steps}");
     let lines = powershell_of(&steps).replace("OBJECT ID OF THE ENTERPRISE APPLICATION", &object);
     for _ in 0..2 {
@@ -110,7 +103,7 @@ fn printed_lines_let_the_application_send() {
         assert_eq!(tenant.assignments.len(), MAILBOXES.len());
     }
     // The lines of one account that take its rights away.
-    let lines = print(&["--account", "office5"]);
+    let lines = scene.printed(&["--account", "office5"]);
     let (_, removal) = lines.split_once("# To take the access away later:\n").unwrap();
     let object = "Connect-ExchangeOnline\n$object = (Get-ServicePrincipal | Select-Object -First 1).ObjectId\n";
     let removal: String =

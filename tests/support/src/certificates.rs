@@ -67,6 +67,14 @@ impl Certificates {
         (self, directory)
     }
 
+    /// Reads what [`Self::write`] has written to this directory.
+    pub fn read(directory: &Path) -> Self {
+        let pem = |name: &str| std::fs::read(directory.join(name)).unwrap();
+        let certificate = |name: &str| X509::from_pem(&pem(name)).unwrap();
+        let key = PKey::private_key_from_pem(&pem("server.key")).unwrap();
+        Self { authority: certificate("ca.pem"), leaf: certificate("server.pem"), key }
+    }
+
     /// Writes `ca.pem`, `server.pem` and `server.key`, which other users cannot read.
     pub fn write(&self, directory: &Path) {
         std::fs::write(directory.join("ca.pem"), self.authority.to_pem().unwrap()).unwrap();

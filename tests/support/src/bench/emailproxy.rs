@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use packetboat::device::password;
 use packetboat::simulator::{Setup, Simulator, Tenant, User};
 use packetboat::state::{self, Access};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::bench::cost::{self, Cost};
@@ -22,7 +21,7 @@ use crate::stacks::{Stack, Start, Version};
 
 /// CPU time of a session in milliseconds: packetboat's, email-oauth2-proxy's, and that without its key derivation.
 pub fn measure() -> Option<[Figures; 3]> {
-    let Some(python) = std::env::var_os("EMAILPROXY_PYTHON").map(PathBuf::from) else {
+    let Some(python) = python() else {
         println!("email-oauth2-proxy is not measured: make bench-login installs it, and says where it is");
         return None;
     };
@@ -33,12 +32,21 @@ pub fn measure() -> Option<[Figures; 3]> {
     let certificates = Certificates::for_name("localhost", 30);
     certificates.write(path);
     let packetboat = Proxy::start(&configuration(&simulator, path));
-    let [other, without_key] =
-        [PROGRAM, PROGRAM_WITHOUT_KEY].map(|script| start(&python, script, &simulator, &certificates));
+    let token_url = format!("https://127.0.0.1:{}/{TENANT}/oauth2/v2.0/token", simulator.endpoint().port());
+    let task = Task {
+        protocol: "IMAP",
+        server: ("127.0.0.1", simulator.imap().port()),
+        mailbox: MAILBOX,
+        token_url: &token_url,
+        client_id: CLIENT,
+        client_secret: SECRET,
+        roots: &simulator.authority(),
+    };
+    let [other, without_key] = [PROGRAM, PROGRAM_WITHOUT_KEY].map(|script| start(&python, script, path, &task));
     let ways = [
         ("packetboat", packetboat.address("imap"), Cost::of(&packetboat.process)),
-        ("email-oauth2-proxy", other.address, Cost::of(&other.process)),
-        ("the same without key derivation", without_key.address, Cost::of(&without_key.process)),
+        ("email-oauth2-proxy", other.1, Cost::of(&other.0)),
+        ("the same without key derivation", without_key.1, Cost::of(&without_key.0)),
     ];
 
     println!("CPU of the proxy per session (TLS 1.2 {SUITE}: LOGIN, SELECT, FETCH of {SIZE} octets, LOGOUT), in ms");
@@ -110,30 +118,39 @@ fn configuration(simulator: &Simulator, directory: &Path) -> String {
     )
 }
 
-/// A running email-oauth2-proxy.
-struct Other {
-    process: Process,
-    address: SocketAddr,
-    _directory: TempDir,
+/// What email-oauth2-proxy is to do.
+pub struct Task<'a> {
+    /// The protocol, in capitals.
+    pub protocol: &'a str,
+    pub server: (&'a str, u16),
+    pub mailbox: &'a str,
+    pub token_url: &'a str,
+    pub client_id: &'a str,
+    pub client_secret: &'a str,
+    /// The authorities that it trusts, for the server and the token endpoint.
+    pub roots: &'a Path,
 }
 
-/// Starts email-oauth2-proxy without its window, with the same certificate, application and mailbox.
-fn start(python: &Path, script: &str, simulator: &Simulator, certificates: &Certificates) -> Other {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    certificates.write(path);
+/// The Python that has it, where `make` has installed it.
+pub fn python() -> Option<PathBuf> {
+    std::env::var_os("EMAILPROXY_PYTHON").map(PathBuf::from)
+}
+
+/// Starts email-oauth2-proxy without its window, by one of the scripts below. `server.pem` and `server.key` lie in the
+/// directory.
+pub fn start(python: &Path, script: &str, directory: &Path, task: &Task<'_>) -> (Process, SocketAddr) {
     let [port] = free_ports();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let (chain, key) = (path.join("server.pem"), path.join("server.key"));
+    let path = directory.join(format!("emailproxy-{port}"));
+    fs::create_dir(&path).unwrap();
+    let &Task { protocol, server: (host, server), mailbox, token_url, client_id, client_secret, roots } = task;
+    let at = directory.display();
     let text = format!(
-        "[IMAP-{port}]\nlocal_address = 127.0.0.1\nserver_address = 127.0.0.1\nserver_port = {}\n\
-         local_certificate_path = {}\nlocal_key_path = {}\n\
-         [{MAILBOX}]\ntoken_url = https://127.0.0.1:{}/{TENANT}/oauth2/v2.0/token\noauth2_flow = client_credentials\n\
-         oauth2_scope = https://outlook.office365.com/.default\nclient_id = {CLIENT}\nclient_secret = {SECRET}\n",
-        simulator.imap().port(),
-        chain.display(),
-        key.display(),
-        simulator.endpoint().port(),
+        "[{protocol}-{port}]\nlocal_address = 127.0.0.1\nserver_address = {host}\nserver_port = {server}\n\
+         local_certificate_path = {at}/server.pem\nlocal_key_path = {at}/server.key\n\
+         [{mailbox}]\ntoken_url = {token_url}\noauth2_flow = client_credentials\n\
+         oauth2_scope = https://outlook.office365.com/.default\nclient_id = {client_id}\n\
+         client_secret = {client_secret}\n"
     );
     fs::write(path.join("config"), text).unwrap();
     let mut command = Command::new(python);
@@ -141,10 +158,10 @@ fn start(python: &Path, script: &str, simulator: &Simulator, certificates: &Cert
     for (option, file) in [("--config-file", "config"), ("--cache-store", "cache"), ("--log-file", "log")] {
         command.arg(option).arg(path.join(file));
     }
-    command.env("SSL_CERT_FILE", simulator.authority()).stdin(Stdio::null()).stdout(Stdio::null());
+    command.env("SSL_CERT_FILE", roots).stdin(Stdio::null()).stdout(Stdio::null());
     let mut process = Process::start(&mut command);
     process.until_open(&[address], || "email-oauth2-proxy says nothing".to_owned());
-    Other { process, address, _directory: directory }
+    (process, address)
 }
 
 /// A script that starts email-oauth2-proxy as its own program does.
