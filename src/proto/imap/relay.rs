@@ -205,12 +205,15 @@ mod tests {
     use crate::proto::dialect::Relay as _;
     use crate::proto::{Probe, Relogin};
 
+    /// A cut behind each octet.
+    const EACH: usize = usize::MAX;
+
     fn relay(deletes: Deletes) -> Relay {
         Relay::new(MailboxTerms { probe: Probe::Skip, deletes, relogin: Relogin::Refused, parks: true }, None)
     }
 
     /// Returns the octets for the server, and whether the connection is parked at the end. A line that begins with
-    /// `S: ` is the server's. Either side's octets are cut at `cut`, counted from the beginning.
+    /// `S: ` is the server's. Either side's octets are cut at `cut`, counted from the beginning, or behind each octet.
     fn play(conversation: &str, deletes: Deletes, cut: usize) -> (String, bool) {
         let mut relay = relay(deletes);
         let (mut to_server, mut parked, mut played) = (Vec::new(), false, 0);
@@ -223,7 +226,8 @@ mod tests {
             let text = text.replace('\n', "\r\n").into_bytes();
             let at = cut.saturating_sub(played).min(text.len());
             played += text.len();
-            for piece in [&text[..at], &text[at..]] {
+            let pieces = if cut == EACH { text.chunks(1).collect() } else { vec![&text[..at], &text[at..]] };
+            for piece in pieces {
                 unread[side as usize].extend_from_slice(piece);
                 for side in [Side::Downstream, Side::Upstream, Side::Downstream, Side::Upstream] {
                     parked |= run(&mut relay, side, &mut unread[side as usize], &mut to_server);
@@ -268,7 +272,7 @@ mod tests {
             for deletes in [Deletes::Allowed, Deletes::Refused] {
                 let whole = play(conversation, deletes, 0);
                 assert!(whole.1 && !whole.0.to_uppercase().contains("LOGOUT"), "{conversation}: {whole:?}");
-                for cut in 0..=conversation.len() {
+                for cut in (0..=conversation.len()).chain([EACH]) {
                     assert_eq!(play(conversation, deletes, cut), whole, "{conversation} at {cut}, {deletes:?}");
                 }
             }

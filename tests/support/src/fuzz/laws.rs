@@ -157,9 +157,14 @@ impl Session for Checked {
     }
 
     fn login_failed(&mut self, failure: &Failure, out: &mut Outbox) {
+        let before = out.downstream.len();
         self.session.login_failed(failure, out);
         assert!(out.upstream.is_empty(), "nothing is sent to a server that is dropped");
-        self.seen().unread[1].clear();
+        let mut seen = self.seen();
+        seen.unread[1].clear();
+        if let Some(watch) = &mut seen.watch {
+            watch.not_connected(&out.downstream[before..]);
+        }
     }
 
     fn bye(&mut self, failure: &Failure, out: &mut Outbox) {

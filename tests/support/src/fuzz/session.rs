@@ -38,9 +38,10 @@ pub fn play(protocol: Protocol, input: &[u8]) -> Option<Heard> {
     settings.offer.xoauth2 = first & 8 == 0;
     settings.offer.keeps = first & 64 != 0;
     settings.offer.by_source = protocol == Protocol::Smtp && first & 128 != 0;
-    settings.parks = protocol == Protocol::Imap && first & 128 != 0;
     settings.deletes = if first & 16 == 0 { Deletes::Allowed } else { Deletes::Refused };
     settings.relogin = if first & 32 == 0 { Relogin::Allowed } else { Relogin::Refused };
+    // Connections are parked behind translated logins alone, and those cannot be repeated.
+    settings.parks = protocol == Protocol::Imap && first & 128 != 0 && settings.relogin == Relogin::Refused;
     let happenings = read(script);
     let (whole, mut is_out_of_turn) = run(protocol, settings, &happenings, |left| left);
     assert_never_deletes(protocol, &settings, &whole);
@@ -67,7 +68,8 @@ fn is_same(one: &Heard, other: &Heard) -> bool {
         (true, true) | (false, false) => return one == other,
     };
     let rest = passed.server.strip_prefix(parked.server.as_str()).unwrap_or_default();
-    let line = rest.lines().next().unwrap_or_default();
+    // A LF alone ends the line as well, and stands in what was heard as `\n`.
+    let line = rest.split(['\n', '\\']).next().unwrap_or_default();
     line.split(' ').nth(1).is_some_and(|verb| verb.eq_ignore_ascii_case("LOGOUT"))
 }
 

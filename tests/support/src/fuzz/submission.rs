@@ -76,6 +76,19 @@ impl Watch {
         self.replay = self.envelope.iter().cloned().collect();
     }
 
+    /// Notes that no other server was reached, or none has let the session in, and all that the device hears of that: its
+    /// command fails, and with it the message; or the message goes on without a server, and is kept.
+    pub fn not_connected(&mut self, down: &[u8]) {
+        let is_one_line = down.ends_with(b"\r\n") && down.iter().filter(|octet| **octet == b'\n').count() == 1;
+        let is_own = [&b"451 "[..], b"550 ", b"250 2.1."].iter().any(|begin| down.starts_with(begin));
+        // DATA is answered later where the message is kept, and not at all where its content has come with it.
+        assert!((is_own && is_one_line) || (down.is_empty() && self.wanted == "DATA"), "{}", readable(down));
+        self.envelope.clear();
+        self.wanted.clear();
+        self.replay.clear();
+        self.at = At::Away;
+    }
+
     /// Notes that the session goes on without its server, and all that it writes for the device because of that.
     pub fn lost(&mut self, down: &[u8]) {
         let is_owed = self.is_owed();
