@@ -69,7 +69,8 @@ fn is_same(one: &Heard, other: &Heard) -> bool {
     };
     let rest = passed.server.strip_prefix(parked.server.as_str()).unwrap_or_default();
     // A LF alone ends the line as well, and stands in what was heard as `\n`.
-    let line = rest.split(['\n', '\\']).next().unwrap_or_default();
+    let rest = rest.replace("\\n", "\n");
+    let line = rest.lines().next().unwrap_or_default();
     line.split(' ').nth(1).is_some_and(|verb| verb.eq_ignore_ascii_case("LOGOUT"))
 }
 
