@@ -69,6 +69,10 @@ fn every_alert_has_its_chapter() {
     let runbooks: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")).collect();
     assert!(alerts.len() > 20);
     assert_eq!(alerts.len(), runbooks.len());
+    // Two alerts of one name would have one section, which is about one of them alone.
+    let mut seen = BTreeSet::new();
+    let twice: Vec<&&str> = alerts.iter().filter(|alert| !seen.insert(**alert)).collect();
+    assert!(twice.is_empty(), "{twice:?}");
     for runbook in runbooks {
         let anchor =
             runbook.trim_matches('"').strip_prefix("docs/operations.md#").unwrap_or_else(|| panic!("{runbook}"));

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -131,6 +132,22 @@ fn every_link_of_the_pages_leads_somewhere() {
     assert!(leads_somewhere(&readme, "docs/install.md#the-debian-package"));
     assert!(!leads_somewhere(&readme, "docs/install.md#the-red-hat-package"));
     assert!(!leads_somewhere(&readme, "docs/uninstall.md"));
+}
+
+/// A link leads to the first of two headings that have one anchor, whichever is meant.
+#[test]
+fn no_page_has_two_headings_of_one_anchor() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in below(&root.join("docs")).into_iter().chain([root.join("README.md"), root.join("SECURITY.md")]) {
+        let Some("md") = page.extension().and_then(|one| one.to_str()) else { continue };
+        let text = fs::read_to_string(&page).unwrap();
+        let prose = text.split("```").step_by(2).collect::<String>();
+        let mut seen = BTreeSet::new();
+        for heading in prose.lines().filter(|line| line.starts_with('#')) {
+            let anchor = anchor(heading.trim_start_matches('#').trim());
+            assert!(seen.insert(anchor), "{} has twice: {heading}", page.display());
+        }
+    }
 }
 
 /// With `COST_TABLE=write` the test writes README first.
