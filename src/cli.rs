@@ -73,7 +73,8 @@ enum Command {
     ///
     /// Waits for the result, and prints the number of sessions that ended and the reasons. A file with a mistake
     /// changes nothing; this command prints each mistake with file, line and key. Exits with 78 if the file has a
-    /// mistake, and with 69 if the proxy rejects it for another reason.
+    /// mistake, with 69 if the proxy rejects it for another reason, and with 75 if the proxy does not answer within 30
+    /// seconds.
     ///
     /// A session ends if the new file removes its device, password, network or listener, or forbids its TLS version. It
     /// also ends if the file changes its mailbox, mail server or identity. limits.revoked_sessions = "keep" keeps all
@@ -279,6 +280,7 @@ Exit codes:
   69  an address, a certificate, an account or the running proxy does not work
   71  the operating system refuses a request
   74  a file cannot be written
+  75  the running proxy has not answered a reload in time; it may use the new configuration or not
   78  the configuration has a mistake";
 
 /// Reads the arguments, does what they say, and returns the exit code.

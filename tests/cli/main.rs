@@ -11,6 +11,7 @@ mod init;
 mod interpreter;
 mod owner;
 mod powershell;
+mod reference;
 mod script;
 mod service;
 mod setup;

@@ -6,6 +6,7 @@ use super::{ACCOUNT, DOCUMENTED, IDENTITY, SECRET, parse, problems};
 
 const README: &str = include_str!("../../README.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const REFERENCE: &str = include_str!("../../docs/reference.md");
 const INSTALL: &str = include_str!("../../docs/install.md");
 
 /// The text without line ends.
@@ -24,15 +25,15 @@ fn figures_of_defaults_are_those_of_the_code() {
     let (limits, log) = (config.limits, config.log);
     let exchange = &config.upstreams["exchange"];
     let hours = limits.password_memory.as_secs() / 3600;
-    assert_eq!(hours, 1, "the README says an hour");
+    assert_eq!(hours, 1, "docs/reference.md says an hour");
     let expected = [
         (
-            README,
+            REFERENCE,
             format!("{} connections by default, {} from one source", limits.connections, limits.connections_per_source),
         ),
-        (README, format!("A command before login has {} octets", limits.line)),
-        (README, format!("no more than {} sessions at a time in one mailbox", limits.sessions_per_mailbox)),
-        (README, "remembers a verified password for an hour after its last use".to_owned()),
+        (REFERENCE, format!("A command before login has {} octets", limits.line)),
+        (REFERENCE, format!("no more than {} sessions at a time in one mailbox", limits.sessions_per_mailbox)),
+        (REFERENCE, "remembers a verified password for an hour after its last use".to_owned()),
         (
             README,
             format!(
@@ -40,8 +41,8 @@ fn figures_of_defaults_are_those_of_the_code() {
                 log.lines_per_minute_of_source, log.lines_per_minute
             ),
         ),
-        (README, format!("packetboat replaces them every {}", seconds(exchange.warm_time))),
-        (README, format!("The default is {}.", exchange.warm_connections)),
+        (REFERENCE, format!("packetboat replaces them every {}", seconds(exchange.warm_time))),
+        (REFERENCE, format!("The default is {}.", exchange.warm_connections)),
         (README, format!("at `admin.listen`, {} by default", config.admin.listen[0])),
         (OPERATIONS, format!("bursts of {} lines, then 5 lines a second", log.lines_per_minute_of_source)),
         (OPERATIONS, format!("bursts of {} lines, then 50 lines a second (", log.lines_per_minute)),

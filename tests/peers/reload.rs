@@ -205,8 +205,8 @@ fn keys_that_need_a_restart_are_refused_and_documented() {
     fs::write(proxy.configuration(), format!("store_key = {file:?}\n{well}\n{fleet}")).unwrap();
     proxy.process.signal("HUP");
     proxy.logs(1, " fleet: cannot change while packetboat runs: restart it");
-    let readme = include_str!("../../README.md").split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(readme.contains(
+    let reference = include_str!("../../docs/reference.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(reference.contains(
         "`state_directory`, `store_key`, `spool.directory`, `[fleet]`, `confine` and `admin.edit` need a restart"
     ));
     let operations = include_str!("../../docs/operations.md");
