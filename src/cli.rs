@@ -207,7 +207,7 @@ enum Command {
         #[command(subcommand)]
         action: spool::Action,
     },
-    /// Create the tables that the instances of a fleet share, and show the instances
+    /// Create the tables that the instances of a fleet share, show the instances, and move sign-ins
     ///
     /// For several instances with one PostgreSQL database: the section [fleet] of the configuration.
     Fleet {
@@ -216,7 +216,7 @@ enum Command {
         #[command(subcommand)]
         action: fleet::Action,
     },
-    /// Show, export or renew the certificate that devices see
+    /// Show, export or renew the certificates that devices see, or exchange them within a fleet
     Certificate {
         #[command(flatten)]
         file: ConfigFile,

@@ -43,8 +43,9 @@ pub(super) struct Arguments {
     send: Option<String>,
     /// With --online: also measure the logins by IMAP, and advise whether to set park
     ///
-    /// Logs in twice to each mailbox. Between the two logins, keeps the first connection for PAUSE, and then compares
-    /// them: the times, and whether mail that came meanwhile shows on both. Opens the inbox for reading only.
+    /// Logs in twice to each mailbox. Between the two logins, keeps the first connection for PAUSE (5 seconds unless you
+    /// say another time), and then compares them: the times, and whether mail that came meanwhile shows on both: send a
+    /// message to the mailbox in the pause. Opens the inbox for reading only.
     #[arg(long, value_name = "PAUSE", num_args = 0..=1, require_equals = true, default_missing_value = "5s",
           requires = "online", conflicts_with_all = ["identity", "send"], value_parser = humantime::parse_duration)]
     measure: Option<Duration>,
