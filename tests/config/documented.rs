@@ -112,6 +112,16 @@ fn the_readmes_examples_are_good() {
 }
 
 #[test]
+fn the_examples_of_operations_are_good() {
+    let examples: Vec<&str> =
+        OPERATIONS.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [technicians, parking] = examples[..] else { panic!("{examples:?}") };
+    assert!(parse(technicians).admin.technician_token_file.is_some());
+    let exchange = &parse(parking).upstreams["exchange"];
+    assert!(!exchange.park.is_zero() && exchange.park < exchange.park_age);
+}
+
+#[test]
 fn the_examples_of_sending_are_good() {
     let page = include_str!("../../docs/send.md");
     let examples: Vec<&str> = page.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
