@@ -128,7 +128,8 @@ pub fn has_unselect(capability: &[u8]) -> bool {
 pub struct InboxNumbers {
     /// The number that the next message gets.
     pub uidnext: u32,
-    uidvalidity: u32,
+    /// The number that the mailbox has until it is made anew.
+    pub uidvalidity: u32,
 }
 
 impl InboxNumbers {
@@ -142,10 +143,10 @@ impl InboxNumbers {
         Some(Self { uidnext: number("UIDNEXT")?, uidvalidity: number("UIDVALIDITY")? })
     }
 
-    /// Returns whether these numbers are of an earlier time than the other ones. UIDNEXT never falls (RFC 3501 §2.3.1.1),
-    /// unless the mailbox is another one, which UIDVALIDITY says.
+    /// Returns whether these numbers are of an earlier time than the other ones. UIDNEXT never falls unless the mailbox is
+    /// made anew, and UIDVALIDITY is higher then (RFC 3501 §2.3.1.1).
     pub fn are_older_than(self, others: Self) -> bool {
-        self.uidvalidity == others.uidvalidity && self.uidnext < others.uidnext
+        (self.uidvalidity, self.uidnext) < (others.uidvalidity, others.uidnext)
     }
 }
 
@@ -175,9 +176,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_another_uidvalidity_say_nothing() {
-        assert!(numbers(6, 14).are_older_than(numbers(7, 14)));
-        for others in [numbers(6, 14), numbers(5, 14), numbers(7, 15), numbers(7, 13)] {
+    fn a_mailbox_that_is_made_anew_has_a_higher_uidvalidity() {
+        for others in [numbers(7, 14), numbers(7, 15), numbers(1, 15)] {
+            assert!(numbers(6, 14).are_older_than(others), "{others:?}");
+        }
+        for others in [numbers(6, 14), numbers(5, 14), numbers(7, 13)] {
             assert!(!numbers(6, 14).are_older_than(others), "{others:?}");
         }
     }

@@ -32,6 +32,7 @@ use super::backend::authorize::Authorized;
 use super::backend::pass_through::Attempt;
 use super::current_service::CurrentService;
 use super::limits::{Admitted, Peer};
+use super::parking::Sample;
 use super::registry::{Origin, Registered, Registry};
 use super::service::Service;
 use crate::failure::{Failure, Kind, Side};
@@ -140,7 +141,7 @@ struct Connection<'a, 'r, N: Network> {
     /// The time before which the device's next message gets no server, where its mailbox has sent many of late.
     pause: Option<Instant>,
     /// The device's login dials although its mailbox has a parked connection, and the two are compared later.
-    is_sampled: bool,
+    sample: Option<Box<Sample>>,
     /// The login that the server has, where logins are passed through.
     attempt: Option<Box<Attempt>>,
 }
@@ -171,7 +172,7 @@ impl<'a, 'r, N: Network> Connection<'a, 'r, N> {
             opened: None,
             unreachable: None,
             pause: None,
-            is_sampled: false,
+            sample: None,
             attempt: None,
         }
     }
@@ -312,12 +313,7 @@ impl<N: Network> Connection<'_, '_, N> {
 
     /// Notes a response of the server in a running session that an operator should know.
     fn noticed(&mut self, failure: &Failure) {
-        if let Some(opened) = &self.opened {
-            opened.mailbox.failed(failure);
-        }
-        if let Some(opened) = self.opened.as_ref().filter(|_| failure.retry_after.is_some()) {
-            self.service.parking.refused(&opened.mailbox);
-        }
+        self.refused_in_session(failure);
         self.answered();
         self.record.noticed(failure);
         if let Some(error) = failure.repeated {

@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, ParkedEnd, ParkedTake};
 use crate::token::AccessToken;
 use crate::transport::upstream::ParkedConnection;
 pub(super) use exchange::{inbox, log_out, prepare, still_lives};
+pub(super) use sampling::Sample;
 use sampling::{Sampling, Times};
 pub(super) use unsettled::Unsettled;
 
@@ -48,6 +49,8 @@ pub(super) enum Origin {
 #[derive(Default)]
 struct Table {
     by_mailbox: HashMap<Key, ParkedSession>,
+    /// The time until which none of them ends by its age; none where nobody waits for that.
+    next_end: Option<Instant>,
     /// The most connections at a time. Nothing is parked before the first configuration, and in the drain.
     most: usize,
     /// The number of the present configuration.
@@ -134,21 +137,27 @@ impl Parking {
         has_room && !table.distrusted.contains(&mailbox.account.upstream)
     }
 
-    /// Returns whether this login dials although its mailbox has a parked connection, so that the two are compared later:
-    /// at each mail server the first login that could take one since the start or a reload, and then one in a hundred. The
-    /// parked connection stays where it is. Without a free session beside it, a later login is chosen.
-    pub(super) fn samples(&self, mailbox: &Mailbox) -> bool {
+    /// Returns the sample where this login dials although its mailbox has a parked connection, so that the two are compared
+    /// later: at each mail server the first login that could take one since the start or a reload, and then one in a
+    /// hundred. The parked connection stays where it is. Without a free session beside it, a later login is chosen.
+    pub(super) fn sample(self: &Arc<Self>, mailbox: &Mailbox) -> Option<Box<Sample>> {
         let mut table = self.table();
-        let Some(session) = table.by_mailbox.get(&Key::of(mailbox)).filter(|session| session.is_for(mailbox)) else {
-            return false;
-        };
+        let session = table.by_mailbox.get(&Key::of(mailbox)).filter(|session| session.is_for(mailbox))?;
         let times = Times { parked: session.parked, usable_until: session.login.usable_until() };
-        let sampling = table.sampling.entry(mailbox.account.upstream.clone()).or_default();
-        let samples = sampling.is_due(times, Instant::now()) && !mailbox.has_no_session();
-        if samples {
-            sampling.begin();
+        let upstream = &mailbox.account.upstream;
+        let sampling = table.sampling.entry(upstream.clone()).or_default();
+        if !sampling.is_due(times, Instant::now()) || mailbox.has_no_session() {
+            return None;
         }
-        samples
+        sampling.begin();
+        Some(Box::new(Sample { parking: Arc::clone(self), upstream: upstream.clone(), is_compared: false }))
+    }
+
+    /// Has another login of the mail server chosen soon, because nothing came of the last one.
+    fn sample_again(&self, upstream: &str) {
+        if let Some(sampling) = self.table().sampling.get_mut(upstream) {
+            sampling.again();
+        }
     }
 
     /// Takes the mailbox's connection out, whatever its login and time, to compare it with another one.
@@ -156,9 +165,10 @@ impl Parking {
         self.table().by_mailbox.remove(&Key::of(mailbox))
     }
 
-    /// Counts a connection that does not answer any more.
-    pub(super) fn lost(&self) {
+    /// Counts a connection of the mailbox that does not answer any more.
+    pub(super) fn lost(&self, mailbox: &Mailbox) {
         self.metrics.parked_taken(ParkedTake::Lost);
+        mailbox.connection_lost();
     }
 
     /// Takes the connection of this login, if there is one. One whose time is over, or that belongs to another login of
@@ -182,13 +192,15 @@ impl Parking {
 
     /// Parks a connection of this configuration. One that cannot be parked ends.
     pub(super) fn park(self: &Arc<Self>, session: ParkedSession, generation: u64, origin: Origin) {
-        let key = Key::of(&session.login.mailbox);
+        let (key, until) = (Key::of(&session.login.mailbox), session.until);
         let refused = {
             let mut table = self.table();
             let end = if table.generation != generation {
                 Some(ParkedEnd::Reload)
             } else if table.most == 0 {
                 Some(ParkedEnd::Drain)
+            } else if session.login.mailbox.is_refused_since(session.login.since) {
+                Some(ParkedEnd::Refused)
             } else if session.login.mailbox.is_waited_for() {
                 Some(ParkedEnd::GaveWay)
             } else if table.distrusted.contains(&key.upstream) {
@@ -205,13 +217,15 @@ impl Parking {
                     if origin == Origin::Logout {
                         self.metrics.parked();
                     }
+                    if table.next_end.is_none_or(|next| until < next) {
+                        self.changed.notify_one();
+                    }
                     None
                 }
             }
         };
-        match refused {
-            Some((session, end)) => self.end(session, end),
-            None => self.changed.notify_one(),
+        if let Some((session, end)) = refused {
+            self.end(session, end);
         }
     }
 
@@ -280,7 +294,8 @@ impl Parking {
         let (ended, next) = {
             let mut table = self.table();
             let ended: Vec<_> = table.by_mailbox.extract_if(|_, session| session.until <= now).collect();
-            (ended, table.by_mailbox.values().map(|session| session.until).min())
+            table.next_end = table.by_mailbox.values().map(|session| session.until).min();
+            (ended, table.next_end)
         };
         self.end_all(ended.into_iter().map(|(_, session)| session), ParkedEnd::Age);
         next

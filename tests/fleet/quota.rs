@@ -254,6 +254,27 @@ fn a_throttled_mailbox_is_left_alone_by_all() {
     assert!(status.contains("scan@contoso.example at exchange, read: throttled for another "), "{status}");
 }
 
+/// Exchange throttles the mailbox at one instance: no device of another one gets the connection that is parked there.
+#[test]
+fn a_parked_connection_of_a_throttled_mailbox_ends() {
+    let fleet = Fleet::start("", "park = \"5m\"\n");
+    let [west, east, _] = &fleet.instances;
+    try_login(east).unwrap().log_out();
+    fleet.until("the connection is parked", || east.metric("packetboat_parked_connections", "") == 1);
+    fleet.exchange.quirk(|quirks| quirks.mail.throttle = Some((Moment::Login, 299_961)));
+    assert!(imap_login(west).starts_with("NO [UNAVAILABLE] "));
+    fleet.exchange.quirk(|quirks| quirks.mail.throttle = None);
+    fleet.until("the mailbox is left alone", || {
+        let mut device = imap(east);
+        let answer = status(&device.command(&format!("LOGIN {LOGIN} {PASSWORD}")));
+        if answer.starts_with("OK") {
+            device.log_out();
+        }
+        answer.starts_with("NO [UNAVAILABLE] ")
+    });
+    fleet.until("the parked connection ends", || east.metric("packetboat_parked_ended_total", "refused") == 1);
+}
+
 /// One session is the limit, and a connection without a device has it: it gives way to a device at another instance.
 #[test]
 fn a_parked_connection_gives_way_to_another_instance() {

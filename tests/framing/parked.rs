@@ -17,10 +17,13 @@ fn two_sessions_on_one_connection_equal_two_connections() {
         let mut random = Random(seed ^ 0x7a4c_1000_0000);
         let scripts = [script(&mut random, &mut seen), script(&mut random, &mut seen)];
         let settings = settings(&mut random);
-        let two = play(&scripts, &settings, false, |left| left, &mut seen);
+        let two = play(&scripts, &settings, Way::DIALLED, |left| left, &mut seen);
         let piece = 1 + random.below(30);
-        let one = play(&scripts, &settings, true, |left| left.min(piece), &mut seen);
+        let one = play(&scripts, &settings, Way::PARKED, |left| left.min(piece), &mut seen);
         assert_eq!(one, two, "{seed}");
+        // Both devices read the last answers only when they have sent LOGOUT.
+        let slow = Way { window: Some(1 + random.below(60)), ..Way::PARKED };
+        assert_eq!(play(&scripts, &settings, slow, |left| left, &mut seen), two, "{seed}, slow");
     }
     for what in ["parked", "not parked", "unselected", "literal", "refused", "idle", "arrived", "pipelined"] {
         assert!(seen.get(what).is_some_and(|&times| times > 50), "{what}: {seen:?}");
@@ -34,7 +37,7 @@ fn every_cut_of_two_sessions_equals_two_connections() {
         let mut random = Random(seed ^ 0x7a4c_2000_0000);
         let scripts = [script(&mut random, &mut seen), script(&mut random, &mut seen)];
         let settings = settings(&mut random);
-        let two = play(&scripts, &settings, false, |left| left, &mut seen);
+        let two = play(&scripts, &settings, Way::DIALLED, |left| left, &mut seen);
         for cut in 1.. {
             let mut sent = 0;
             let one_cut = |left: usize| {
@@ -42,7 +45,7 @@ fn every_cut_of_two_sessions_equals_two_connections() {
                 sent += now;
                 now
             };
-            assert_eq!(play(&scripts, &settings, true, one_cut, &mut seen), two, "{seed} at {cut}");
+            assert_eq!(play(&scripts, &settings, Way::PARKED, one_cut, &mut seen), two, "{seed} at {cut}");
             if sent <= cut {
                 break;
             }
@@ -58,6 +61,19 @@ enum Turn {
     Literal(Vec<u8>),
     /// Another program adds a message.
     Arrives,
+}
+
+/// The way in which both devices are served.
+#[derive(Clone, Copy)]
+struct Way {
+    parks: bool,
+    /// The octets that a device takes before it reads the answers behind its last command but one.
+    window: Option<usize>,
+}
+
+impl Way {
+    const DIALLED: Self = Self { parks: false, window: None };
+    const PARKED: Self = Self { parks: true, window: None };
 }
 
 /// The octets that both devices have read, those that the server has got of each, and its mailbox at the end.
@@ -130,11 +146,11 @@ fn script(random: &mut Random, seen: &mut Seen) -> Vec<Turn> {
     turns
 }
 
-/// Plays both devices, the second one on the connection of the first if that is parked and `parks`.
+/// Plays both devices, the second one on the connection of the first if that is parked and the way is such.
 fn play(
     scripts: &[Vec<Turn>; 2],
     settings: &[Settings; 2],
-    parks: bool,
+    Way { parks, window }: Way,
     mut cut: impl FnMut(usize) -> usize,
     seen: &mut Seen,
 ) -> Outcome {
@@ -155,7 +171,10 @@ fn play(
         assert!(pair.is_relaying());
         let start = pair.received[1].len();
         let (mut got, mut asked) = (start, false);
-        for turn in script {
+        for (left, turn) in (0..script.len()).rev().zip(script) {
+            if let (1, Some(window)) = (left, window) {
+                pair.slow_device(window);
+            }
             match turn {
                 Turn::Says(octets) => pair.send(Side::Downstream, octets, &mut cut),
                 Turn::Literal(octets) if asked => pair.send(Side::Downstream, octets, &mut cut),
@@ -167,6 +186,17 @@ fn play(
             asked = answer.starts_with(b"+ go on");
             pair.send(Side::Upstream, &answer, &mut cut);
         }
+        // A device that has not read for a while had the server answer late.
+        while window.is_some() && !pair.over {
+            pair.read();
+            let answer = connection.answer(&pair.received[1][got..], &mut mailbox);
+            if answer.is_empty() {
+                break;
+            }
+            got = pair.received[1].len();
+            pair.send(Side::Upstream, &answer, &mut cut);
+        }
+        pair.read();
         let to_server = String::from_utf8(pair.received[1][start..].to_vec()).unwrap();
         outcome.got.push(to_server.replace("end LOGOUT\r\n", ""));
         let heard = String::from_utf8(pair.received[0].clone()).unwrap();

@@ -309,6 +309,48 @@ fn a_device_leaves_while_its_parked_connection_is_asked() {
     until("one taken, and one lost", || (metric("taken"), metric("lost")) == (1, 1));
 }
 
+/// The server answers UNSELECT only after it has told another session that it opens the mailbox no more. The connection is as
+/// old as that one, and hears LOGOUT.
+#[test]
+fn a_mailbox_that_closes_while_a_connection_is_made_ready() {
+    let scene = Scene::new(1);
+    let mut first = scene.leave(0, State::UnselectHeard).unwrap();
+    let mut device = scene.begin(0).unwrap();
+    let mut second = scene.let_in(0).unwrap();
+    device.line_with("a OK ").unwrap();
+    device.send("b LIST \"\" *\r\n");
+    second.line_with("b LIST ").unwrap();
+    second.send("b BAD User is authenticated but not connected.\r\n");
+    device.line_with("b BAD ").unwrap();
+    first.send("P7 OK done\r\n");
+    first.line_with("P5 LOGOUT").unwrap();
+    device.send("c LOGOUT\r\n");
+    device.line_with("* BYE ").unwrap();
+    second.line_with("P5 LOGOUT").unwrap();
+    assert_eq!(scene.parked(), 0);
+    until("its end", || scene.proxy.metric("packetboat_parked_ended_total", "refused") == 1);
+}
+
+/// The mailbox was made anew: a parked connection that still shows the one before is as stale as one that lacks new mail.
+#[test]
+fn a_parked_connection_shows_a_mailbox_of_before() {
+    let scene = Scene::new(1);
+    let mut first = scene.leave(0, State::Parked).unwrap();
+    until("parked connection", || scene.parked() == 1);
+    let mut device = scene.begin(0).unwrap();
+    let mut second = scene.let_in(0).unwrap();
+    session(&mut device, &mut second, 2).unwrap();
+    let unselect = own_command(&mut second, "UNSELECT").unwrap();
+    second.send(&format!("{unselect} OK done\r\n"));
+    for (peer, numbers) in [(&mut second, "UIDNEXT 1 UIDVALIDITY 2"), (&mut first, "UIDNEXT 9 UIDVALIDITY 1")] {
+        let status = own_command(peer, "STATUS INBOX (UIDNEXT UIDVALIDITY)").unwrap();
+        peer.send(&format!("* STATUS INBOX ({numbers})\r\n{status} OK done\r\n"));
+    }
+    first.line_with("P5 LOGOUT").unwrap();
+    second.line_with("P5 LOGOUT").unwrap();
+    until("alert", || scene.proxy.metric("packetboat_parked_stale_total", "") == 1);
+}
+
 /// The drain comes while the server owes an answer to UNSELECT, and to NOOP for a device that has left: both connections hear
 /// LOGOUT, and the process waits for their end.
 #[test]

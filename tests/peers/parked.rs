@@ -4,6 +4,7 @@
 mod dovecot;
 mod ends;
 mod programs;
+mod refused;
 mod stale;
 mod stress;
 

@@ -45,6 +45,8 @@ struct Open {
     effect: Effect,
     /// The device has not waited until the server asked for a literal.
     has_unasked: bool,
+    /// The command succeeds at every connection that has its mailbox.
+    is_sure: bool,
 }
 
 /// The effect of a command on what a connection keeps.
@@ -129,6 +131,7 @@ impl InStep {
             self.line.extend_from_slice(part);
         }
         if self.line.len() > LONGEST_LINE {
+            self.line = Vec::new();
             return self.is_lost = true;
         }
         if !part.ends_with(b"\n") {
@@ -179,7 +182,8 @@ impl InStep {
                 if effect == Effect::Selects {
                     self.selects();
                 }
-                self.open.push(Open { tag: Box::from(tag), effect, has_unasked: false });
+                let is_sure = opens_inbox(verb, arguments);
+                self.open.push(Open { tag: Box::from(tag), effect, has_unasked: false, is_sure });
             }
             None => self.is_lost = true,
         }
@@ -199,9 +203,10 @@ impl InStep {
             b"+" => self.continued(),
             tag => match self.open.iter().position(|open| *open.tag == *tag) {
                 Some(index) => {
-                    let Open { effect, has_unasked, .. } = self.open.remove(index);
-                    // Such a literal may have been read as commands, by a server that does not know it.
-                    self.is_lost |= has_unasked && !ok;
+                    let Open { effect, has_unasked, is_sure, .. } = self.open.remove(index);
+                    // Such a literal may have been read as commands, by a server that does not know it. And a connection
+                    // without its mailbox is of no use to the next device.
+                    self.is_lost |= (has_unasked || is_sure) && !ok;
                     let selects = self.open.iter().any(|open| open.effect == Effect::Selects);
                     self.may_be_selected &= selects || !ok || effect != Effect::Unselects;
                     let is_last = index == self.open.len();
@@ -292,6 +297,14 @@ fn effect(verb: &[u8], arguments: &[u8]) -> Option<Effect> {
     } else {
         (is(OF_MESSAGES, verb) || is(PLAIN, verb)).then_some(Effect::Nothing)
     }
+}
+
+/// Returns whether a command opens INBOX, which every mailbox has (RFC 3501 §5.1).
+fn opens_inbox(verb: &[u8], arguments: &[u8]) -> bool {
+    let name = word(arguments).0;
+    let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
+    let opens = ["SELECT", "EXAMINE", "STATUS"].iter().any(|one| verb.eq_ignore_ascii_case(one.as_bytes()));
+    opens && name.eq_ignore_ascii_case(b"INBOX")
 }
 
 /// Returns whether a line has a word that switches something on for the rest of the connection: mod-sequences (RFC 7162

@@ -41,7 +41,7 @@ pub(in crate::proxy) struct Mailbox {
     /// Accounts of the same mailbox on the same server share its sessions.
     sessions: Arc<Sessions>,
     history: Arc<Mutex<History>>,
-    /// The last time that the server has opened the mailbox for a probe, if it has refused nothing since.
+    /// The last time that the server has opened the mailbox for a probe.
     probed: Mutex<Option<Instant>>,
     submission: Arc<SubmissionTerms>,
     errors: Arc<RepeatedErrors>,
@@ -199,7 +199,7 @@ impl Mailbox {
 
     /// Notes what the mail server has refused in the mailbox. The next login probes it again.
     pub(in crate::proxy) fn failed(&self, failure: &Failure) {
-        *self.probed.lock() = None;
+        self.doubt();
         failure.retry_after.into_iter().for_each(|wait| self.leave_alone(wait));
     }
 
@@ -253,7 +253,8 @@ impl Mailbox {
 
     /// The settings of a device's access to the mailbox.
     pub(in crate::proxy) fn settings(&self, device: &Arc<Device>) -> AccessSettings {
-        let was_probed = self.probed.lock().is_some_and(|since| since.elapsed() < PROBED);
+        let probed = *self.probed.lock();
+        let was_probed = probed.is_some_and(|since| since.elapsed() < PROBED && !self.is_in_trouble_since(since));
         let probe = self.account.probe && !was_probed;
         let submission = self.terms_of(device);
         let parks = !self.server.parking().time.is_zero();
@@ -281,17 +282,14 @@ impl Mailbox {
             Kind::NotAuthorized => self.advice().to_owned(),
             _ => return failure,
         };
-        let kind = if failure.kind == Kind::LoginRefused && self.has_only_just_been_refused() {
-            Kind::Unavailable
-        } else {
-            Kind::NotAuthorized
-        };
+        let kind = if self.has_only_just_been_refused() { Kind::Unavailable } else { Kind::NotAuthorized };
         let said = if failure.detail.is_empty() { String::new() } else { format!("; {}", failure.detail) };
         Failure { kind, detail: format!("{}: {advice}{said}", self.account.mailbox), ..failure }
     }
 
-    /// Returns whether a refusal is new after logins that succeeded. Outages of Exchange's login look like a refusal,
-    /// and many devices delete an account after a definite one. So they get a temporary failure at first.
+    /// Returns whether a refusal is new after logins that succeeded. Outages of Exchange's login look like a refusal, and
+    /// so do logins that open no mailbox because it has many sessions. Many devices delete an account after a definite
+    /// refusal, so they get a temporary failure at first.
     fn has_only_just_been_refused(&self) -> bool {
         let now = Instant::now();
         let mut history = self.history.lock();

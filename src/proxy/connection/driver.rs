@@ -294,7 +294,10 @@ where
     /// Keeps what the device still has to get of the server's reply.
     fn keep_reply(&mut self) {
         let flow = &mut self.upstream.half.flow;
-        self.outbox.downstream.extend_from_slice(flow.released());
+        let reply = &mut self.outbox.downstream;
+        // The session's own words come first, unless they wait for that.
+        let at = if self.downstream.half.words_wait(flow) { 0 } else { reply.len() };
+        drop(reply.splice(at..at, flow.released().iter().copied()));
         flow.discard();
     }
 

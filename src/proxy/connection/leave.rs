@@ -93,6 +93,14 @@ impl<N: Network> Connection<'_, '_, N> {
     /// Closes both sides, and writes the line.
     pub(super) async fn leave(mut self, ending: Ending) {
         self.attempt.take().into_iter().for_each(|attempt| attempt.abandoned());
+        let is_by_server = match &ending {
+            Ending::ServerClosed => true,
+            Ending::Failed(failure) => failure.kind.side() == Some(Side::Upstream),
+            Ending::LoggedOut | Ending::DeviceClosed => false,
+        };
+        if let Some(opened) = self.opened.as_ref().filter(|_| is_by_server) {
+            opened.mailbox.connection_lost();
+        }
         let mistake = self.mistake(&ending);
         if matches!(&ending, Ending::Failed(failure) if failure.kind == Kind::OutcomeUnknown) {
             self.record.may_be_sent(self.driver.session().unanswered_recipients());

@@ -49,13 +49,15 @@ impl<N: Network> Connection<'_, '_, N> {
                 let verified = Authorized::verified(translation, &credentials, source);
                 let (mailbox, verified) = self.unless_left(verified).await?;
                 self.record.verified(&verified.device);
-                let settings = mailbox.settings(&verified.device);
-                let terms = Terms::translated(mailbox.server.protocol(), settings);
+                let device = Arc::clone(&verified.device);
+                let terms = || Terms::translated(mailbox.server.protocol(), mailbox.settings(&device));
                 // A reload may come at any time from here on.
                 self.registered.login_started(Login::Translated(verified, Arc::clone(&mailbox)))?;
-                if self.take_parked(&mailbox, &terms).await? {
+                if self.take_parked(&mailbox, &terms()).await? {
                     return Ok(());
                 }
+                // A parked connection that was lost makes the login probe the mailbox.
+                let terms = terms();
                 // Get the token first: a login that waits for a token must not hold one of the mailbox's sessions.
                 self.unless_left(mailbox.token()).await?;
                 let admission = self.admitted(&mailbox).await?;

@@ -9,16 +9,26 @@ use super::Connection;
 use super::network::Network;
 use super::session_record::Ending;
 use super::staleness::shows_new_mail;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::inventory::LoginWay;
 use crate::metrics::ParkedTake;
 use crate::proto::parking::ParkedState;
 use crate::proto::{MailboxTerms, Probe, Terms};
 use crate::proxy::backend::authorize::Authorized;
 use crate::proxy::backend::mailbox::{Admission, Mailbox};
-use crate::proxy::parking::{self, Origin, ParkedSession, Parking, StandingLogin, Unsettled};
+use crate::proxy::parking::{self, Origin, ParkedSession, Parking, Sample, StandingLogin, Unsettled};
 
 impl<N: Network> Connection<'_, '_, N> {
+    /// Notes what the mail server has refused in a running session. The session goes on, and its connection is not parked. The
+    /// mailbox's parked connection ends where the server throttles the mailbox, or does not open it any more.
+    pub(super) fn refused_in_session(&mut self, failure: &Failure) {
+        let Some(opened) = &self.opened else { return };
+        opened.mailbox.failed(failure);
+        if failure.retry_after.is_some() || failure.kind == Kind::NotAuthorized {
+            self.service.parking.refused(&opened.mailbox);
+        }
+    }
+
     /// The device has logged out, and has its answer. Its server connection is parked, or is logged out: in a task of its
     /// own, because the device does not wait for that.
     pub(super) fn park(&mut self, state: ParkedState) -> Result<(), Ending> {
@@ -41,10 +51,10 @@ impl<N: Network> Connection<'_, '_, N> {
             && unread.is_empty()
             && self.revoked.is_none()
             && login.usable_until() > Instant::now()
-            && !login.mailbox.is_left_alone()
+            && !login.mailbox.is_refused_since(login.since)
             && parking.takes(&login.mailbox);
         if may_park {
-            let parks = Parks { generation, is_sampled: self.is_sampled, unsettled: parking.unsettled(), parking };
+            let parks = Parks { generation, sample: self.sample.take(), unsettled: parking.unsettled(), parking };
             tokio::spawn(leave_behind::<N>(Idle { stream, login, admission }, state, parks));
         } else {
             parking.leave(stream, Some(admission));
@@ -58,11 +68,17 @@ impl<N: Network> Connection<'_, '_, N> {
         if !of_mailbox.parks {
             return Ok(false);
         }
-        self.is_sampled = self.service.parking.samples(mailbox);
-        if self.is_sampled {
+        let parking = Arc::clone(&self.service.parking);
+        self.sample = None;
+        if mailbox.is_left_alone() {
+            // Another instance of the fleet may have learnt it.
+            parking.refused(mailbox);
             return Ok(false);
         }
-        let parking = Arc::clone(&self.service.parking);
+        self.sample = parking.sample(mailbox);
+        if self.sample.is_some() {
+            return Ok(false);
+        }
         let generation = parking.generation();
         let Some(session) = parking.take(mailbox) else { return Ok(false) };
         let mut check = Box::pin(check_alive::<N>(session));
@@ -70,7 +86,7 @@ impl<N: Network> Connection<'_, '_, N> {
             Ok(answered) => answered,
             Err(failure) => {
                 let unsettled = parking.unsettled();
-                tokio::spawn(go_back::<N>(check, Parks { parking, generation, is_sampled: false, unsettled }));
+                tokio::spawn(go_back::<N>(check, Parks { parking, generation, sample: None, unsettled }));
                 return Err(failure);
             }
         };
@@ -84,7 +100,7 @@ impl<N: Network> Connection<'_, '_, N> {
         let state = ParkedState { capability: Some(login.capability), may_be_selected: false };
         let facts = N::facts(&stream);
         if let Err(stream) = self.driver.resume(stream, *of_mailbox, state) {
-            parking.lost();
+            parking.lost(mailbox);
             parking.leave(stream, Some(admission));
             return Ok(false);
         }
@@ -119,6 +135,7 @@ struct Idle<S> {
 /// A connection that was parked and does not answer. Its stream may still be there.
 struct Lost<S> {
     stream: Option<S>,
+    mailbox: Arc<Mailbox>,
     admission: Admission,
 }
 
@@ -128,14 +145,14 @@ struct Parks {
     /// The number of the configuration that it belongs to.
     generation: u64,
     /// It is compared with the mailbox's parked connection before.
-    is_sampled: bool,
+    sample: Option<Box<Sample>>,
     unsettled: Unsettled,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Lost<S> {
     /// Counts the connection as lost, and logs out of it if that can be.
     fn leave(self, parking: &Arc<Parking>) {
-        parking.lost();
+        parking.lost(&self.mailbox);
         if let Some(stream) = self.stream {
             parking.leave(stream, Some(self.admission));
         }
@@ -145,11 +162,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Lost<S> {
 /// Asks a connection that was parked whether it lives.
 async fn check_alive<N: Network>(session: ParkedSession) -> Result<Idle<N::Stream>, Lost<N::Stream>> {
     let ParkedSession { connection, login, admission, .. } = session;
-    let Ok(mut stream) = N::unpark(connection) else { return Err(Lost { stream: None, admission }) };
+    let Ok(mut stream) = N::unpark(connection) else {
+        return Err(Lost { stream: None, mailbox: login.mailbox, admission });
+    };
     if parking::still_lives(&mut stream).await {
         Ok(Idle { stream, login, admission })
     } else {
-        Err(Lost { stream: Some(stream), admission })
+        Err(Lost { stream: Some(stream), mailbox: login.mailbox, admission })
     }
 }
 
@@ -165,7 +184,7 @@ async fn go_back<N: Network>(
             Ok(connection) => {
                 parking.park(ParkedSession::new(connection, login, admission), generation, Origin::Return);
             }
-            Err(stream) => Lost { stream, admission }.leave(&parking),
+            Err(stream) => Lost { stream, mailbox: login.mailbox, admission }.leave(&parking),
         },
         Err(lost) => lost.leave(&parking),
     }
@@ -175,10 +194,13 @@ async fn go_back<N: Network>(
 /// Parks a connection whose device has logged out, or logs out of it.
 async fn leave_behind<N: Network>(idle: Idle<N::Stream>, state: ParkedState, parks: Parks) {
     let Idle { mut stream, mut login, admission } = idle;
-    let Parks { parking, generation, is_sampled, unsettled } = parks;
+    let Parks { parking, generation, sample, unsettled } = parks;
     let capability = parking.unless_draining(parking::prepare(&mut stream, state)).await;
-    let is_fit =
-        capability.is_some() && (!is_sampled || shows_new_mail::<N>(&parking, &login.mailbox, &mut stream).await);
+    let is_fit = capability.is_some()
+        && match sample {
+            Some(sample) => shows_new_mail::<N>(&parking, &login.mailbox, &mut stream, sample).await,
+            None => true,
+        };
     login.capability = capability.unwrap_or_default();
     let left = if is_fit { N::park(stream).await } else { Err(Some(stream)) };
     match left {

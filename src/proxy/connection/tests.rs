@@ -5,6 +5,7 @@
 mod fairness;
 mod leaving;
 mod login;
+mod order;
 mod relay;
 mod slow;
 mod submission;

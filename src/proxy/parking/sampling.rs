@@ -1,12 +1,40 @@
 //! The choice of the logins that dial although their mailbox has a parked connection, so that the two are compared.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
+
+use super::Parking;
 
 /// The count of one mail server's logins since the last one that was chosen.
 #[derive(Default)]
 pub(super) struct Sampling {
     /// Logins that have taken a parked connection since then; none before the first choice.
     taken: Option<u64>,
+}
+
+/// A login that dials although its mailbox has a parked connection. Where it ends without a comparison of the two, another
+/// login is chosen soon.
+pub(in crate::proxy) struct Sample {
+    pub(super) parking: Arc<Parking>,
+    /// The name of the mail server.
+    pub(super) upstream: String,
+    pub(super) is_compared: bool,
+}
+
+impl Sample {
+    /// Notes that the two connections were compared.
+    pub(in crate::proxy) fn compared(mut self) {
+        self.is_compared = true;
+    }
+}
+
+impl Drop for Sample {
+    fn drop(&mut self) {
+        if !self.is_compared {
+            self.parking.sample_again(&self.upstream);
+        }
+    }
 }
 
 /// The times of a parked connection.
@@ -36,6 +64,11 @@ impl Sampling {
     /// Begins to count anew, with a login that dials.
     pub(super) fn begin(&mut self) {
         self.taken = Some(0);
+    }
+
+    /// Chooses the next login whose connection's time will be over at the next poll, because nothing came of the last one.
+    pub(super) fn again(&mut self) {
+        self.taken = self.taken.max(Some(EACH));
     }
 }
 
@@ -93,6 +126,19 @@ mod tests {
         assert!((12..=14).contains(&chosen.len()), "{chosen:?}");
         // Without comparisons there are 72: one in 20 minutes.
         assert!(dialled.len() <= 74, "{} logins in a day", dialled.len());
+    }
+
+    /// A login is lost to the comparison where its device does not log out. It costs no login that is not due anyway.
+    #[test]
+    fn another_login_is_chosen_where_nothing_came_of_one() {
+        let mut sampling = Sampling::default();
+        sampling.begin();
+        sampling.again();
+        let now = Instant::now();
+        let (young, old) = (Times { parked: now, usable_until: now + AGE }, Times { parked: now, usable_until: now });
+        assert!(!sampling.is_due(young, now) && sampling.is_due(old, now));
+        sampling.begin();
+        assert!(!sampling.is_due(old, now));
     }
 
     #[test]

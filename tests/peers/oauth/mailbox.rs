@@ -36,20 +36,41 @@ fn a_token_that_opens_no_mailbox() {
     assert_eq!((counts.imap().not_connected, counts.pop3().not_connected), (1, 1));
 }
 
-/// A mailbox that was opened is not probed by the next login: the device gets its OK, hears itself what the server refuses,
-/// and the login behind that probes again.
+/// A mailbox that was opened is not probed by the next login: the device gets its OK, and hears itself what the server
+/// refuses. The logins behind that probe it, on new connections, by either protocol. Since the mailbox was open before, the
+/// device is told to come back.
 #[test]
 fn a_probe_is_good_until_a_refusal() {
     let exchange = Exchange::new();
     let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    assert!(pop3_login(&proxy).starts_with("+OK"));
     imap(&proxy).login(LOGIN, PASSWORD);
     exchange.quirk(|quirks| quirks.mail.not_connected = true);
     let mut device = imap(&proxy);
     device.login(LOGIN, PASSWORD);
     assert!(status(&device.command("SELECT INBOX")).starts_with("BAD User is authenticated but not connected"));
     proxy.log.wait_for("notice", |line| line.contains("\"reason\":\"not_authorized\""));
-    let answer = status(&imap(&proxy).command(&format!("LOGIN {LOGIN} {PASSWORD}")));
-    assert!(answer.starts_with("NO [AUTHORIZATIONFAILED] "), "{answer}");
+    logins_hear(&proxy, "NO [UNAVAILABLE] ", "-ERR [SYS/TEMP] ");
+    proxy.log.wait_for("advice", |line| line.contains("login failed") && line.contains("FullAccess"));
+    exchange.quirk(|quirks| quirks.mail.not_connected = false);
+    let mut device = imap(&proxy);
+    device.login(LOGIN, PASSWORD);
+    device.ok("SELECT INBOX");
+}
+
+/// A session that the server has broken off says nothing about the mailbox: the next login probes it.
+#[test]
+fn a_probe_is_good_until_a_session_is_lost() {
+    let exchange = Exchange::new();
+    let proxy = exchange.proxy(&exchange.configuration(BY_SECRET));
+    let mut device = imap(&proxy);
+    device.login(LOGIN, PASSWORD);
+    exchange.quirk(|quirks| quirks.mail.close_13 = Some(Duration::ZERO));
+    assert!(device.device.line().starts_with("* BYE ") && device.device.has_ended());
+    proxy.log.wait_for("end", |line| line.contains("session ended") && line.contains("\"server_closed\""));
+    exchange.quirk(|quirks| (quirks.mail.close_13, quirks.mail.not_connected) = (None, true));
+    let answer = imap_login(&proxy);
+    assert!(answer.starts_with("NO [UNAVAILABLE] "), "{answer}");
 }
 
 /// Without the probe the device gets an OK to its login, and only the log has the refusal that follows.

@@ -111,3 +111,18 @@ fn a_server_without_unselect() {
     }
     assert_eq!(proxy.metric("packetboat_parked_total", ""), 0);
 }
+
+/// Tokens live for ten seconds: the connection ends before its token, although `park` and `park_age` leave it more time.
+#[test]
+fn its_token_ends() {
+    let exchange = Exchange::new();
+    assert!(exchange.simulator.deliver(SCAN, support::message(900)));
+    exchange.quirk(|quirks| quirks.endpoint.expires_in = 10);
+    let proxy = parking(&exchange, "", &scans());
+    reads(&proxy);
+    until_parked(&proxy, 1);
+    until(&proxy, "packetboat_parked_ended_total", "age", 1);
+    exchange.until("end", |counts| counts.open_sessions() == 0);
+    reads(&proxy);
+    assert_eq!(exchange.simulator.counts().imap().accepted, 2);
+}

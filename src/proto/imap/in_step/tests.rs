@@ -88,3 +88,26 @@ fn a_mailbox_is_selected_until_nothing_can_be() {
         assert_eq!(may_be_selected(conversation), is_selected, "{conversation:?}");
     }
 }
+
+/// INBOX is there in every mailbox: a connection that does not open it has none.
+#[test]
+fn a_connection_without_its_inbox_is_not_parked() {
+    for command in ["SELECT INBOX", "EXAMINE \"inbox\"", "STATUS Inbox (MESSAGES)"] {
+        for refusal in ["NO", "BAD"] {
+            let conversation = [format!("a {command}"), format!("S: a {refusal}")];
+            assert!(!of(&conversation.each_ref().map(String::as_str)).is_in_step(), "{conversation:?}");
+        }
+        assert!(of(&[format!("a {command}").as_str(), "S: a OK"]).is_in_step(), "{command}");
+    }
+    assert!(of(&["a SELECT INBOX/2025", "S: a NO", "b FETCH 1 FLAGS", "S: b BAD"]).is_in_step());
+}
+
+/// A line without end is forgotten with the record, so that a device cannot make packetboat keep it.
+#[test]
+fn an_endless_line_is_not_kept() {
+    let mut record = InStep::new(None);
+    for _ in 0..3 {
+        record.sent(&[b'x'; LONGEST_LINE]);
+    }
+    assert!(!record.is_in_step() && record.line.capacity() == 0);
+}

@@ -26,10 +26,20 @@ pub(super) struct Sessions {
     pub(super) queue: Duration,
     /// The end of the time for which the server throttles the mailbox.
     quiet_until: Mutex<Option<Instant>>,
+    pub(super) doubts: Mutex<Doubts>,
     messages_per_minute: u32,
     pace: Pace,
     /// The sessions that this instance borrows; none where it is alone.
     pub(super) fleet: Option<Arc<MailboxSlots>>,
+}
+
+/// The last troubles with a mailbox, whichever account, protocol or device has met them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Doubts {
+    /// The last time that the mail server has refused something, or has broken off a connection.
+    pub(super) troubled: Option<Instant>,
+    /// The last time that the mail server has refused something.
+    pub(super) refused: Option<Instant>,
 }
 
 /// A reserved session of a mailbox. Dropping it frees the session.
@@ -71,6 +81,7 @@ impl Sessions {
             waiting: before.map(|before| Arc::clone(&before.waiting)).unwrap_or_default(),
             queue,
             quiet_until: Mutex::new(quiet_until),
+            doubts: Mutex::new(before.map(|before| *before.doubts.lock()).unwrap_or_default()),
             messages_per_minute: limits.submission.messages_per_minute,
             pace: before.map_or_else(Pace::default, |before| Pace::after(&before.pace)),
             fleet,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 use super::Mailbox;
+use super::sessions::Doubts;
 
 impl Mailbox {
     /// Returns whether a connection that is logged in for the other mailbox is logged in for this one as well: the same
@@ -31,6 +32,28 @@ impl Mailbox {
     /// Notes that a device is about to wait for a session of the mailbox, for as long as the result lives.
     pub(in crate::proxy) fn waiting(&self) -> Waiting {
         Waiting::begin(&self.sessions.waiting)
+    }
+
+    /// Notes that the mail server has refused something in the mailbox. The next login of each account and protocol
+    /// probes it, and no connection is parked that is older than this.
+    pub(super) fn doubt(&self) {
+        let now = Some(Instant::now());
+        *self.sessions.doubts.lock() = Doubts { troubled: now, refused: now };
+    }
+
+    /// Notes that the mail server has broken off a connection of the mailbox. The next login probes it.
+    pub(in crate::proxy) fn connection_lost(&self) {
+        self.sessions.doubts.lock().troubled = Some(Instant::now());
+    }
+
+    /// Returns whether the mail server has refused something since then, or has broken off a connection.
+    pub(super) fn is_in_trouble_since(&self, since: Instant) -> bool {
+        self.sessions.doubts.lock().troubled.is_some_and(|at| at >= since)
+    }
+
+    /// Returns whether the mail server has refused something in the mailbox since then, or throttles it.
+    pub(in crate::proxy) fn is_refused_since(&self, since: Instant) -> bool {
+        self.sessions.doubts.lock().refused.is_some_and(|at| at >= since) || self.is_left_alone()
     }
 
     /// Returns whether the mail server throttles the mailbox.

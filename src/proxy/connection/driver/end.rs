@@ -23,6 +23,9 @@ pub(super) struct Half {
     pub(super) flow: Flow,
     /// The part of the outbox that is written to it.
     pub(super) written: usize,
+    /// The outbox has come with octets of the other side that are released, and goes before them. Otherwise it goes behind
+    /// what is being passed on: the session knows that as passed, while the side takes no more of it.
+    pub(super) words_first: bool,
     /// `recv` is to be called: there is new input, or the session's state has changed.
     pub(super) stale: bool,
     /// Something is written and perhaps not flushed.
@@ -52,6 +55,13 @@ pub(super) struct Forwarded {
 impl<S> Default for End<S> {
     fn default() -> Self {
         Self { stream: None, half: Half::default() }
+    }
+}
+
+impl Half {
+    /// Returns whether the session's own words for this side wait until octets of the other one have been passed on.
+    pub(super) fn words_wait(&self, from: &Flow) -> bool {
+        self.written == 0 && !self.words_first && from.is_forwarding()
     }
 }
 
@@ -98,13 +108,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
         })
     }
 
-    /// Writes what the other side's flow passes on, from the buffer in which it arrived. Our own words come first.
+    /// Writes what the other side's flow passes on, from the buffer in which it arrived. Our own words come first, unless
+    /// they wait for that.
     pub(super) fn forward(&mut self, cx: &mut Context<'_>, from: &mut Flow, outbox: &[u8]) -> io::Result<Forwarded> {
         let Some(stream) = &mut self.stream else {
             from.discard();
             return Ok(Forwarded { has_moved: false, is_done: true });
         };
-        if outbox.len() > self.half.written {
+        if outbox.len() > self.half.written && !self.half.words_wait(from) {
             return Ok(Forwarded { has_moved: false, is_done: false });
         }
         self.half.dirty = true;
@@ -128,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
             words.zeroize();
             *words = Vec::new();
         }
-        self.half.written = 0;
+        (self.half.written, self.half.words_first) = (0, false);
         Ok(Poll::Ready(()))
     }
 

@@ -85,6 +85,7 @@ where
                 Side::Upstream => self.upstream.half.flow.input(),
             };
             let step = self.session.recv(side, input, &mut self.outbox)?;
+            self.note_order(side);
             self.carry_out(side, step);
             return Ok(true);
         }
@@ -122,8 +123,17 @@ where
                 keeper.append(input.get(..count).unwrap_or_default());
             }
         }
+        self.note_order(Side::Downstream);
         self.carry_out(Side::Downstream, step);
         Ok(true)
+    }
+
+    /// Notes that what the session has just said to the other side comes before what it releases of this one.
+    fn note_order(&mut self, side: Side) {
+        match side {
+            Side::Downstream => self.upstream.half.words_first = !self.outbox.upstream.is_empty(),
+            Side::Upstream => self.downstream.half.words_first = !self.outbox.downstream.is_empty(),
+        }
     }
 
     /// Notes what submission waits for behind a step. The caller learns of what has less time than what came before.
@@ -251,15 +261,40 @@ where
 
     /// Writes the outbox, to both sides. Ready once all of it is written.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        let down = self.downstream.write(cx, &mut self.outbox.downstream);
+        let down = match self.makes_way(cx, Side::Downstream)? {
+            true => self.downstream.write(cx, &mut self.outbox.downstream),
+            false => Ok(Poll::Pending),
+        };
         let down = down.map_err(|error| lost(Side::Downstream, &error))?;
         let is_asking = !self.outbox.upstream.is_empty();
-        let up = self.upstream.write(cx, &mut self.outbox.upstream);
+        let up = match self.makes_way(cx, Side::Upstream)? {
+            true => self.upstream.write(cx, &mut self.outbox.upstream),
+            false => Ok(Poll::Pending),
+        };
         if is_asking && matches!(up, Ok(Poll::Ready(()))) {
             self.last_sent = Instant::now();
         }
         let up = up.map_err(|error| lost(Side::Upstream, &error))?;
         Ok(if down.is_ready() && up.is_ready() { Poll::Ready(()) } else { Poll::Pending })
+    }
+
+    /// Passes on what stands before the outbox for this side, if there is something for it. Returns whether its turn has come.
+    fn makes_way(&mut self, cx: &mut Context<'_>, side: Side) -> Result<bool, Failure> {
+        let is_empty = match side {
+            Side::Downstream => self.outbox.downstream.is_empty(),
+            Side::Upstream => self.outbox.upstream.is_empty(),
+        };
+        if !is_empty && self.words_wait(side) {
+            self.forward(cx, other(side))?;
+        }
+        Ok(is_empty || !self.words_wait(side))
+    }
+
+    fn words_wait(&self, side: Side) -> bool {
+        match side {
+            Side::Downstream => self.downstream.half.words_wait(&self.upstream.half.flow),
+            Side::Upstream => self.upstream.half.words_wait(&self.downstream.half.flow),
+        }
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {

@@ -156,6 +156,23 @@ impl Pair {
         self.more = None;
     }
 
+    /// Lets the device take so many octets before it reads them, and read nothing until [`read`](Self::read).
+    pub fn slow_device(&mut self, window: usize) {
+        self.device.0.borrow_mut().window = Some(window);
+    }
+
+    /// Lets the device read all that there is for it.
+    pub fn read(&mut self) {
+        loop {
+            let before = self.received[0].len();
+            self.received[0].append(&mut self.device.0.borrow_mut().receives);
+            self.run();
+            if self.received[0].len() == before {
+                return;
+            }
+        }
+    }
+
     /// Closes one side's half.
     pub fn close(&mut self, side: Side) {
         self.has_ended[side as usize] = true;
@@ -370,15 +387,18 @@ impl Pair {
 
     /// Takes the octets that the driver has written since.
     fn collect(&mut self) {
-        self.received[0].append(&mut self.device.0.borrow_mut().receives);
+        let mut device = self.device.0.borrow_mut();
+        if device.window.is_none() {
+            self.received[0].append(&mut device.receives);
+        }
         if let Some(server) = &self.server {
             self.received[1].append(&mut server.0.borrow_mut().receives);
         }
     }
 }
 
-/// A connection in memory: the peer's ends of it, and a stream for the driver. It never blocks: whoever writes to it
-/// polls the driver.
+/// A connection in memory: the peer's ends of it, and a stream for the driver. It blocks only where the peer reads slowly,
+/// and wakes nobody: whoever writes to it, or reads, polls the driver.
 #[derive(Clone, Default)]
 struct Pipe(Rc<RefCell<Ends>>);
 
@@ -387,6 +407,8 @@ struct Ends {
     sends: Vec<u8>,
     has_closed: bool,
     receives: Vec<u8>,
+    /// The octets that the peer takes before it reads; `None` for a peer that reads at once.
+    window: Option<usize>,
 }
 
 impl AsyncRead for Pipe {
@@ -404,8 +426,11 @@ impl AsyncRead for Pipe {
 
 impl AsyncWrite for Pipe {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().receives.extend(octets);
-        Poll::Ready(Ok(octets.len()))
+        let mut ends = self.0.borrow_mut();
+        let room = ends.window.map_or(octets.len(), |window| window.saturating_sub(ends.receives.len()));
+        let taken = octets.len().min(room);
+        ends.receives.extend(&octets[..taken]);
+        if taken == 0 && !octets.is_empty() { Poll::Pending } else { Poll::Ready(Ok(taken)) }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
