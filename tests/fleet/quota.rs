@@ -272,7 +272,8 @@ fn a_parked_connection_of_a_throttled_mailbox_ends() {
         }
         answer.starts_with("NO [UNAVAILABLE] ")
     });
-    fleet.until("the parked connection ends", || east.metric("packetboat_parked_ended_total", "refused") == 1);
+    fleet.until("the parked connection ends", || fleet.exchange.simulator.counts().open_sessions() == 0);
+    fleet.until("it is counted", || east.metric("packetboat_parked_connections", "") == 0);
 }
 
 /// One session is the limit, and a connection without a device has it: it gives way to a device at another instance.

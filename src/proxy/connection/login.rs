@@ -78,7 +78,7 @@ impl<N: Network> Connection<'_, '_, N> {
             self.service.parking.give_way(mailbox);
         }
         let is_full = || mailbox.is_full("the device has closed its half, and is not waited for");
-        tokio::select! {
+        let admitted = tokio::select! {
             biased;
             done = unless_over(&self.registered, mailbox.admit()) => done,
             () = std::future::ready(()), if self.half_closed.is_some() => Err(is_full()),
@@ -90,7 +90,12 @@ impl<N: Network> Connection<'_, '_, N> {
                 Ok(_) => Err(self.left_during_login()),
                 Err(failure) => Err(Failure::new(Kind::DeviceLost, failure.detail)),
             }
+        };
+        if admitted.is_err() && mailbox.is_left_alone() {
+            // Another instance of the fleet has learnt it.
+            self.service.parking.refused(mailbox);
         }
+        admitted
     }
 
     /// Tries a failed login once more, where that can help: on a dialled connection in place of a warm one that was
