@@ -210,4 +210,4 @@ const HOUR: u64 = 60 * 60;
 const LONGEST_FAILURE: usize = 500;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

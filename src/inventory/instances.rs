@@ -1,17 +1,20 @@
 //! The records of the other instances of a fleet, bounded, beside those of this instance.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod records;
+
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::activity::Report;
-use super::device_json::{device_record, read_one, read_report, report_record};
+use super::device_json::{device_record, report_record};
 use super::merge::{join_device, join_report};
 use super::{Inventory, SeenDevice};
 use crate::fleet::{SeenByInstance, SeenRecord};
 use crate::lifecycle::unix_time;
+use records::{CONFIGURED, OfInstance, Records};
 
 /// The records of the other instances; empty without a fleet.
 #[derive(Default)]
@@ -24,79 +27,6 @@ struct Table {
     /// The instances that run, as the database had them last.
     running: HashSet<String>,
     records: Records,
-}
-
-#[derive(Default)]
-struct Records {
-    /// Devices that were seen, by their key and by instance.
-    devices: HashMap<(String, String), OfInstance>,
-    /// Reports by the login of their device, and by instance.
-    reports: HashMap<String, BTreeMap<String, Report>>,
-    /// Devices that somebody has had forgotten, as this instance has seen them, and when.
-    forgotten: Vec<(String, u64)>,
-}
-
-/// A device as another instance has seen it, with the octets of its record.
-struct OfInstance {
-    device: SeenDevice,
-    octets: usize,
-}
-
-impl Records {
-    /// Takes a record in, with its times by this computer's clock.
-    fn take(&mut self, record: SeenByInstance, own: &str, now: u64, most: usize) {
-        let SeenByInstance { device, instance, json, age } = record;
-        let last_seen = now.saturating_sub(age.as_secs());
-        let is_own = instance == own;
-        if let Some(login) = device.strip_prefix(CONFIGURED) {
-            // The records of this instance about its own devices are newer.
-            let report = json.filter(|_| !is_own).and_then(|json| read_report(&json));
-            if let Some(mut report) = report {
-                report.shift(last_seen);
-                report.instance = Some(instance.clone());
-                // Nobody has more reports than devices, nor one of more instances than that.
-                let has_room = self.reports.len() < most || self.reports.contains_key(login);
-                let of_login = has_room.then(|| self.reports.entry(login.to_owned()).or_default());
-                if let Some(of_login) = of_login.filter(|all| all.len() < MOST_INSTANCES) {
-                    of_login.insert(instance, report);
-                }
-            }
-            return;
-        }
-        match json {
-            None => {
-                self.forgotten.extend(is_own.then(|| (device.clone(), last_seen)));
-                self.devices.remove(&(device, instance));
-            }
-            Some(json) => {
-                if let Some(mut seen) = read_one(&json) {
-                    seen.shift(last_seen);
-                    seen.instance = Some(instance.clone());
-                    let octets = json.len() + device.len() + instance.len();
-                    self.devices.insert((device, instance), OfInstance { device: seen, octets });
-                }
-            }
-        }
-    }
-
-    /// Drops records beyond so many, and beyond the octets that so many usually have: devices that have never logged in
-    /// first, then the longest unseen. Whoever writes to the database fills no more memory than that.
-    fn limit(&mut self, most: usize) {
-        let mut octets: usize = self.devices.values().map(|one| one.octets).sum();
-        let most_octets = most.saturating_mul(USUAL_LENGTH);
-        if self.devices.len() <= most && octets <= most_octets {
-            return;
-        }
-        let rank = |device: &SeenDevice| (device.logged_in.is_some(), device.last_seen);
-        let mut ranks: Vec<_> = self.devices.iter().map(|(key, one)| (rank(&one.device), key.clone())).collect();
-        ranks.sort_unstable();
-        for (_, key) in ranks {
-            if self.devices.len() <= most && octets <= most_octets {
-                return;
-            }
-            octets -= self.devices.remove(&key).map_or(0, |one| one.octets);
-        }
-    }
 }
 
 /// The records of other instances about a device.
@@ -147,7 +77,7 @@ impl Inventory {
             table.records.take(record, &own, now, most);
         }
         table.records.limit(most);
-        self.activities.take_others(table.records.reports.values().flat_map(BTreeMap::values));
+        self.activities.take_others(table.records.reports());
         let forgotten = std::mem::take(&mut table.records.forgotten);
         drop(table);
         for (device, time) in forgotten {
@@ -170,7 +100,7 @@ impl Inventory {
         let of_it = table.records.devices.iter().filter(|((key, _), _)| key == device);
         let mut known = Others::None;
         for ((_, instance), seen) in of_it {
-            if seen.device.open > 0 && table.running.contains(instance) && table.own.as_ref() != Some(instance) {
+            if seen.seen.open > 0 && table.running.contains(instance) && table.own.as_ref() != Some(instance) {
                 return Others::Connected;
             }
             known = Others::Gone;
@@ -194,7 +124,7 @@ impl Inventory {
         let mut all: HashMap<String, SeenDevice> = devices.into_iter().map(|device| (key(&device), device)).collect();
         let own_keys: HashSet<String> = all.keys().cloned().collect();
         let oldest = unix_time().saturating_sub(limits.forget_after.as_secs());
-        for ((key, instance), OfInstance { device, .. }) in &table.records.devices {
+        for ((key, instance), OfInstance { seen: device, .. }) in &table.records.devices {
             let is_known = instance == own && own_keys.contains(key);
             if is_known || device.last_seen < oldest {
                 continue;
@@ -231,8 +161,8 @@ impl Inventory {
     pub fn is_elsewhere(&self, report: &Report) -> bool {
         let oldest = unix_time().saturating_sub(report.silent_after);
         let table = self.instances.0.lock();
-        let others = table.records.reports.get(&report.device);
-        others.is_some_and(|others| others.values().filter_map(Report::sign_of_life).any(|seen| seen >= oldest))
+        let mut seen = table.records.reports_on(&report.device).filter_map(|(_, other)| other.sign_of_life());
+        seen.any(|seen| seen >= oldest)
     }
 
     fn of_all_instances(&self, mut report: Report) -> Report {
@@ -240,7 +170,8 @@ impl Inventory {
         let table = self.instances.0.lock();
         let Some(own) = &table.own else { return report };
         report.instance = report.sign_of_life().map(|_| own.clone());
-        for (instance, other) in table.records.reports.get(&report.device).into_iter().flatten() {
+        let login = report.device.clone();
+        for (instance, other) in table.records.reports_on(&login) {
             let open = if table.running.contains(instance) { other.open } else { 0 };
             report = join_report(report, Report { open, ..other.clone() }, now);
         }
@@ -265,14 +196,8 @@ fn parts(key: &str) -> Option<(IpAddr, &str, &str)> {
 
 /// The beginning of the key of a device that was seen.
 const SEEN: &str = "seen ";
-/// The beginning of the key of a configured device.
-const CONFIGURED: &str = "configured ";
 /// A device moves between instances. So many records of each are kept in memory, on average.
 const RECORDS_OF_A_DEVICE: usize = 4;
-/// Octets of a record with its keys; most have fewer.
-const USUAL_LENGTH: usize = 4096;
-/// Instances that have reports on one device; no fleet is as large.
-const MOST_INSTANCES: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -31,10 +31,12 @@ impl Activities {
         let mut mailboxes: BTreeMap<String, Elsewhere> = BTreeMap::new();
         for report in reports {
             let Some(sending) = &report.sending else { continue };
-            // A number that is never put again counts for as long as its last message may be a part of it.
-            let Some(sent) = sending.last_sent else { continue };
-            devices.entry(&report.device).or_default().add(sending.recipients_of_hour, sent.saturating_add(HOUR));
-            if let Some(mailbox) = &report.mailbox {
+            // A number that is never put again counts for as long as its last message may be a part of it. That of a device
+            // has messages as well that are kept there, or that no mail server has answered: their time is none of the report.
+            if let Some(last) = sending.last_sent.max(report.sign_of_life()) {
+                devices.entry(&report.device).or_default().add(sending.recipients_of_hour, last.saturating_add(HOUR));
+            }
+            if let Some((mailbox, sent)) = report.mailbox.as_ref().zip(sending.last_sent) {
                 let day = sent.saturating_add(24 * HOUR);
                 mailboxes.entry(mailbox.to_lowercase()).or_default().add(sending.recipients, day);
             }
@@ -84,12 +86,28 @@ mod tests {
         assert_eq!(here.reports()[0].sending.as_ref().unwrap().recipients_of_hour, 1);
         here.take_others(std::iter::empty());
         assert_eq!((device.number(), mailbox.number()), (2, 2), "with those under way");
-        // Another instance's last message was an hour and a day ago.
+        // Another instance's last message, and the last sign of life of the device there, was an hour ago.
         let mut old = reports.clone();
         for report in &mut old {
             report.sending.as_mut().unwrap().last_sent = Some(now() - HOUR);
+            (report.last_seen, report.last_login) = (Some(now() - HOUR), Some(now() - HOUR));
         }
         here.take_others(old.iter());
         assert_eq!((device.number(), mailbox.number()), (2, 8));
+    }
+
+    /// Messages that are kept at another instance, or that no mail server has answered, count as well, also behind one that
+    /// was sent long ago.
+    #[test]
+    fn recipients_that_may_have_been_sent_to_count_here() {
+        let [here, east] = [(); 2].map(|()| activities(&["copier"]));
+        east.login_succeeded("copier", sending(1), 1).unwrap().may_be_sent(5);
+        let mut reports = east.reports();
+        here.take_others(reports.iter());
+        let device = here.device_recipients("copier").unwrap();
+        assert_eq!(device.number(), 5);
+        reports[0].sending.as_mut().unwrap().last_sent = Some(now() - 2 * HOUR);
+        here.take_others(reports.iter());
+        assert_eq!(device.number(), 5);
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn config(logins: &[&str]) -> Config {
     Config::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems:?}")).config
 }
 
-pub(super) fn activities(logins: &[&str]) -> Activities {
+pub(in crate::inventory) fn activities(logins: &[&str]) -> Activities {
     let activities = Activities::default();
     activities.configure(&config(logins));
     activities
