@@ -14,6 +14,7 @@ mod slots;
 mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -50,6 +51,8 @@ pub struct Fleet {
     returns: watch::Sender<u64>,
     origin: Mutex<Option<Origin>>,
     password: Option<Arc<dyn PasswordSource>>,
+    /// This process serves devices; a command does not.
+    serves: AtomicBool,
 }
 
 impl Fleet {
@@ -65,7 +68,18 @@ impl Fleet {
         let instance = Instance { id: uuid()?, name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let slots = Slots::new(Arc::clone(&records) as _, &instance.id);
         let (returns, origin) = (watch::Sender::new(0), Mutex::default());
-        Ok(Self { records, instance, status: Status::default(), slots, returns, origin, password })
+        let (status, serves) = (Status::default(), AtomicBool::new(false));
+        Ok(Self { records, instance, status, slots, returns, origin, password, serves })
+    }
+
+    /// Notes that this process serves devices: the copies of sign-ins on this computer are its own.
+    pub fn will_serve(&self) {
+        self.serves.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether this process serves devices.
+    pub fn serves(&self) -> bool {
+        self.serves.load(Ordering::Relaxed)
     }
 
     /// Whether the database is reached, and which instances are registered.
@@ -147,7 +161,8 @@ impl Fleet {
     async fn renew(&self) -> Result<Vec<String>, Error> {
         let origin = self.records.register(&self.instance, LIFE).await?;
         let before = self.origin.lock().replace(origin.clone());
-        if before.is_some_and(|before| before != origin) || self.status.outage().is_some() {
+        // The first answer as well: another database may be there since the last start.
+        if before.is_none_or(|before| before != origin) || self.status.outage().is_some() {
             self.returns.send_modify(|count| *count += 1);
         }
         let known = self.records.instances().await?;

@@ -42,7 +42,7 @@ use opening::{Opening, TokenSet};
 use receiver::Receivers;
 pub use redirect::Redirect;
 pub use refusal::Refusal;
-pub use sign_out::{SigningOut, sign_out};
+pub use sign_out::{SignedOut, SigningOut, sign_out};
 use store::Owner;
 pub use store::Store;
 pub use transfer::{Direction, Fate, Newer, Transferred, transfer};

@@ -1,7 +1,7 @@
 //! `packetboat logout` signs the person of an account out: packetboat forgets the refresh token.
 
 use super::error::{CommandError, Exit, unavailable};
-use super::output::print;
+use super::output::{print, print_error};
 use crate::config::Proven;
 use crate::fleet::{Fleet, check_schema};
 use crate::token::{SigningOut, fleet_password, sign_out};
@@ -32,9 +32,16 @@ pub(super) fn logout(proven: &Proven, arguments: &Arguments) -> Result<(), Comma
             check_schema(facts.schema).map_err(unavailable)?;
         }
         let of = SigningOut { name, account, identity };
-        let was_there = sign_out(config, fleet.as_deref(), &of).await.map_err(unavailable)?;
+        let signed_out = sign_out(config, fleet.as_deref(), &of).await.map_err(unavailable)?;
         let user = &account.user;
-        if !was_there {
+        if signed_out.had_other_key {
+            print_error(format_args!(
+                "warning: the sign-in in the fleet's database was sealed with another store_key than this computer has. If \
+                 the other instances have that key still, none of them removes its copy of the sign-in: give this computer \
+                 the same store_key, sign in again with packetboat login {name}, and run this command again"
+            ));
+        }
+        if !signed_out.was_there {
             return print(format_args!("{user} was not signed in.\n"));
         }
         let effect = match fleet {

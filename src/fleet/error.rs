@@ -21,6 +21,8 @@ pub enum Error {
     Socket(PathBuf, std::io::Error),
     /// The server has no TLS.
     NoTls(String),
+    /// The server, to which octets go in clear, is on another computer.
+    NotLocal(String),
     /// A file that the section `[fleet]` names cannot be read.
     File(state::Error),
     /// TLS cannot be prepared.
@@ -52,6 +54,8 @@ pub enum Error {
     NoPrimary(Vec<(DatabaseServer, Error)>),
     /// The server has no room; with its words.
     Full(String),
+    /// Somebody else uses the tables, so that they cannot be migrated.
+    Locked,
     /// The database does not have packetboat's tables.
     NoSchema,
     /// The tables are of an earlier packetboat.
@@ -98,6 +102,7 @@ impl Error {
             | Self::ReadOnly
             | Self::Superseded
             | Self::Full(_)
+            | Self::Locked
             | Self::Late(_)
             | Self::Lost(_)
             | Self::Unsent => true,
@@ -111,6 +116,7 @@ impl Error {
                 ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
             }
             Self::NoTls(_)
+            | Self::NotLocal(_)
             | Self::File(_)
             | Self::Tls(_)
             | Self::Crypto(_)
@@ -129,7 +135,6 @@ impl Error {
     /// room for anything.
     pub fn is_about_server(&self) -> bool {
         match self {
-            Self::Again(error) => error.is_about_server(),
             // Somebody has locked or damaged these rows alone, or the connection has ended with another statement.
             Self::Late(_) | Self::Lost(_) | Self::Refused { .. } | Self::Strange(_) => false,
             _ => true,
@@ -159,6 +164,11 @@ impl fmt::Display for Error {
                 f,
                 "the server of the database at {server} has no TLS, and no password goes to it without: set ssl = on in \
                  its postgresql.conf, with a certificate for this host's name"
+            ),
+            Self::NotLocal(server) => write!(
+                f,
+                "the name of the database's host at {server} leads to another computer, and no password goes there without \
+                 TLS: let localhost be 127.0.0.1 in /etc/hosts, or set fleet.roots, so that the connection uses TLS"
             ),
             Self::File(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "TLS with the database cannot be prepared: {error}"),
@@ -194,13 +204,18 @@ impl fmt::Display for Error {
                  services do when a disk is full: let fleet.database name the primary or all servers, and see to its disk",
             ),
             Self::Superseded => f.write_str(
-                "another server was promoted in the place of this one: stop it at once, and make it a standby again",
+                "another server was promoted in the place of this one: stop it at once, and make it a standby again; if \
+                 you have put it back on purpose, from a backup, restart packetboat on all instances",
             ),
             Self::NoPrimary(errors) => {
                 f.write_str("no server of the database takes changes")?;
                 errors.iter().try_for_each(|(server, error)| write!(f, "; {server}: {error}"))
             }
             Self::Full(message) => write!(f, "the database has no room ({message}): see to it on its server"),
+            Self::Locked => f.write_str(
+                "another program uses packetboat's tables all the time, such as a backup by pg_dump: nothing has changed; \
+                 run packetboat fleet migrate once it has ended",
+            ),
             Self::NoSchema => {
                 f.write_str("the database does not have packetboat's tables yet: run packetboat fleet migrate once")
             }

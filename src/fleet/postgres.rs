@@ -59,9 +59,10 @@ struct Open {
     /// Ends the task that carries the octets, and the connection with it.
     task: AbortHandle,
     server: Arc<DatabaseServer>,
+    since: Instant,
 }
 
-/// The last attempt to connect, which failed.
+/// The last attempt to connect that has failed, or whose connection has broken at once.
 struct Failed {
     error: Arc<Error>,
     /// The time of the next attempt.
@@ -135,9 +136,15 @@ impl Postgres {
 impl Link {
     /// The open connection, or the error of the last attempt where the next one is not due yet.
     fn known(&self) -> Option<Result<Open, Error>> {
-        let state = self.state.lock();
-        if let Some(open) = state.open.as_ref().filter(|open| !open.client.is_closed()) {
-            return Some(Ok(open.clone()));
+        let mut state = self.state.lock();
+        if let Some(open) = state.open.clone() {
+            if !open.client.is_closed() {
+                return Some(Ok(open));
+            }
+            if state.take(&open) && open.since.elapsed() < BRIEF {
+                // A server, or a pooler, that takes a login and breaks off is not dialled for each statement.
+                state.fail(Arc::new(Error::Lost("it ended a moment after it had begun".to_owned())));
+            }
         }
         let failed = state.failed.as_ref().filter(|failed| failed.next > Instant::now())?;
         Some(Err(Error::Again(Arc::clone(&failed.error))))
@@ -152,9 +159,10 @@ impl Link {
         let mut state = self.state.lock();
         match connected {
             Ok(Connected { client, task, server, .. }) => {
-                let open = Open { client: Arc::new(client), task, server: Arc::new(server) };
+                let open = Open { client: Arc::new(client), task, server: Arc::new(server), since: Instant::now() };
                 let is_other = state.used.as_ref().is_none_or(|used| *used != open.server);
-                *state = State { open: Some(open.clone()), failed: None, used: Some(Arc::clone(&open.server)) };
+                // The pause before stays known, for a connection that breaks at once.
+                (state.open, state.used) = (Some(open.clone()), Some(Arc::clone(&open.server)));
                 drop(state);
                 if is_other && self.access.database().servers.len() > 1 {
                     info!("the fleet's database is used at {}, which takes changes", open.server);
@@ -196,7 +204,11 @@ impl Link {
 impl State {
     /// Takes this connection out, if it is the one that is kept. Returns whether it was.
     fn take(&mut self, given_up: &Open) -> bool {
-        self.open.take_if(|open| Arc::ptr_eq(&open.client, &given_up.client)).is_some()
+        let taken = self.open.take_if(|open| Arc::ptr_eq(&open.client, &given_up.client));
+        if taken.as_ref().is_some_and(|open| open.since.elapsed() >= BRIEF) {
+            self.failed = None;
+        }
+        taken.is_some()
     }
 
     /// Notes a failure, and the time of the next attempt to connect.
@@ -231,3 +243,5 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// The pause after the first failed attempt to connect; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The life of a connection up to which its end counts as a failed attempt.
+const BRIEF: Duration = Duration::from_secs(10);

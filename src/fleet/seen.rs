@@ -34,8 +34,11 @@ pub struct SeenByInstance {
 /// The last record that was read. Reading goes on after it; the default is before all records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenCursor {
-    /// The time of its change by the clock of the database, in microseconds since 1970.
+    /// The time of its change by the clock of the database, in microseconds since 1970. It is ahead of the clock where that
+    /// was set back since, or where somebody else has written it.
     pub changed: i64,
+    /// The time of the reading by the same clock.
+    pub read: i64,
     /// The key of the device.
     pub device: String,
     /// The name of the instance.
@@ -43,11 +46,12 @@ pub struct SeenCursor {
 }
 
 impl SeenCursor {
-    /// Returns the cursor so much earlier: a statement that took long ends after others that began later.
+    /// Returns the cursor so much earlier: a statement that took long ends after others that began later. What is ahead of
+    /// the clock is read again, and hides nothing.
     #[must_use]
     pub fn earlier(&self, by: Duration) -> Self {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-        Self { changed: self.changed.saturating_sub(by), ..Self::default() }
+        Self { changed: self.changed.min(self.read).saturating_sub(by), ..Self::default() }
     }
 }
 
@@ -73,4 +77,18 @@ pub trait SeenRecords: Send + Sync {
     /// Removes records of devices that nobody has seen for this time, and those beyond so many: first of devices that
     /// have never logged in, and the longest unseen.
     fn limit_seen(&self, oldest: Duration, most: u32) -> Answer<'_, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_ahead_of_the_clock_hides_nothing_that_comes_later() {
+        let at = |changed, read| SeenCursor { changed, read, device: "a".to_owned(), instance: "west".to_owned() };
+        let second = Duration::from_secs(1);
+        assert_eq!(at(5_000_000, 7_000_000).earlier(second).changed, 4_000_000);
+        assert_eq!(at(i64::MAX, 7_000_000).earlier(second), SeenCursor { changed: 6_000_000, ..SeenCursor::default() });
+        assert_eq!(SeenCursor::default().earlier(second).changed, -1_000_000);
+    }
 }

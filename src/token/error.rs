@@ -108,6 +108,8 @@ pub enum StoreError {
     },
     /// A refresh token was sealed with another key.
     OtherKey(PathBuf),
+    /// The copy of a fleet's sign-in was sealed with another key than this command has, or is damaged.
+    OtherCopyKey(PathBuf),
     /// A refresh token in the fleet's database was sealed with another key.
     OtherFleetKey,
     /// A refresh token is no text.
@@ -284,6 +286,13 @@ impl fmt::Display for StoreError {
                 f,
                 "{} cannot be opened: it was sealed with another key, or has been changed; put the old key back, or \
                  move the file away and sign in again",
+                path.display()
+            ),
+            Self::OtherCopyKey(path) => write!(
+                f,
+                "{} cannot be opened: it was sealed with another store_key, or is damaged. Let this computer have the \
+                 store_key of the fleet, and restart packetboat, which sets a damaged file aside; then run this command \
+                 again",
                 path.display()
             ),
             Self::OtherFleetKey => f.write_str(

@@ -222,6 +222,8 @@ pub(super) struct CopiedSignIn {
     pub(super) access: Option<CopiedAccess>,
     /// Generation and epoch that this state is to follow, where the database may not have it yet.
     pub(super) base: Option<(i64, Option<i64>)>,
+    /// The server and the tables that have answered last. Earlier versions have written none.
+    pub(super) origin: Option<String>,
 }
 
 /// The access token in it.
@@ -239,6 +241,8 @@ struct RawCopy {
     record: String,
     access: Option<RawAccess>,
     base: Option<(i64, Option<i64>)>,
+    #[serde(default)]
+    origin: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -264,7 +268,8 @@ impl CopiedSignIn {
             Some(access) => Some(RawAccess { token: text(&access.token)?, life: access.life, until: access.until }),
             None => None,
         };
-        let raw = RawCopy { generation: self.generation, record: text(&self.record)?, access, base: self.base };
+        let Self { generation, base, ref origin, .. } = *self;
+        let raw = RawCopy { generation, record: text(&self.record)?, access, base, origin: origin.clone() };
         serde_json::to_vec(&raw).ok().map(Zeroizing::new)
     }
 
@@ -276,7 +281,8 @@ impl CopiedSignIn {
             life: access.life,
             until: access.until,
         });
-        Some(Self { generation: raw.generation, record: secret(&raw.record), access, base: raw.base })
+        let origin = raw.origin.clone();
+        Some(Self { generation: raw.generation, record: secret(&raw.record), access, base: raw.base, origin })
     }
 }
 

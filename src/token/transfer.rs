@@ -51,6 +51,8 @@ pub enum Fate {
     KeptNewer,
     /// The source does not have it.
     Missing,
+    /// The person has signed out of the fleet, and stays so.
+    SignedOut,
 }
 
 /// Brings the sign-ins of all accounts to the other store. The source keeps its own.
@@ -80,6 +82,8 @@ pub async fn transfer(
         let in_fleet = InFleet::open(&instance, &store, &owner, subject.clone())?;
         let in_directory = InDirectory::new(Arc::clone(&store), owner, subject);
         let fate = match direction {
+            // What was there before the person signed out does not come back.
+            Direction::Import if newer == Newer::Keep && in_fleet.has_signed_out().await? => Fate::SignedOut,
             Direction::Import => bring(&in_directory, &in_fleet, newer).await?,
             Direction::Export => bring(&in_fleet, &in_directory, newer).await?,
         };

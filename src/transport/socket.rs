@@ -49,6 +49,11 @@ impl Socket {
         self.tcp.local_addr().map_or(0, |address| address.port())
     }
 
+    /// Returns whether the peer is on this computer.
+    pub fn is_with_this_computer(&self) -> bool {
+        self.tcp.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
+    }
+
     /// Puts octets back in front of what is read next.
     pub fn put_back(&mut self, octets: &[u8]) {
         self.incoming.put_back(octets);

@@ -3,16 +3,19 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use packetboat::fleet::{Error, Instance, InstanceRecords, PATIENCE, SignInKey, SignInRecords};
+use packetboat::config::{Config, Fleet};
+use packetboat::fleet::{Error, Instance, InstanceRecords, PATIENCE, Postgres, SignInKey, SignInRecords};
 use packetboat::state::{self, Access};
 use support::certificates::Certificates;
+use support::network::{Network, THERE};
 use support::postgresql::{CERTIFIED_USER, Postgresql};
 use support::process::Process;
 
-use crate::{migrated, records, until};
+use crate::{configured, migrated, records, until};
 
 async fn error_of(section: &str) -> Error {
     records(section).connect().await.unwrap_err()
@@ -59,6 +62,22 @@ async fn without_tls_on_this_computer_alone() {
         let section = format!("[fleet]\ndatabase = \"{address}\"\npassword_file = {password:?}\n");
         records(&section).migrate().await.unwrap_or_else(|error| panic!("{address}: {error}"));
     }
+}
+
+/// `localhost` is this computer by the file of hosts, or by whoever answers for the DNS. Here it leads to another one.
+#[test]
+fn a_name_that_leads_elsewhere_gets_no_password_in_clear() {
+    let network = Network::new();
+    let server = network.there(|| Postgresql::start_with("listen_addresses = '*'\n"));
+    let section = server.database().section_of(&format!("{THERE}:{}", server.port), "i");
+    let text = configured(Path::new("/store.key"), &section);
+    let config = Config::parse(&text, Path::new("x.toml")).unwrap_or_else(|found| panic!("{found:?}")).config;
+    // What a name of this computer has.
+    let fleet = Fleet { tls: false, ..config.fleet.clone().unwrap() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(Postgres::new(&fleet, &config, None).connect()).unwrap_err();
+    assert!(matches!(cause(&error), Error::NotLocal(_)), "{error}");
+    assert!(error.to_string().contains("/etc/hosts") && !error.is_away(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use packetboat::config::Config;
 use packetboat::fleet::{Error, Postgres};
@@ -172,6 +173,11 @@ async fn a_token_goes_to_a_verified_server_over_tls_alone() {
     let cause = if let Error::Again(error) = &error { error.as_ref() } else { &error };
     assert!(matches!(cause, Error::Token(_)) && !error.is_away(), "{error}");
     assert!(error.to_string().contains("fleet.password_identity"), "{error}");
+    // The endpoint hangs, and not the database.
+    entra.exchange.file("SECRET", support::exchange::SECRET);
+    entra.exchange.quirk(|quirks| quirks.endpoint.answer_delay = Duration::from_secs(30));
+    let error = entra.records(&entra.section()).connect().await.unwrap_err();
+    assert!(error.to_string().contains("the token endpoint has not answered") && error.is_away(), "{error}");
     tokio::task::spawn_blocking(move || drop(entra)).await.unwrap();
 }
 

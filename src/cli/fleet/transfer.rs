@@ -28,6 +28,9 @@ pub(super) async fn run(config: &Config, direction: Direction, newer: Newer) -> 
                 format!("{destination} has a newer sign-in, which stays; --replace puts the one of {source} there")
             }
             Fate::Missing => format!("{source} has no sign-in"),
+            Fate::SignedOut => {
+                format!("the person has signed out of the fleet; --replace puts the sign-in of {source} there")
+            }
         };
         print(format_args!("{} with identity {}: {fate}\n", one.user, one.identity))?;
     }

@@ -3,9 +3,13 @@
 
 #[cfg(feature = "fleet")]
 mod certificates;
+#[cfg(feature = "fleet")]
+mod preparation;
 
 #[cfg(feature = "fleet")]
 use std::sync::Arc;
+#[cfg(feature = "fleet")]
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -24,12 +28,17 @@ pub(super) type Registration = Vec<JoinHandle<()>>;
 pub(super) fn join(config: &Config, mut process: ProcessState) -> Result<ProcessState, Exit> {
     let password = fleet_password(config).map_err(super::not_started)?;
     process.fleet = Fleet::of(config, password).map_err(super::not_started)?;
+    if let Some(fleet) = &process.fleet {
+        fleet.will_serve();
+    }
     Ok(process)
 }
 
 /// Registers this instance, if the configuration has a fleet, and shows the inventory of all instances.
 #[cfg(feature = "fleet")]
 pub(super) fn start(config: &Config, process: &ProcessState, admin: &Admin, lifecycle: &Lifecycle) -> Registration {
+    use tokio::time::timeout;
+
     use crate::admin::{FleetInventory, FleetView};
     use crate::fleet::Postgres;
     use crate::lifecycle::Phase;
@@ -39,47 +48,35 @@ pub(super) fn start(config: &Config, process: &ProcessState, admin: &Admin, life
     let apart = Arc::new(Postgres::new(section, config, joined.password()));
     let inventory = FleetInventory::new(&process.inventory, &joined, Arc::clone(&apart) as _);
     admin.set_fleet(FleetView::new(Arc::clone(&joined), Arc::clone(&inventory)));
-    let (migrate, address) = (section.migrate, section.database.to_string());
     let (registered, exchanged, lent) = (lifecycle.clone(), lifecycle.clone(), lifecycle.clone());
-    let (database, slots) = (Arc::clone(&apart), Arc::clone(joined.slots()));
+    let (mut preparation, slots) =
+        (Preparation::new(&apart, section, &joined.instance().name), Arc::clone(joined.slots()));
     vec![
         tokio::spawn(async move {
             let mut ending = registered.clone();
-            tokio::select! {
-                () = prepare(&database, migrate, &joined.instance().name, &address) => {}
+            let fit = tokio::select! {
+                fit = timeout(PREPARING, preparation.attempt()) => fit.unwrap_or(false),
                 // The drain does not wait for a migration. PostgreSQL undoes what that has not committed.
                 () = ending.reached(Phase::Draining) => return,
-            }
-            tokio::join!(joined.run(registered), slots.run(lent));
+            };
+            let prepared = async {
+                tokio::select! {
+                    () = preparation.go_on(), if !fit => {}
+                    () = ending.reached(Phase::Draining) => {}
+                }
+            };
+            tokio::join!(joined.run(registered), slots.run(lent), prepared);
         }),
         tokio::spawn(async move { inventory.run(exchanged).await }),
         tokio::spawn(certificates::follow(apart, config.clone(), lifecycle.clone())),
     ]
 }
 
-/// Migrates the tables where that is wanted, and logs whether they fit.
-#[cfg(feature = "fleet")]
-async fn prepare(database: &crate::fleet::Postgres, migrate: bool, name: &str, address: &str) {
-    use tracing::{info, warn};
-
-    use crate::fleet::{InstanceRecords, check_schema};
-
-    if migrate {
-        match database.migrate().await {
-            Ok(done) if done.from == Some(done.to) => {}
-            Ok(done) => info!("the fleet's tables have version {} now", done.to),
-            Err(error) => warn!("the fleet's tables are not migrated: {error}"),
-        }
-    }
-    match database.database().await.and_then(|facts| check_schema(facts.schema)) {
-        Ok(()) => info!(instance = name, "an instance of the fleet with the database {address}"),
-        Err(error) => warn!(instance = name, "{error}"),
-    }
-}
-
 /// Takes the certificates of the fleet before anything is served.
 #[cfg(feature = "fleet")]
 pub(super) use certificates::settle_first as settle_certificates;
+#[cfg(feature = "fleet")]
+use preparation::Preparation;
 
 /// Without the cargo feature there is no fleet.
 #[cfg(not(feature = "fleet"))]
@@ -98,3 +95,7 @@ pub(super) async fn leave(registration: Registration) {
         let _ = task.await;
     }
 }
+
+/// The time for which the registration waits for the tables. A backup may hold up their migration for longer.
+#[cfg(feature = "fleet")]
+const PREPARING: Duration = Duration::from_secs(10);

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use tokio::time::timeout;
+
 use super::{Base, Holder, Known, LeasedSignIn, is_signed_out};
 use crate::fleet::error::Error;
 use crate::fleet::records::{Candidate, Lease, Renewal, SignIn};
@@ -43,6 +45,7 @@ impl LeasedSignIn {
             let sealed = self.seal_record(&new).ok_or(Error::Crypto(crate::crypto::Unavailable))?;
             if self.records.put(&self.key, before, generation, &sealed).await? {
                 *self.known.lock() = Some(new.clone());
+                self.forget_origin();
                 if let Some(earlier) = earlier {
                     // Those that stay are removed once the endpoint has refused them.
                     let _ = self.records.remove_candidates(&self.key, earlier).await;
@@ -119,6 +122,15 @@ impl LeasedSignIn {
             }
         }
         Err(Error::Late(super::PATIENCE))
+    }
+
+    /// The same within [`PATIENCE`](super::PATIENCE), for a caller that others wait for.
+    ///
+    /// # Errors
+    /// The database does not answer in time.
+    pub async fn deliver_in_time<H: Holder>(&self, holder: &H) -> Result<Option<SignIn>, Error> {
+        let late = |_| Err(Error::Late(super::PATIENCE));
+        timeout(super::PATIENCE, self.deliver(holder)).await.unwrap_or_else(late)
     }
 
     fn relation(&self, row: Option<&SignIn>, known: &Known) -> Relation {

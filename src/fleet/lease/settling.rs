@@ -3,7 +3,8 @@
 //!
 //! A failover may lose the last commits, and a backup has none of those since. An instance that knows only the refresh
 //! token before cannot see that. So at an endpoint that takes each one once nobody begins for [`SETTLING`] behind such a
-//! change: the instances that know newer ones bring them meanwhile.
+//! change: the instances that know newer ones bring them meanwhile. The local disk has the origin as well, so that a change
+//! is seen behind a start.
 
 use std::time::Duration;
 
@@ -20,6 +21,23 @@ pub(super) struct KnownOrigin {
 }
 
 impl LeasedSignIn {
+    /// The sign-in of an instance whose last answer, before it started, came from there.
+    #[must_use]
+    pub fn with_origin(self, origin: Option<Origin>) -> Self {
+        *self.origin.lock() = origin.map(|origin| KnownOrigin { origin, changed: None });
+        self
+    }
+
+    /// Returns where the last answer came from.
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin.lock().as_ref().map(|known| known.origin.clone())
+    }
+
+    /// Forgets where answers come from: the database has the newest refresh token from this instance.
+    pub(super) fn forget_origin(&self) {
+        *self.origin.lock() = None;
+    }
+
     /// Notes where an answer comes from.
     pub(super) fn note_origin(&self, origin: &Origin) {
         let mut known = self.origin.lock();

@@ -90,13 +90,14 @@ impl Access {
     /// has just started asks all servers therefore, and uses the one that was promoted last. From then on it uses none
     /// that was the primary before that one.
     pub(super) async fn connect(&self) -> Result<Connected, Error> {
+        let password = self.fetched().await?;
         let servers = &self.fleet.database.servers;
         let used = self.used.lock().clone();
         let first = used.as_ref().map_or(0, |used| used.place);
         let (mut found, mut failed) = (None::<(usize, Connected)>, Vec::new());
         for (place, server) in servers.iter().enumerate().cycle().skip(first).take(servers.len()) {
             let limit = if found.is_some() { LATER } else { self.part() };
-            let connected = match self.connect_in_time(server, limit).await {
+            let connected = match self.connect_in_time(server, password.clone(), limit).await {
                 Ok(connected) if connected.is_before(used.as_ref().and_then(|used| used.lineage.as_ref())) => {
                     Err(Error::Superseded)
                 }
@@ -136,7 +137,11 @@ impl Access {
     pub(super) async fn servers(&self) -> Vec<(DatabaseServer, Result<(), Error>)> {
         let mut servers = Vec::new();
         for server in &self.fleet.database.servers {
-            servers.push((server.clone(), self.connect_in_time(server, self.part()).await.map(drop)));
+            let connected = match self.fetched().await {
+                Ok(password) => self.connect_in_time(server, password, self.part()).await.map(drop),
+                Err(error) => Err(error),
+            };
+            servers.push((server.clone(), connected));
         }
         servers
     }
@@ -146,18 +151,29 @@ impl Access {
         CONNECTING / u32::try_from(self.fleet.database.servers.len()).unwrap_or(u32::MAX)
     }
 
-    async fn connect_in_time(&self, server: &DatabaseServer, limit: Duration) -> Result<Connected, Error> {
-        timeout(limit, self.connect_to(server)).await.unwrap_or(Err(Error::Late(limit)))
+    /// The password that is no file; none where it is one. It is fetched before a server is dialled, which does not wait for
+    /// that, and an endpoint that hangs is not taken for a server that does.
+    async fn fetched(&self) -> Result<Option<Secret>, Error> {
+        let Some(source) = &self.source else { return Ok(None) };
+        let late = || {
+            let limit = humantime::format_duration(FETCHING);
+            Failure::new(Kind::TokenUnavailable, format!("the token endpoint has not answered within {limit}"))
+        };
+        timeout(FETCHING, source.password()).await.unwrap_or_else(|_| Err(late())).map(Some).map_err(Error::Token)
+    }
+
+    async fn connect_in_time(
+        &self,
+        server: &DatabaseServer,
+        fetched: Option<Secret>,
+        limit: Duration,
+    ) -> Result<Connected, Error> {
+        timeout(limit, self.connect_to(server, fetched)).await.unwrap_or(Err(Error::Late(limit)))
     }
 
     /// Connects to a server, and logs in. A task carries the octets from here on. A server that takes no changes is an
     /// error: it cannot be the one that all instances use.
-    async fn connect_to(&self, server: &DatabaseServer) -> Result<Connected, Error> {
-        // Before the server is dialled: it does not wait for that.
-        let fetched = match &self.source {
-            Some(source) => Some(source.password().await.map_err(Error::Token)?),
-            None => None,
-        };
+    async fn connect_to(&self, server: &DatabaseServer, fetched: Option<Secret>) -> Result<Connected, Error> {
         let (stream, password) = self.dial(server).await?;
         let (client, task) = self.log_in(stream, fetched.or(password)).await?;
         let asked = client.query_typed_one(IS_READ_ONLY, &[]).await;
@@ -195,7 +211,9 @@ impl Access {
                         let socket = self.ask_for_tls(socket, server).await?;
                         connector.handshake(socket).await.map_err(Error::Unreachable)?
                     }
-                    false => Stream::Plain(socket),
+                    // A name is this computer's by the file of hosts, or by whoever answers for the DNS.
+                    false if socket.is_with_this_computer() => Stream::Plain(socket),
+                    false => return Err(Error::NotLocal(server.to_string())),
                 };
                 Ok((Box::new(stream), password))
             }
@@ -308,6 +326,8 @@ const IS_READ_ONLY: &str = "select pg_catalog.current_setting('transaction_read_
 /// The name of a file of the log begins with its timeline.
 const LINEAGE: &str = "select system_identifier::text, \
     pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) from pg_catalog.pg_control_system()";
+/// The longest wait for an access token: a part of [`CONNECTING`].
+const FETCHING: Duration = Duration::from_secs(5);
 /// The time of each further server, once one is found that takes changes.
 const LATER: Duration = Duration::from_secs(1);
 const CREDENTIAL: &str = "packetboat-fleet-password";

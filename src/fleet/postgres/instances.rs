@@ -75,5 +75,6 @@ const REGISTER: &str = "with forgotten as \
     || 'packetboat.sign_in'::regclass::oid::text";
 
 const INSTANCES: &str = "select id::text, left(name, 255), left(version, 255), \
-    extract(epoch from clock_timestamp() - since)::float8, extract(epoch from until - clock_timestamp())::float8 \
+    extract(epoch from clock_timestamp())::float8 - extract(epoch from since)::float8, \
+    extract(epoch from until)::float8 - extract(epoch from clock_timestamp())::float8 \
     from packetboat.instance order by left(name, 255), since, id limit 10000";

@@ -10,7 +10,7 @@ use crate::fleet::records::Answer;
 impl KeptRecords for Postgres {
     fn kept<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Kept>> {
         Box::pin(async move {
-            let statement = "select substr(sealed, 1, 262144), generation from packetboat.kept where name = $1";
+            let statement = "select substr(sealed, 1, 262144), generation from packetboat.kept where name = $1 limit 1";
             let row = self.row(statement, &[(&name, Type::TEXT)]).await?;
             let read = |row: tokio_postgres::Row| Ok(Kept { sealed: row.try_get(0)?, generation: row.try_get(1)? });
             row.map(read).transpose().map_err(|_: tokio_postgres::Error| Error::Strange("a kept certificate"))

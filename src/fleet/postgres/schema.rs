@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -29,6 +29,8 @@ struct Step {
     version: i32,
     /// The earliest version that the tables serve after this step.
     serves_from: i32,
+    /// The tables of the version before that the statements change; empty for none.
+    changed: &'static str,
     statements: &'static str,
 }
 
@@ -39,20 +41,23 @@ impl Postgres {
     /// # Errors
     /// The database is not reached, does not allow it, or a lock is held for too long. Nothing has changed then.
     pub async fn migrate(&self) -> Result<Migration, Error> {
-        for _ in 0..ATTEMPTS {
+        let (deadline, mut races) = (Instant::now() + MIGRATING, 0);
+        loop {
             // A new connection, which is closed after the attempt: one that fails leaves no transaction.
             let connected = timeout(CONNECTING, self.0.access.connect()).await;
             let Connected { client, task, .. } = connected.map_err(|_| Error::Late(CONNECTING))??;
-            let migrated = timeout(MIGRATING, attempt(&client)).await;
+            let migrated = timeout_at(deadline, attempt(&client)).await;
             task.abort();
             match migrated {
                 Ok(Ok(migration)) => return Ok(migration),
-                Ok(Err(error)) if is_race(&error) => {}
+                Ok(Err(error)) if is_race(&error) && races < RACES => races += 1,
+                // What the attempt has held up goes on meanwhile.
+                Ok(Err(error)) if is_lock(&error) && Instant::now() + BREATH < deadline => sleep(BREATH).await,
+                Ok(Err(error)) if is_lock(&error) => return Err(Error::Locked),
                 Ok(Err(error)) => return Err(self.refused_migration(&error)),
                 Err(_) => return Err(Error::Late(MIGRATING)),
             }
         }
-        Err(Error::Late(MIGRATING))
     }
 
     fn refused_migration(&self, error: &tokio_postgres::Error) -> Error {
@@ -74,6 +79,10 @@ async fn attempt(client: &Client) -> Result<Migration, tokio_postgres::Error> {
     let from: Option<i32> = row.map(|row| row.try_get(0)).transpose()?;
     let mut to = from.unwrap_or(0);
     for step in STEPS.iter().filter(|step| from.is_none_or(|from| step.version > from)) {
+        // Tables that were made a moment ago are this transaction's own.
+        if from.is_some() && !step.changed.is_empty() {
+            lock(client, step.changed).await?;
+        }
         client.batch_execute(step.statements).await?;
         let version = format!(
             "delete from packetboat.schema; insert into packetboat.schema (version, serves_from) values ({}, {})",
@@ -84,6 +93,19 @@ async fn attempt(client: &Client) -> Result<Migration, tokio_postgres::Error> {
     }
     client.batch_execute("commit").await?;
     Ok(Migration { from, to })
+}
+
+/// Locks tables that running instances use. A lock that waits keeps all later statements waiting as well, and a backup by
+/// pg_dump holds its own for as long as it runs: so the wait is shorter than that of an instance for an answer.
+async fn lock(client: &Client, tables: &str) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("set local statement_timeout = '2s'").await?;
+    client.batch_execute(&format!("lock table {tables} in access exclusive mode")).await?;
+    client.batch_execute("set local statement_timeout to default").await
+}
+
+/// Returns whether somebody else has held a lock for too long.
+fn is_lock(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code))
 }
 
 /// Returns whether another instance has created the same thing at the same moment.
@@ -107,12 +129,20 @@ const CREATE: &str = "create schema packetboat; \
 /// The longest time of a migration.
 const MIGRATING: Duration = Duration::from_secs(60);
 /// The instance that loses a race finds the winner's tables the next time.
-const ATTEMPTS: usize = 5;
+const RACES: usize = 5;
+/// The pause after an attempt that did not get its locks.
+const BREATH: Duration = Duration::from_secs(2);
 
 /// The steps, in order. A step that has been released is never changed.
 const STEPS: &[Step] = &[
-    Step { version: 1, serves_from: 1, statements: include_str!("schema/1.sql") },
-    Step { version: 2, serves_from: 1, statements: include_str!("schema/2.sql") },
+    Step { version: 1, serves_from: 1, changed: "", statements: include_str!("schema/1.sql") },
+    Step {
+        version: 2,
+        serves_from: 1,
+        changed: "packetboat.instance, packetboat.sign_in, packetboat.candidate, packetboat.mailbox, \
+                  packetboat.mailbox_session, packetboat.mailbox_want, packetboat.seen, packetboat.kept",
+        statements: include_str!("schema/2.sql"),
+    },
 ];
 
 #[cfg(test)]
@@ -126,5 +156,16 @@ mod tests {
         assert_eq!(versions, (1..=SCHEMA).collect::<Vec<_>>());
         assert!(STEPS.iter().all(|step| (1..=step.version).contains(&step.serves_from)));
         assert!(STEPS.is_sorted_by_key(|step| step.serves_from), "tables never serve an earlier version again");
+    }
+
+    /// A table that a step alters is locked before, with a bound.
+    #[test]
+    fn a_step_locks_what_it_changes() {
+        for step in STEPS {
+            let altered = step.statements.lines().filter_map(|line| line.strip_prefix("alter table "));
+            for table in altered.filter_map(|rest| rest.split_whitespace().next()) {
+                assert!(step.changed.split(", ").any(|one| one == table), "{}: {table}", step.version);
+            }
+        }
     }
 }

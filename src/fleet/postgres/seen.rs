@@ -35,7 +35,7 @@ impl SeenRecords for Postgres {
     ) -> Answer<'a, Option<(Vec<SeenByInstance>, SeenCursor)>> {
         Box::pin(async move {
             let most = i64::from(most);
-            let SeenCursor { changed, device, instance } = cursor;
+            let SeenCursor { changed, device, instance, .. } = cursor;
             let parameters: &[_] = &[
                 (changed as _, Type::INT8),
                 (device as _, Type::TEXT),
@@ -82,7 +82,8 @@ fn record(row: &Row) -> Result<SeenByInstance, tokio_postgres::Error> {
 }
 
 fn cursor_of(row: &Row) -> Result<SeenCursor, tokio_postgres::Error> {
-    Ok(SeenCursor { device: row.try_get(0)?, instance: row.try_get(1)?, changed: row.try_get(4)? })
+    let (device, instance) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(SeenCursor { device, instance, changed: row.try_get(4)?, read: row.try_get(5)? })
 }
 
 /// In the order of the keys, so that two instances of one name do not wait for each other's rows in a circle.
@@ -95,10 +96,12 @@ const PUT: &str = "insert into packetboat.seen (device, instance, record, has_lo
     on conflict (device, instance) do update set record = excluded.record, \
     has_logged_in = excluded.has_logged_in, last_seen = excluded.last_seen, changed = excluded.changed";
 
-/// Rows that are longer than the table's constraint allows were written by no packetboat.
+/// Rows that are longer than the table's constraint allows were written by no packetboat. PostgreSQL before 17 subtracts no
+/// infinite times, which somebody else may write.
 const READ: &str = "select device, instance, left(record::text, 16384), \
     case when record is null then extract(epoch from clock_timestamp())::float8 - changed::float8 / 1000000.0::float8 \
-    else extract(epoch from clock_timestamp() - last_seen)::float8 end, changed from packetboat.seen \
+    else extract(epoch from clock_timestamp())::float8 - extract(epoch from last_seen)::float8 end, changed, \
+    (extract(epoch from clock_timestamp()) * 1000000::numeric)::bigint from packetboat.seen \
     where (changed, device, instance) > ($1, $2, $3) \
     and octet_length(device) <= 2048 and octet_length(instance) <= 1024 order by changed, device, instance limit $4";
 
@@ -111,8 +114,10 @@ const REMOVE: &str = "update packetboat.seen set record = null, has_logged_in = 
     changed = (extract(epoch from clock_timestamp()) * 1000000::numeric)::bigint \
     where instance = $1 and device = any($2) and record is not null";
 
+/// What was seen tomorrow was written by somebody else, or while the clock of the database was wrong.
 const LIMIT: &str = "delete from packetboat.seen \
     where last_seen < clock_timestamp() - pg_catalog.make_interval(secs => $1) \
+    or last_seen > clock_timestamp() + interval '1 day' \
     or record is null and changed < \
     (extract(epoch from clock_timestamp() - interval '1 hour') * 1000000::numeric)::bigint \
     or (device, instance) in (select device, instance from packetboat.seen \

@@ -233,7 +233,8 @@ const BORROW: &str = "with free as \
     where own.upstream = $1 and own.mailbox = $2 and own.kind = $3 and own.instance = $4::text::uuid \
     and own.until > clock_timestamp()), clock_timestamp()))) \
     order by number limit $6 for update skip locked), \
-    taken as (update packetboat.mailbox_session s set instance = $4::text::uuid, epoch = s.epoch + 1, \
+    taken as (update packetboat.mailbox_session s set instance = $4::text::uuid, \
+    epoch = case when s.epoch < 9223372036854775807 then s.epoch + 1 else 1 end, \
     until = clock_timestamp() + pg_catalog.make_interval(secs => $8) from free \
     where s.upstream = $1 and s.mailbox = $2 and s.kind = $3 and s.number = free.number \
     returning s.number, s.epoch), \
@@ -249,17 +250,17 @@ const BORROW: &str = "with free as \
     where upstream = $1 and mailbox = $2 and kind = $3 and number < $5), \
     (select extract(epoch from quiet_until)::float8 - extract(epoch from clock_timestamp())::float8 \
     from packetboat.mailbox where upstream = $1 and mailbox = $2 and kind = $3) \
-    from (select 1) one left join taken on true";
+    from (select 1) one left join taken on true limit 10000";
 
 const ADD_ROWS: &str = "insert into packetboat.mailbox_session (upstream, mailbox, kind, number) \
     select $1, $2, $3, number from generate_series(0, $4 - 1) number on conflict do nothing";
 
-const RENEW: &str = "update packetboat.mailbox_session s \
+const RENEW: &str = "with renewed as (update packetboat.mailbox_session s \
     set until = clock_timestamp() + pg_catalog.make_interval(secs => $7) \
     from unnest($1, $2, $3, $4, $5) held (upstream, mailbox, kind, number, epoch) \
     where s.upstream = held.upstream and s.mailbox = held.mailbox and s.kind = held.kind \
     and s.number = held.number and s.epoch = held.epoch and s.instance = $6::text::uuid \
-    returning s.upstream, s.mailbox, s.kind, s.number, s.epoch";
+    returning s.upstream, s.mailbox, s.kind, s.number, s.epoch) select * from renewed limit 100000";
 
 const RETURN: &str = "update packetboat.mailbox_session s set until = '-infinity', instance = null \
     from unnest($1, $2, $3, $4, $5) held (upstream, mailbox, kind, number, epoch) \

@@ -195,24 +195,27 @@ const READ: &str = "select generation, substr(sealed, 1, 65536), substr(access_s
     extract(epoch from not_before)::float8 - extract(epoch from clock_timestamp())::float8, left(trouble, 2000), \
     extract(epoch from pg_catalog.pg_postmaster_start_time())::text || ' ' \
     || 'packetboat.sign_in'::regclass::oid::text \
-    from packetboat.sign_in where identity = $1 and person = $2 and issuer = $3";
+    from packetboat.sign_in where identity = $1 and person = $2 and issuer = $3 limit 1";
 
 /// A lease or a pause that ends later than this was written while the clock of the database was ahead: it is over. The
 /// same bounds are in [`BEGIN`].
 const LONGEST_LEASE: Duration = Duration::from_secs(90);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// A caller that waits for the row's lock looks at its newest state again, and finds the lease of the one before.
+/// A caller that waits for the row's lock looks at its newest state again, and finds the lease of the one before. A number
+/// that has no next one was written by no packetboat, and counting begins anew.
 const BEGIN: &str = "with free as \
     (select identity, person, issuer, spending from packetboat.sign_in \
     where identity = $1 and person = $2 and issuer = $3 \
     and (lease_until < clock_timestamp() or lease_until > clock_timestamp() + interval '90 seconds') \
-    and (not_before <= clock_timestamp() or not_before > clock_timestamp() + interval '2 hours') for update) \
-    update packetboat.sign_in s set holder = $4::text::uuid, epoch = s.epoch + 1, spending = s.generation, \
+    and (not_before <= clock_timestamp() or not_before > clock_timestamp() + interval '2 hours') limit 1 for update), \
+    begun as (update packetboat.sign_in s set holder = $4::text::uuid, \
+    epoch = case when s.epoch < 9223372036854775807 then s.epoch + 1 else 1 end, spending = s.generation, \
     lease_until = clock_timestamp() + pg_catalog.make_interval(secs => $5) \
     from free where (s.identity, s.person, s.issuer) = (free.identity, free.person, free.issuer) \
     returning s.epoch, s.generation, substr(s.sealed, 1, 65536), substr(s.access_sealed, 1, 65536), \
-    extract(epoch from s.access_until)::float8 - extract(epoch from clock_timestamp())::float8, free.spending";
+    extract(epoch from s.access_until)::float8 - extract(epoch from clock_timestamp())::float8, free.spending) \
+    select * from begun limit 1";
 
 const COMMIT: &str = "update packetboat.sign_in set sealed = $6, generation = generation + 1, access_sealed = $7, \
     access_until = clock_timestamp() + pg_catalog.make_interval(secs => $8), spending = null, holder = null, \
@@ -230,7 +233,8 @@ const GIVE_BACK: &str = "update packetboat.sign_in set spending = $5, holder = n
 const INSERT: &str = "insert into packetboat.sign_in (identity, person, issuer, generation, sealed) \
     values ($1, $2, $3, $4, $5) on conflict do nothing";
 
-const REPLACE: &str = "update packetboat.sign_in set sealed = $6, generation = $5, epoch = epoch + 1, \
+const REPLACE: &str = "update packetboat.sign_in set sealed = $6, generation = $5, \
+    epoch = case when epoch < 9223372036854775807 then epoch + 1 else 1 end, \
     access_sealed = null, access_until = '-infinity', spending = null, holder = null, lease_until = '-infinity', \
     not_before = '-infinity', trouble = null \
     where identity = $1 and person = $2 and issuer = $3 and generation = $4";
@@ -239,5 +243,5 @@ const ADD_CANDIDATE: &str = "insert into packetboat.candidate (identity, person,
     values ($1, $2, $3, $4, $5)";
 
 const CANDIDATES: &str = "select id, from_generation, substr(sealed, 1, 65536), \
-    extract(epoch from clock_timestamp() - since)::float8 from packetboat.candidate \
+    extract(epoch from clock_timestamp())::float8 - extract(epoch from since)::float8 from packetboat.candidate \
     where identity = $1 and person = $2 and issuer = $3 order by id desc limit 16";

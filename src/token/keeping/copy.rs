@@ -10,6 +10,7 @@ use tracing::error;
 
 use super::Subject;
 use crate::crypto::Vault;
+use crate::fleet::Origin;
 use crate::fleet::lease::{Access, Base, Known};
 use crate::lifecycle::unix_time;
 use crate::mode::Mode;
@@ -26,6 +27,13 @@ pub(super) struct CopyFile {
     mode: Mode,
 }
 
+/// The content of a copy.
+pub(super) struct Copied {
+    pub(super) known: Known,
+    /// The server and the tables that had answered last.
+    pub(super) origin: Option<Origin>,
+}
+
 impl CopyFile {
     /// The file with this name, sealed with this label; [`Mode::DryRun`] writes nothing.
     pub(super) fn new(path: PathBuf, vault: Arc<Vault>, label: &[u8], mode: Mode) -> Self {
@@ -37,7 +45,7 @@ impl CopyFile {
     }
 
     /// Reads the copy; none where there is none.
-    pub(super) fn read(&self) -> Result<Option<Known>, Error> {
+    fn read(&self) -> Result<Option<Copied>, Error> {
         let sealed = match state::read_own(&self.path) {
             Ok(sealed) => sealed,
             Err(error) if error.is_missing() => return Ok(None),
@@ -53,14 +61,22 @@ impl CopyFile {
             Some(Access { token: access.token, life, until: Instant::now() + left.min(life) })
         });
         let unsent = copied.base.map(|(generation, epoch)| Base { generation, epoch });
-        Ok(Some(Known { generation: copied.generation, record: copied.record, access, unsent }))
+        let known = Known { generation: copied.generation, record: copied.record, access, unsent };
+        Ok(Some(Copied { known, origin: copied.origin.map(Origin) }))
+    }
+
+    /// The same for a command. It leaves alone what it cannot open: the running instance may have another key.
+    pub(super) fn read_only(&self) -> Result<Option<Copied>, Error> {
+        self.read().map_err(|error| match error {
+            Error::Store(StoreError::OtherKey(path)) => StoreError::OtherCopyKey(path).into(),
+            error => error,
+        })
     }
 
     /// Reads the copy. One that does not open, because the key or the file is another one, stays beside it under another
     /// name: it may have a refresh token that nobody else has.
-    pub(super) fn read_or_set_aside(&self, subject: &Subject) -> Result<Option<Known>, Error> {
+    pub(super) fn read_or_set_aside(&self, subject: &Subject) -> Result<Option<Copied>, Error> {
         match self.read() {
-            // A check shows it, and moves nothing.
             Err(Error::Store(StoreError::OtherKey(_))) if self.mode == Mode::Apply => {
                 let aside = self.path.with_extension(format!("{EXTENSION}.unopened-{}", unix_time()));
                 state::rename(&self.path, &aside)?;
@@ -83,7 +99,7 @@ impl CopyFile {
     }
 
     /// Writes the copy, and returns once it is on the disk.
-    pub(super) fn write(&self, known: &Known) -> Result<(), Error> {
+    pub(super) fn write(&self, known: &Known, origin: Option<Origin>) -> Result<(), Error> {
         if self.mode == Mode::DryRun {
             return Ok(());
         }
@@ -97,6 +113,7 @@ impl CopyFile {
             record: known.record.clone(),
             access,
             base: known.unsent.map(|base| (base.generation, base.epoch)),
+            origin: origin.map(|Origin(origin)| origin),
         };
         let json = copied.to_json().ok_or(StoreError::NoText)?;
         let sealed = self.vault.seal(&self.label, &json)?;

@@ -1,6 +1,9 @@
 //! A sign-in in the database of a fleet: renewed by lease, so that all instances together spend each refresh token once.
 //! Each instance has a sealed copy, from which it serves while the database is away.
 
+mod earlier;
+mod means;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::copy::{CopyFile, EXTENSION};
 use super::{AGAIN, Asking, Keeper, Look, Mark, StoreKind, Subject, Task};
 use crate::config::Rotation;
-use crate::fleet::lease::{ASKING, Access, Denied, Granted, Holder, Known, LeasedSignIn, NotRenewed, is_signed_out};
+use crate::fleet::lease::{Known, LeasedSignIn, NotRenewed, is_signed_out};
 use crate::fleet::{Fleet, SignInKey};
 use crate::lifecycle::unix_time;
 use crate::mode::Mode;
@@ -24,15 +27,16 @@ use crate::token::access::{self, AccessToken};
 use crate::token::error::{Error, StoreError};
 use crate::token::json::StoredSignIn;
 use crate::token::store::{Owner, Store};
-use crate::transport::http::within;
+use earlier::Earlier;
+use means::Means;
 
 /// A sign-in in the database of a fleet.
 pub(in crate::token) struct InFleet {
     sign_in: LeasedSignIn,
     copy: CopyFile,
     subject: Subject,
-    /// A sign-in of this computer alone is there, which a fleet does not use.
-    is_in_directory: bool,
+    /// The sign-in of this computer alone, which a fleet does not use.
+    earlier: Earlier,
     state: Mutex<State>,
     ending: watch::Sender<bool>,
     /// Changes when the database comes back, perhaps with earlier records.
@@ -60,10 +64,10 @@ impl InFleet {
     /// The sign-in of this owner. Its copy is read.
     ///
     /// # Errors
-    /// The copy is open to others, or one that does not open cannot be set aside.
+    /// The copy is open to others, or does not open: the instance that serves sets it aside, unless that fails.
     pub(in crate::token) fn open(
         instance: &Instance<'_>,
-        store: &Store,
+        store: &Arc<Store>,
         owner: &Owner,
         subject: Subject,
     ) -> Result<Self, Error> {
@@ -74,7 +78,8 @@ impl InFleet {
         let name = store.path(owner).with_extension(EXTENSION);
         let path = directory.join(name.file_name().unwrap_or_default());
         let copy = CopyFile::new(path, store.vault(), &owner.label(), store.mode());
-        let known = copy.read_or_set_aside(&subject)?;
+        let copied = if instance.fleet.serves() { copy.read_or_set_aside(&subject) } else { copy.read_only() }?;
+        let (known, origin) = copied.map(|copied| (copied.known, copied.origin)).unzip();
         let renewed = known.as_ref().and_then(|known| age(&known.record));
         // A record that the last process did not get to the database goes there at once.
         let unsent = known.as_ref().is_some_and(|known| known.unsent.is_some());
@@ -83,10 +88,10 @@ impl InFleet {
         let key = SignInKey { identity, person, issuer };
         let (records, holder) = (Arc::clone(instance.fleet.records()) as _, &instance.fleet.instance().id);
         Ok(Self {
-            sign_in: LeasedSignIn::new(records, holder, key, store.vault(), known),
+            sign_in: LeasedSignIn::new(records, holder, key, store.vault(), known).with_origin(origin.flatten()),
             copy,
             subject,
-            is_in_directory: matches!(store.read(owner), Ok(Some(_))),
+            earlier: Earlier::new(store, owner),
             state: Mutex::new(State { renewed, trouble, ..State::default() }),
             ending: watch::Sender::new(false),
             returns: tokio::sync::Mutex::new(instance.fleet.returns()),
@@ -185,7 +190,7 @@ impl Keeper for InFleet {
         Box::pin(async move {
             let was_there = match self.read().await {
                 Err(error @ Error::Fleet(_)) => return Err(error),
-                read => !matches!(read, Ok(None)),
+                read => !matches!(read, Ok(None)) || self.earlier.is_there(),
             };
             // Also where the database has none: an instance may have a copy.
             let known = self.sign_in.sign_out(now()).await.map_err(Error::Fleet)?;
@@ -223,7 +228,7 @@ impl Keeper for InFleet {
 
     fn look<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()> {
         Box::pin(async move {
-            let delivered = self.sign_in.deliver(&Means { keeper: self, asking }).await;
+            let delivered = self.sign_in.deliver_in_time(&Means { keeper: self, asking }).await;
             self.note(delivered.err().as_ref());
         })
     }
@@ -242,7 +247,7 @@ impl Keeper for InFleet {
                 return;
             }
             let means = Means { keeper: self, asking };
-            match self.sign_in.deliver(&means).await {
+            match self.sign_in.deliver_in_time(&means).await {
                 Ok(_) if !self.sign_in.is_unsent() => self.note(None),
                 Ok(_) => self.note(Some(&crate::fleet::Error::Unsent)),
                 Err(error) => self.note(Some(&error)),
@@ -282,7 +287,7 @@ impl Keeper for InFleet {
 impl InFleet {
     fn reason(&self, why: NotRenewed<Error>) -> Error {
         match why {
-            NotRenewed::Missing if self.is_in_directory => self.subject.missing(
+            NotRenewed::Missing if self.earlier.is_there() => self.subject.missing(
                 "has signed in on this computer alone, and not in the fleet: run packetboat fleet import, or sign in \
                  again",
             ),
@@ -297,9 +302,12 @@ impl InFleet {
     }
 
     async fn write_copy(&self, known: Known) {
-        let (copy, renewed) = (self.copy.clone(), age(&known.record));
+        if is_signed_out(&known.record) {
+            self.earlier.remove(&self.subject).await;
+        }
+        let (copy, renewed, origin) = (self.copy.clone(), age(&known.record), self.sign_in.origin());
         let directory = copy.path().parent().map(|path| path.display().to_string()).unwrap_or_default();
-        let written = pool::STATE.run_alone(&Gate::of(&directory), DISK, move || copy.write(&known)).await;
+        let written = pool::STATE.run_alone(&Gate::of(&directory), DISK, move || copy.write(&known, origin)).await;
         let failed = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -316,54 +324,6 @@ impl InFleet {
                 "the copy of the sign-in cannot be kept on this computer, and is in the fleet's database alone: {why}"
             );
         }
-    }
-}
-
-/// The instance's own means: endpoint and devices by the caller, the disk by the store.
-struct Means<'a> {
-    keeper: &'a InFleet,
-    asking: &'a dyn Asking,
-}
-
-impl Holder for Means<'_> {
-    type Error = Error;
-
-    async fn ask(&self, record: &Secret) -> Result<Granted, Denied<Error>> {
-        let denied = |error| self.denied(error);
-        let record = StoredSignIn::from_json(record.expose());
-        let record = record.ok_or_else(|| denied(Error::Store(StoreError::OtherFleetKey)))?;
-        let answer = within(ASKING, self.asking.ask(record.refresh_token.clone())).await;
-        let mut token_response = answer.unwrap_or(Err(Error::Late)).map_err(denied)?;
-        let refresh_token = token_response.refresh_token.take().unwrap_or(record.refresh_token);
-        let new = StoredSignIn { refresh_token, signed_in: record.signed_in, renewed: unix_time() };
-        let life = access::life_of(&token_response);
-        let access = Access { token: token_response.access_token, life, until: Instant::now() + life };
-        Ok(Granted { record: to_octets(&new).map_err(denied)?, access })
-    }
-
-    async fn save(&self, known: Known) {
-        self.keeper.write_copy(known).await;
-    }
-
-    fn take(&self, access: &Access) {
-        self.asking.take(AccessToken::taken(access.token.clone(), access.life, access.until));
-    }
-
-    fn is_strict(&self) -> bool {
-        self.asking.rotation() == Rotation::Strict
-    }
-
-    async fn ending(&self) {
-        // The sender lives as long as the keeper.
-        let _ = self.keeper.ending.subscribe().wait_for(|is_ending| *is_ending).await;
-    }
-}
-
-impl Means<'_> {
-    fn denied(&self, error: Error) -> Denied<Error> {
-        let pause = self.asking.pause_after(&error);
-        let cause = error.cause();
-        Denied { trouble: error.as_trouble(), error, pause, cause }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::world::{self, Node, Rotation, World};
 use crate::fleet::lease::NotRenewed;
+use crate::fleet::records::PATIENCE;
 
 /// A backup from before the last renewal is restored. The instance that knows only the refresh token before waits until
 /// the one that knows the newest has brought it, and no refresh token is spent twice.
@@ -26,6 +27,40 @@ async fn a_restored_backup_costs_no_refresh_token() {
     assert_eq!((world.reuses(), earlier.access()), (0, world.newest_access()));
     newest.renewed().await.unwrap();
     assert_eq!((world.reuses(), newest.access()), (0, world.newest_access()));
+}
+
+/// All instances are started again while the backup is restored.
+#[tokio::test(start_paused = true)]
+async fn a_restored_backup_and_a_restart_cost_no_refresh_token() {
+    let world = World::new(Rotation::EndsFamily);
+    let (newest, earlier) = (Node::new(&world), Node::new(&world));
+    earlier.looked().await;
+    let backup = world.snapshot();
+    newest.renewed().await.unwrap();
+    world.restore(backup);
+    let (newest, earlier) = (newest.restarted(), earlier.restarted());
+    let waiting = earlier.begun();
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.requests(), 1, "nobody begins from the backup");
+    // The registration of an instance that has started causes that.
+    newest.looked().await;
+    waiting.await.unwrap().unwrap();
+    assert_eq!((world.reuses(), earlier.access()), (0, world.newest_access()));
+}
+
+/// A restart alone delays nobody, nor does a new sign-in behind the loss of the database.
+#[tokio::test(start_paused = true)]
+async fn a_restart_alone_delays_nobody() {
+    let world = World::new(Rotation::EndsFamily);
+    let node = Node::new(&world);
+    node.looked().await;
+    let (node, begun) = (node.restarted(), Instant::now());
+    node.renewed().await.unwrap();
+    world.restore(None);
+    node.sign_in().await;
+    node.renewed().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!((world.requests(), world.reuses()), (2, 0));
 }
 
 /// The instance that knows the newest refresh token does not come back: the others go on with what there is.
@@ -50,7 +85,7 @@ async fn a_lenient_endpoint_is_renewed_at_once() {
     let node = Node::new(&world);
     node.looked().await;
     world.restore(world.snapshot());
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     node.renewed().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
@@ -134,4 +169,23 @@ async fn an_answer_behind_the_sign_out_is_dropped() {
     sleep(world::LIFE).await;
     assert!(matches!(slow.renewed().await, Err(NotRenewed::SignedOut)));
     assert_eq!(world.requests(), 1);
+}
+
+/// A database that is slow with each of several statements keeps a device, which waits behind them, no longer than one that
+/// does not answer.
+#[tokio::test(start_paused = true)]
+async fn several_slow_statements_have_one_bound() {
+    let world = World::new(Rotation::EndsFamily);
+    let node = Node::new(&world);
+    let backup = world.snapshot();
+    node.renewed().await.unwrap();
+    world.restore(backup);
+    world.delay_statements(Some(Duration::from_millis(2500)));
+    let begun = Instant::now();
+    assert!(node.looked_in_time().await.is_err());
+    assert!(begun.elapsed() <= PATIENCE, "{:?}", begun.elapsed());
+    world.delay_statements(None);
+    node.looked_in_time().await.unwrap();
+    node.renewed().await.unwrap();
+    assert_eq!(world.reuses(), 0);
 }

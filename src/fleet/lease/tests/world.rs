@@ -63,6 +63,8 @@ struct State {
     /// How often the database came back in another state.
     restored: u64,
     delay: Duration,
+    /// The time of a statement of the database; none for at once.
+    statement_delay: Option<Duration>,
     /// How often each refresh token was used.
     uses: HashMap<u64, u64>,
     newest: u64,
@@ -94,6 +96,7 @@ impl World {
             is_away: false,
             restored: 0,
             delay: Duration::ZERO,
+            statement_delay: None,
             uses: HashMap::new(),
             newest: 0,
             has_ended: false,
@@ -155,6 +158,11 @@ impl World {
 
     pub(super) fn delay_answers(&self, delay: Duration) {
         self.state().delay = delay;
+    }
+
+    /// Each answer of the database comes as much later.
+    pub(super) fn delay_statements(&self, delay: Option<Duration>) {
+        self.state().statement_delay = delay;
     }
 
     pub(super) fn end_family(&self) {

@@ -11,6 +11,7 @@ use super::{End, FIRST, FREEZE, LIFE, PAUSE, Rotation, State, World, key, number
 use crate::crypto::Vault;
 use crate::fleet::error::Error;
 use crate::fleet::lease::{Access, Cause, Denied, Granted, Holder, Known, LeasedSignIn, NotRenewed};
+use crate::fleet::records::Origin;
 use crate::secret::Secret;
 
 /// The result of a renewal.
@@ -20,10 +21,17 @@ pub(in super::super) type Renewed = Result<(), NotRenewed<&'static str>>;
 pub(in super::super) struct Node {
     world: Arc<World>,
     sign_in: LeasedSignIn,
-    disk: Arc<Mutex<Option<Known>>>,
+    disk: Disk,
     access: Mutex<Option<u64>>,
     is_deaf: Mutex<bool>,
     link: Arc<Link>,
+}
+
+/// The disk of an instance, which outlives it: the newest state, and where the last answer came from.
+#[derive(Clone, Default)]
+struct Disk {
+    known: Arc<Mutex<Option<Known>>>,
+    origin: Arc<Mutex<Option<Origin>>>,
 }
 
 /// The way to the database, on which steps are counted.
@@ -65,6 +73,10 @@ impl Link {
             return Err(Error::ReadOnly);
         }
         let result = statement(&mut self.world.state());
+        let delay = self.world.state().statement_delay;
+        if let Some(delay) = delay {
+            sleep(delay).await;
+        }
         self.step().await;
         Ok(result)
     }
@@ -72,28 +84,28 @@ impl Link {
 
 impl Node {
     pub(in super::super) fn new(world: &Arc<World>) -> Arc<Self> {
-        Self::with(world, Arc::default(), vault())
+        Self::with(world, Disk::default(), vault())
     }
 
     /// An instance whose `store_key` is another one.
     pub(in super::super) fn with_other_key(world: &Arc<World>) -> Arc<Self> {
-        Self::with(world, Arc::default(), Vault::new(&[2; 32]).unwrap())
+        Self::with(world, Disk::default(), Vault::new(&[2; 32]).unwrap())
     }
 
     /// The instance after its next start, with the disk that it has.
     pub(in super::super) fn restarted(&self) -> Arc<Self> {
-        Self::with(&self.world, Arc::clone(&self.disk), vault())
+        Self::with(&self.world, self.disk.clone(), vault())
     }
 
-    fn with(world: &Arc<World>, disk: Arc<Mutex<Option<Known>>>, vault: Vault) -> Arc<Self> {
+    fn with(world: &Arc<World>, disk: Disk, vault: Vault) -> Arc<Self> {
         let link = Arc::new(Link { world: Arc::clone(world), fuse: Mutex::default() });
         let holder = {
             let mut state = world.state();
             state.numbers += 1;
             state.numbers.to_string()
         };
-        let (records, known) = (Arc::clone(&link) as _, disk.lock().clone());
-        let sign_in = LeasedSignIn::new(records, &holder, key(), Arc::new(vault), known);
+        let (records, known, origin) = (Arc::clone(&link) as _, disk.known.lock().clone(), disk.origin.lock().clone());
+        let sign_in = LeasedSignIn::new(records, &holder, key(), Arc::new(vault), known).with_origin(origin);
         let (access, is_deaf) = (Mutex::default(), Mutex::default());
         Arc::new(Self { world: Arc::clone(world), sign_in, disk, access, is_deaf, link })
     }
@@ -105,6 +117,11 @@ impl Node {
     /// Brings to the database what it lacks, and learns what is newer there.
     pub(in super::super) async fn looked(&self) {
         self.sign_in.deliver(self).await.unwrap();
+    }
+
+    /// The same as the keeper of a running instance does it.
+    pub(in super::super) async fn looked_in_time(&self) -> Result<(), Error> {
+        self.sign_in.deliver_in_time(self).await.map(drop)
     }
 
     pub(in super::super) async fn sign_out(&self) {
@@ -184,7 +201,7 @@ impl Holder for Node {
 
     async fn save(&self, known: Known) {
         self.link.step().await;
-        *self.disk.lock() = Some(known);
+        (*self.disk.known.lock(), *self.disk.origin.lock()) = (Some(known), self.sign_in.origin());
         self.link.step().await;
     }
 
