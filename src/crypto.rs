@@ -67,6 +67,12 @@ pub fn random<const N: usize>() -> Result<[u8; N], Unavailable> {
     Ok(octets)
 }
 
+/// Returns a random factor between the two, so that what begins together does not go on together.
+pub fn jitter(least: f64, most: f64) -> f64 {
+    let octets: [u8; 2] = random().unwrap_or_default();
+    least + (most - least) * f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX)
+}
+
 /// Compares two secrets in a time that depends on their lengths alone.
 pub fn is_equal(one: &[u8], other: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod error;
+mod interval;
 mod kept;
 pub mod lease;
 mod password;
@@ -23,11 +24,12 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::crypto;
+use crate::crypto::{self, jitter};
 use crate::lifecycle::{Lifecycle, Phase};
 
 pub use certificates::{CertificatesError, FleetCertificates, Settled};
 pub use error::Error;
+pub use interval::interval_of;
 pub use kept::{Kept, KeptRecords, label as kept_label};
 pub use password::PasswordSource;
 #[cfg(feature = "fleet")]
@@ -35,7 +37,7 @@ pub use postgres::{Migration, Postgres};
 pub use records::{
     Answer, Borrowed, Candidate, DatabaseFacts, HeldSession, Instance, InstanceRecords, KnownInstance, Lease,
     MailboxKey, MailboxNews, MailboxUse, Origin, PATIENCE, Records, Renewal, SealedAccess, SealedKind, SessionKind,
-    SessionRecords, SessionRequest, SignIn, SignInKey, SignInRecords, Wanted,
+    SessionRecords, SessionRequest, SignIn, SignInKey, SignInRecords, UnfinishedRenewal, Wanted,
 };
 pub use seen::{SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
 pub use slots::{BorrowedNumbers, BorrowedSession, LOGIN_PATIENCE, MailboxSlots, POLL, SESSION_LIFE, Slots, Throttled};
@@ -82,7 +84,7 @@ impl Fleet {
         self.serves.load(Ordering::Relaxed)
     }
 
-    /// Whether the database is reached, and which instances are registered.
+    /// Whether the database is reached.
     pub fn status(&self) -> &Status {
         &self.status
     }
@@ -142,9 +144,12 @@ impl Fleet {
                 renewed = self.renew() => renewed,
                 () = lifecycle.reached(Phase::Draining) => break,
             };
+            // Instances that were started together, or have found the database again together, part here.
+            let parts = renewed.is_ok() && !self.status.is_reached();
             self.log_change(renewed);
+            let pause = if parts { RENEWAL.mul_f64(jitter(0.0, 1.0)) } else { RENEWAL };
             tokio::select! {
-                () = sleep(RENEWAL) => {}
+                () = sleep(pause) => {}
                 () = lifecycle.reached(Phase::Draining) => break,
             }
         }
@@ -157,25 +162,24 @@ impl Fleet {
         }
     }
 
-    /// Prolongs the registration, and reads which instances are registered.
-    async fn renew(&self) -> Result<Vec<String>, Error> {
+    /// Prolongs the registration. The statement touches the row of this instance alone, however many there are.
+    async fn renew(&self) -> Result<(), Error> {
         let origin = self.records.register(&self.instance, LIFE).await?;
         let before = self.origin.lock().replace(origin.clone());
         // The first answer as well: another database may be there since the last start.
         if before.is_none_or(|before| before != origin) || self.status.outage().is_some() {
             self.returns.send_modify(|count| *count += 1);
         }
-        let known = self.records.instances().await?;
-        Ok(known.into_iter().filter(|one| one.left.is_some()).map(|one| one.instance.name).collect())
+        Ok(())
     }
 
     /// Logs an outage once, and another reason of it; and once that it is over.
-    fn log_change(&self, renewed: Result<Vec<String>, Error>) {
+    fn log_change(&self, renewed: Result<(), Error>) {
         let before = self.status.outage();
         let instance = self.instance.name.as_str();
         match renewed {
-            Ok(instances) => {
-                self.status.reached(instances);
+            Ok(()) => {
+                self.status.reached();
                 if let Some(outage) = before {
                     info!(instance, "the fleet's database is back; it was away since {}", outage.since_words());
                 }

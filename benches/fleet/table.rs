@@ -10,7 +10,7 @@ use super::words;
 pub fn head_of_loads(instances: usize) {
     head(
         &format!("{instances} instances, {} devices, in peace", instances * 100),
-        "mix | poll | statements a second | worst second | instances | news | sessions | sign-ins | rows of lists a second | \
+        "mix | poll | statements a second | worst second | instances | news | sessions | sign-ins | rows of lists a second | rows counted a second | \
          token requests an hour | for a sign-in and half life | most sessions | refused | real time | memory",
     );
 }
@@ -28,7 +28,8 @@ pub fn load(report: &Report) {
         of(&[Statement::News]),
         of(&[Statement::Borrow, Statement::Renew, Statement::Return, Statement::Mailbox]),
         of(&[Statement::ReadSignIn, Statement::Begin, Statement::Commit, Statement::ChangeSignIn]),
-        rate_of_rows(report),
+        rate_of_rows(report, report.load.listed),
+        rate_of_rows(report, report.load.counted),
         format!("{:.0}", report.requests()),
         format!("{:.2}", report.requests_of_half_life()),
         report.most().to_string(),
@@ -42,7 +43,7 @@ pub fn load(report: &Report) {
 pub fn head_of_troubles(instances: usize) {
     head(
         &format!("{instances} instances in trouble, polls each 5 min"),
-        "event | mix | statements a second | worst second | token requests an hour | without the database | \
+        "event | mix | statements a second | worst second | connections in the worst second | token requests an hour | without the database | \
          spent again behind a death | lease handed over | sessions handed over | most sessions | longest wait | refused | \
          real time",
     );
@@ -56,6 +57,7 @@ pub fn trouble(report: &Report) {
         mix,
         rate(report.rate(&Statement::ALL)),
         report.load.worst_second.to_string(),
+        report.load.worst_second_of_connections.to_string(),
         format!("{:.0}", report.requests()),
         report.alone().to_string(),
         report.repeated().to_string(),
@@ -76,9 +78,9 @@ fn times(figures: &Figures) -> String {
     }
 }
 
-/// Rows of the lists of instances.
-fn rate_of_rows(report: &Report) -> String {
-    rate(report.load.listed as f64 / report.time.as_secs_f64())
+/// Rows a second.
+fn rate_of_rows(report: &Report, rows: u64) -> String {
+    rate(rows as f64 / report.time.as_secs_f64())
 }
 
 fn refused(report: &Report) -> String {

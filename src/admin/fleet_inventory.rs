@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::fleet::{Error, Fleet, SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
+use crate::crypto::jitter;
+use crate::fleet::{Error, Fleet, SeenByInstance, SeenCursor, SeenRecord, SeenRecords, interval_of};
 use crate::inventory::Inventory;
 use crate::lifecycle::{Lifecycle, Phase, unix_time};
 use crate::pool;
@@ -33,14 +34,18 @@ pub struct FleetInventory {
 struct Reading {
     cursor: SeenCursor,
     last: Option<Instant>,
-    /// The last time that all records were read.
+    /// The time of the next reading of all records; none where it is due.
     complete: Option<Instant>,
+    /// The last time that the instances were listed.
+    listed: Option<Instant>,
 }
 
 #[derive(Default)]
 struct State {
     /// The last time that the records of the others were read, in seconds since 1970.
     read: Option<u64>,
+    /// The names of the instances that are registered, as the database had them last.
+    instances: Vec<String>,
     /// The reason why records cannot be read or put.
     problem: Option<String>,
 }
@@ -64,6 +69,11 @@ impl FleetInventory {
         self.state.lock().read
     }
 
+    /// The names of the instances that are registered, as the database had them last.
+    pub fn instances(&self) -> Vec<String> {
+        self.state.lock().instances.clone()
+    }
+
     /// The reason why the records of the other instances cannot be read, or those of this one not be put, if so.
     pub fn problem(&self) -> Option<String> {
         self.state.lock().problem.clone()
@@ -74,7 +84,7 @@ impl FleetInventory {
     pub async fn refresh(&self) {
         if self.fleet.status().outage().is_none() {
             // The next round tells what is wrong.
-            drop(timeout(REFRESH, self.read(FRESH)).await);
+            drop(timeout(REFRESH, self.read(FRESH, FRESH)).await);
         }
     }
 
@@ -88,8 +98,10 @@ impl FleetInventory {
 
     /// Puts and reads until the drain, and puts a last time then.
     pub async fn run(&self, mut lifecycle: Lifecycle) {
+        // The first round is now. The next ones of instances that were started together come at different moments.
         let mut tick = interval(ROUND);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_first = true;
         let mut limited: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -106,6 +118,9 @@ impl FleetInventory {
                 limited = Some(Instant::now());
             }
             self.note(done);
+            if std::mem::take(&mut is_first) {
+                tick.reset_after(ROUND.mul_f64(jitter(0.0, 1.0)));
+            }
         }
         // The next start puts what this does not.
         drop(timeout(LAST, self.put()).await);
@@ -114,12 +129,13 @@ impl FleetInventory {
     async fn round(&self, limits: bool) -> Result<(), Error> {
         self.put().await?;
         // The first instance does that for all.
-        if limits && self.fleet.status().instances().first() == Some(&self.fleet.instance().name) {
+        if limits && self.instances().first() == Some(&self.fleet.instance().name) {
             let bounds = self.inventory.limits();
             let most = u32::try_from(bounds.devices.saturating_mul(RECORDS_OF_A_DEVICE)).unwrap_or(u32::MAX);
             self.records.limit_seen(bounds.forget_after, most).await?;
         }
-        self.read(Duration::ZERO).await
+        let instances = usize::try_from(self.fleet.slots().numbers().registered).unwrap_or(usize::MAX);
+        self.read(Duration::ZERO, interval_of(ROUND, instances)).await
     }
 
     /// Keeps the reason why the exchange fails, for the page. The log has it once; an outage of the database is logged
@@ -173,16 +189,28 @@ impl FleetInventory {
         Ok(())
     }
 
-    /// Reads the records that have changed, unless that was done within this time. Now and then it reads all of them:
-    /// records may have been removed.
-    async fn read(&self, fresh: Duration) -> Result<(), Error> {
-        self.inventory.set_running(self.fleet.status().instances());
+    /// Lists the instances, unless that was done within this time.
+    async fn list(&self, reading: &mut Reading, fresh: Duration) -> Result<(), Error> {
+        if reading.listed.is_none_or(|listed| listed.elapsed() >= fresh) {
+            let begun = Instant::now();
+            let names = self.records.running().await?;
+            reading.listed = Some(begun);
+            self.inventory.set_running(names.clone());
+            self.state.lock().instances = names;
+        }
+        Ok(())
+    }
+
+    /// Reads the records that have changed, unless that was done within this time, and lists the instances, unless that
+    /// was done within the other one. Now and then it reads all records: some may have been removed.
+    async fn read(&self, fresh: Duration, fresh_list: Duration) -> Result<(), Error> {
         let mut reading = self.reading.lock().await;
+        self.list(&mut reading, fresh_list).await?;
         if reading.last.is_some_and(|last| last.elapsed() < fresh) {
             return Ok(());
         }
         let begun = Instant::now();
-        let is_complete = reading.complete.is_none_or(|complete| complete.elapsed() >= COMPLETE);
+        let is_complete = reading.complete.is_none_or(|complete| complete <= begun);
         let mut cursor = if is_complete { SeenCursor::default() } else { reading.cursor.earlier(OVERLAP) };
         let (mut records, mut last, mut octets): (Vec<SeenByInstance>, _, _) = (Vec::new(), None, 0_usize);
         let most = self.inventory.limits().devices.saturating_mul(RECORDS_OF_A_DEVICE);
@@ -204,7 +232,7 @@ impl FleetInventory {
         }
         reading.last = Some(begun);
         if is_complete {
-            reading.complete = Some(begun);
+            reading.complete = Some(begun + COMPLETE.mul_f64(jitter(0.8, 1.0)));
         }
         self.state.lock().read = Some(unix_time());
         Ok(())
@@ -217,7 +245,8 @@ fn hash(record: &SeenRecord) -> u64 {
     hasher.finish()
 }
 
-/// The interval at which an instance puts what it has seen, and reads what the others have.
+/// The interval at which an instance puts what it has seen, and reads what the others have. It lists the instances as
+/// often in a small fleet.
 const ROUND: Duration = Duration::from_secs(30);
 /// The time for which records that were read are new enough for the page and the commands.
 const FRESH: Duration = Duration::from_secs(3);

@@ -54,7 +54,7 @@ impl Admin {
         });
         json!({
             "instance": view.fleet.instance().name,
-            "instances": status.instances(),
+            "instances": view.inventory.instances(),
             "outage": outage,
             "read": view.inventory.read_at(),
             "problem": view.inventory.problem().filter(|_| is_administrator),
@@ -76,11 +76,9 @@ impl Admin {
     pub(super) fn fleet_numbers(&self, tokens: &[TokenStatus]) -> Option<FleetNumbers> {
         let fleet = &self.fleet.get()?.fleet;
         let status = fleet.status();
-        let last_success = status.last_success();
         Some(FleetNumbers {
-            is_reachable: status.outage().is_none() && last_success.is_some(),
-            last_success: last_success.unwrap_or_default(),
-            instances: u64::try_from(status.instances().len()).unwrap_or(u64::MAX),
+            is_reachable: status.is_reached(),
+            last_success: status.last_success().unwrap_or_default(),
             has_sign_ins: tokens.iter().all(|one| one.store_trouble.is_none()),
             sessions: fleet.slots().numbers(),
         })

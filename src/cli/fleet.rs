@@ -41,8 +41,9 @@ pub(super) enum Action {
     },
     /// Bring the sign-ins of the fleet into the state directory
     ///
-    /// For an instance that is to go on alone: stop all others first, because an endpoint may take each refresh token
-    /// only once. A newer sign-in in the state directory stays.
+    /// For an instance that is to go on alone: stop all instances first, because an endpoint may take each refresh token
+    /// only once. Run it on the computer of that instance: it takes the newest of the database and of the copy that this
+    /// computer has. A newer sign-in in the state directory stays.
     Export {
         /// Replace newer sign-ins as well
         #[arg(long)]

@@ -25,6 +25,7 @@
 
 mod asking;
 mod delivery;
+mod newest;
 mod sealing;
 mod settling;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use super::records::{Lease, PATIENCE, Renewal, SignIn, SignInKey, SignInRecords}
 use crate::crypto::Vault;
 use crate::secret::Secret;
 use asking::Tried;
+pub use newest::{LastRenewal, Newest, Provenance};
 use settling::KnownOrigin;
 
 /// The sign-in of a person as one instance of the fleet has it. One task at a time renews it.

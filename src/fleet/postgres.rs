@@ -29,6 +29,7 @@ use super::password::PasswordSource;
 use super::records::PATIENCE;
 use crate::config::fleet::DatabaseServer;
 use crate::config::{Config, Fleet};
+use crate::crypto::jitter;
 use access::{Access, Connected};
 
 pub use schema::Migration;
@@ -215,7 +216,9 @@ impl State {
     fn fail(&mut self, error: Arc<Error>) {
         let pause = self.failed.take().map_or(FIRST_PAUSE, |failed| (failed.pause * 2).min(LONGEST_PAUSE));
         self.open = None;
-        self.failed = Some(Failed { error, next: Instant::now() + pause, pause });
+        // Instances that have lost the database together do not all dial at the same moments.
+        let next = Instant::now() + pause.mul_f64(jitter(0.5, 1.0));
+        self.failed = Some(Failed { error, next, pause });
     }
 }
 
@@ -240,7 +243,7 @@ fn length_up_to(longest: Duration, seconds: f64) -> Option<Duration> {
 
 /// The longest time for a connection, with all servers that are tried: name, TCP, TLS and login.
 const CONNECTING: Duration = Duration::from_secs(10);
-/// The pause after the first failed attempt to connect; each further one doubles it.
+/// The longest pause after the first failed attempt to connect; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The life of a connection up to which its end counts as a failed attempt.

@@ -76,14 +76,14 @@ pub trait InstanceRecords: Send + Sync {
     /// Reads facts about the database, also where it does not have packetboat's tables.
     fn database(&self) -> Answer<'_, DatabaseFacts>;
 
-    /// Registers an instance for this time from now on, or prolongs its registration. Forgets instances whose
-    /// registration ended a day ago. Returns where the answer comes from.
+    /// Registers an instance for this time from now on, or prolongs its registration. Returns where the answer comes
+    /// from.
     fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Origin>;
 
     /// Ends the registration of an instance.
     fn unregister<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
 
-    /// Lists the instances, by name.
+    /// Lists the instances, by name, also those whose registration has ended within the last day.
     fn instances(&self) -> Answer<'_, Vec<KnownInstance>>;
 }
 
@@ -190,6 +190,16 @@ pub struct Candidate {
     pub age: Duration,
 }
 
+/// A renewal whose lease has ended without a word: the endpoint may have spent the refresh token, and the answer may be
+/// on the disk of its holder alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfinishedRenewal {
+    /// The sign-in.
+    pub key: SignInKey,
+    /// The name of the instance that held the lease, or its id; none where that is not known any more.
+    pub holder: Option<String>,
+}
+
 /// The sign-ins of persons, each with the lease of its renewal.
 pub trait SignInRecords: Send + Sync {
     /// Reads a sign-in; none where nobody has signed in.
@@ -197,6 +207,9 @@ pub trait SignInRecords: Send + Sync {
 
     /// Lists the keys of all sign-ins.
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>>;
+
+    /// Lists the renewals whose lease has ended without a word.
+    fn unfinished_renewals(&self) -> Answer<'_, Vec<UnfinishedRenewal>>;
 
     /// Takes the lease of a renewal for this time, and notes that its refresh token is being spent. Of all callers at a
     /// time one gets it. None where there is no sign-in, somebody holds the lease, or a pause is on.

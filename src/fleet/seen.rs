@@ -68,6 +68,9 @@ pub trait SeenRecords: Send + Sync {
         most: u32,
     ) -> Answer<'a, Option<(Vec<SeenByInstance>, SeenCursor)>>;
 
+    /// Lists the names of the instances that are registered: their devices may be connected.
+    fn running(&self) -> Answer<'_, Vec<String>>;
+
     /// Marks a device as forgotten by each instance, until one sees it again.
     fn forget_seen<'a>(&'a self, device: &'a str) -> Answer<'a, ()>;
 

@@ -3,20 +3,22 @@
 //! - A login takes a borrowed session that is free, without a question to the database. If none is free, it asks the
 //!   database, and waits at most [`LOGIN_PATIENCE`] for the answer.
 //! - After that time, and while the database is away, an instance has its share: the number divided by the number of
-//!   instances, at least one. Sessions that are open stay open. So a mailbox may have up to twice its number in the
-//!   first minute of an outage, and as many as the shares are from then on, once the earlier sessions have ended.
+//!   instances that were registered last, at least one. Sessions that are open stay open. So a mailbox may have up to
+//!   twice its number in the first minute of an outage, and as many as the shares are from then on, once the earlier
+//!   sessions have ended.
 //! - An instance that is frozen for longer than its sessions are still borrowed for (a stopped process, a paused virtual
 //!   machine; 39 to 59 seconds) wakes with open sessions that others may have borrowed meanwhile. It ends none of them,
 //!   and begins none until it has borrowed again.
 //! - An instance that gets no session leaves a wish. An instance that holds free ones gives them back within a second.
 //!   An instance that holds more than the one with the wish gives back those that end, although its own devices wait.
 
+mod divisor;
 mod mailbox;
 mod pace;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,7 +28,9 @@ use tracing::debug;
 
 use super::error::Error;
 use super::records::{Answer, HeldSession, MailboxKey, PATIENCE, SessionRecords};
+use crate::crypto::jitter;
 use crate::lifecycle::{Lifecycle, Phase};
+use divisor::Divisor;
 pub use mailbox::{BorrowedSession, MailboxSlots, Throttled};
 
 /// The sessions of all mailboxes that this instance serves.
@@ -42,8 +46,7 @@ pub struct Slots {
 struct Known {
     /// The last statement has failed.
     is_away: AtomicBool,
-    /// The number of instances, as last counted; 0 before that.
-    instances: AtomicUsize,
+    divisor: Divisor,
     /// Mailboxes that have a question or a note for the database.
     requests: Mutex<Vec<Arc<MailboxSlots>>>,
     has_requests: Notify,
@@ -66,6 +69,8 @@ struct Counts {
 pub struct BorrowedNumbers {
     /// Borrowed sessions, used or not.
     pub borrowed: u64,
+    /// The instances that are registered, as last counted; 0 before that.
+    pub registered: u64,
     /// The instances among which sessions are divided without the database; 0 before they were counted.
     pub instances: u64,
     /// Logins that waited for the database's answer.
@@ -79,7 +84,7 @@ impl Slots {
     pub fn new(records: Arc<dyn SessionRecords>, instance: &str) -> Arc<Self> {
         let known = Known {
             is_away: AtomicBool::new(false),
-            instances: AtomicUsize::new(0),
+            divisor: Divisor::default(),
             requests: Mutex::default(),
             has_requests: Notify::new(),
             has_returns: Notify::new(),
@@ -112,10 +117,11 @@ impl Slots {
     /// The numbers for the metrics.
     pub fn numbers(&self) -> BorrowedNumbers {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let borrowed = self.all().iter().map(|mailbox| mailbox.held()).sum::<usize>();
+        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         BorrowedNumbers {
-            borrowed: u64::try_from(borrowed).unwrap_or(u64::MAX),
-            instances: u64::try_from(self.known.instances.load(Ordering::Relaxed)).unwrap_or(u64::MAX),
+            borrowed: number(self.all().iter().map(|mailbox| mailbox.held()).sum()),
+            registered: number(self.known.divisor.registered()),
+            instances: number(self.known.divisor.known()),
             waited: count(&self.known.counts.waited),
             alone: count(&self.known.counts.alone),
         }
@@ -149,36 +155,44 @@ impl Slots {
     async fn maintain(&self) {
         let mut second = interval(LOOK);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut renewed, mut counted) = (Instant::now(), None::<Instant>);
+        // Instances that were started together do not all renew at the same moments.
+        let mut next_renewal = Instant::now() + RENEWAL.mul_f64(jitter(0.0, 1.0));
         loop {
             let is_second = tokio::select! {
                 _ = second.tick() => true,
                 () = self.known.has_returns.notified() => false,
             };
-            let is_due = |since: Instant, pause: Duration| is_second && since.elapsed() >= pause;
             let was_away = self.known.is_away.load(Ordering::Relaxed);
-            if is_second
-                && (was_away || counted.is_none_or(|counted| is_due(counted, COUNTING)))
-                && let Some(count) = self.known.answer(self.records.count_instances()).await
-            {
-                self.known.instances.store(count, Ordering::Relaxed);
-                counted = Some(Instant::now());
+            if is_second {
+                self.count_instances(was_away).await;
             }
             if self.known.is_away.load(Ordering::Relaxed) {
                 continue;
             }
-            let is_renewal = is_second && (was_away || is_due(renewed, RENEWAL));
+            let is_renewal = is_second && (was_away || next_renewal <= Instant::now());
             if is_renewal {
                 self.all().iter().for_each(|mailbox| mailbox.give_up_idle());
             }
             self.give_back().await;
             if is_renewal && self.renew().await {
-                renewed = Instant::now();
+                next_renewal = Instant::now() + RENEWAL;
             }
             if is_second {
                 self.read_news().await;
                 self.all().iter().for_each(|mailbox| mailbox.catch_up());
             }
+        }
+    }
+
+    /// Counts the instances where that is due. While the database is away, this is how it is found again.
+    async fn count_instances(&self, was_away: bool) {
+        if was_away {
+            self.known.divisor.lost();
+        }
+        if self.known.divisor.is_due(Instant::now())
+            && let Some(count) = self.known.answer(self.records.count_instances()).await
+        {
+            self.known.divisor.counted(count, Instant::now());
         }
     }
 
@@ -267,11 +281,7 @@ impl Known {
 
     /// The part of a number that this instance has without a database.
     fn share(&self, number: usize) -> usize {
-        let instances = match self.instances.load(Ordering::Relaxed) {
-            0 => UNKNOWN_INSTANCES,
-            count => count,
-        };
-        (number / instances).max(1)
+        self.divisor.share(number)
     }
 
     fn want(&self, key: &MailboxKey) {
@@ -294,7 +304,3 @@ const MARGIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(1);
 /// The interval at which borrowed sessions are prolonged.
 const RENEWAL: Duration = Duration::from_secs(20);
-/// The interval at which the instances are counted.
-const COUNTING: Duration = Duration::from_secs(20);
-/// The number of instances that is assumed before the database was reached.
-const UNKNOWN_INSTANCES: usize = 3;

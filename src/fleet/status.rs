@@ -1,5 +1,4 @@
-//! The status of the fleet as this instance sees it: whether the database is reached, since when not, and which instances
-//! are registered.
+//! The status of the fleet's database as this instance sees it: whether it is reached, and since when not.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -8,7 +7,7 @@ use parking_lot::Mutex;
 use super::error::Error;
 use crate::lifecycle::unix_time;
 
-/// Whether the database is reached, and which instances are registered.
+/// Whether the database is reached.
 #[derive(Debug, Default)]
 pub struct Status(Mutex<State>);
 
@@ -17,8 +16,6 @@ struct State {
     /// The last answer of the database, in seconds since 1970.
     last_success: Option<u64>,
     outage: Option<Outage>,
-    /// The names of the instances that are registered, as the database had them last.
-    instances: Vec<String>,
 }
 
 /// A time in which the database is away, or does not do what it is asked for.
@@ -39,11 +36,17 @@ impl Outage {
 
 impl Status {
     /// Notes that the database has answered.
-    pub fn reached(&self, instances: Vec<String>) {
-        *self.0.lock() = State { last_success: Some(unix_time()), outage: None, instances };
+    pub fn reached(&self) {
+        *self.0.lock() = State { last_success: Some(unix_time()), outage: None };
     }
 
-    /// Notes that the database has not answered, or refuses. The instances that it had last stay known.
+    /// Returns whether the database has answered the last time.
+    pub fn is_reached(&self) -> bool {
+        let state = self.0.lock();
+        state.outage.is_none() && state.last_success.is_some()
+    }
+
+    /// Notes that the database has not answered, or refuses.
     pub fn failed(&self, error: &Error) {
         let mut state = self.0.lock();
         let since = state.outage.as_ref().map_or_else(unix_time, |outage| outage.since);
@@ -59,11 +62,6 @@ impl Status {
     pub fn last_success(&self) -> Option<u64> {
         self.0.lock().last_success
     }
-
-    /// The names of the instances that are registered, as the database had them last.
-    pub fn instances(&self) -> Vec<String> {
-        self.0.lock().instances.clone()
-    }
 }
 
 #[cfg(test)]
@@ -71,18 +69,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_keeps_its_beginning_and_the_instances() {
+    fn an_outage_keeps_its_beginning() {
         let status = Status::default();
-        assert_eq!((status.outage(), status.last_success()), (None, None));
-        status.reached(vec!["west".to_owned()]);
+        assert_eq!((status.outage(), status.last_success(), status.is_reached()), (None, None, false));
+        status.reached();
+        assert!(status.is_reached());
         status.failed(&Error::ReadOnly);
         status.0.lock().outage.as_mut().unwrap().since = 86_400;
         status.failed(&Error::NoSchema);
         let outage = status.outage().unwrap();
         assert_eq!((outage.since, outage.since_words().as_str()), (86_400, "1970-01-02T00:00:00Z"));
         assert!(outage.why.contains("fleet migrate"), "{}", outage.why);
-        assert_eq!(status.instances(), ["west"]);
-        status.reached(Vec::new());
+        assert!(!status.is_reached());
+        status.reached();
         assert_eq!(status.outage(), None);
     }
 }

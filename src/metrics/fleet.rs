@@ -14,8 +14,6 @@ pub struct FleetNumbers {
     pub is_reachable: bool,
     /// The last answer of the database, in seconds since 1970, or 0.
     pub last_success: u64,
-    /// The instances that are registered, as the database had them last.
-    pub instances: u64,
     /// The database has the newest state of all sign-ins.
     pub has_sign_ins: bool,
     /// The sessions that this instance borrows.
@@ -45,8 +43,8 @@ const GAUGES: [Row; 6] = [
     ),
     (
         "packetboat_fleet_instances",
-        "Instances that are registered in the fleet's database, as it had them last.",
-        |fleet| fleet.instances,
+        "Instances that are registered in the fleet's database, as it had them at the last count.",
+        |fleet| fleet.sessions.registered,
     ),
     (
         "packetboat_fleet_sign_ins_success",
@@ -114,15 +112,9 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         assert!(!metrics.text().unwrap().contains("packetboat_fleet"));
         for waited in [5, 7] {
-            let sessions = BorrowedNumbers { borrowed: 3, instances: 2, waited, alone: 1 };
-            let (last_success, instances) = (5, 4);
-            metrics.set_fleet(&FleetNumbers {
-                is_reachable: true,
-                last_success,
-                instances,
-                has_sign_ins: false,
-                sessions,
-            });
+            let sessions = BorrowedNumbers { borrowed: 3, registered: 4, instances: 2, waited, alone: 1 };
+            let last_success = 5;
+            metrics.set_fleet(&FleetNumbers { is_reachable: true, last_success, has_sign_ins: false, sessions });
         }
         let text = metrics.text().unwrap();
         for line in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::json::{self, Claims, TokenResponse};
-use crate::crypto;
+use crate::crypto::jitter;
 use crate::secret::Secret;
 
 /// A token that opens mailboxes for a while.
@@ -82,12 +82,6 @@ impl AccessToken {
 /// Returns the life of the access token in a response.
 pub(super) fn life_of(token_response: &TokenResponse) -> Duration {
     token_response.expires_in.map_or(UNSAID, Duration::from_secs).clamp(SHORTEST_LIFE, LONGEST_LIFE)
-}
-
-/// Returns a random factor between the two, so that tokens fetched together are not renewed together.
-pub(super) fn jitter(least: f64, most: f64) -> f64 {
-    let octets: [u8; 2] = crypto::random().unwrap_or_default();
-    least + (most - least) * f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX)
 }
 
 /// The age from which on a token may be to blame for a refusal of the mail server.

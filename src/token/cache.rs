@@ -13,12 +13,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::access::{AccessToken, jitter};
+use super::access::AccessToken;
 use super::error::Error;
 use super::keeping::{Keeper, Look, Mark};
 use super::refusal::Endpoint;
 use super::store::Owner;
 use crate::config::{Account, Identity};
+use crate::crypto::jitter;
 use crate::failure::{Failure, Kind};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::protocol::Protocol;

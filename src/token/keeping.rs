@@ -18,7 +18,7 @@ use crate::secret::Secret;
 use crate::state::Stamp;
 
 pub(super) use directory::InDirectory;
-pub(super) use fleet::{InFleet, Instance};
+pub(super) use fleet::{FoundSignIn, InFleet, Instance};
 
 /// Work on a sign-in, to be awaited.
 pub(super) type Task<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

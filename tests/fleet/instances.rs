@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use packetboat::fleet::{Instance, InstanceRecords};
+use packetboat::fleet::{Instance, InstanceRecords, SeenRecords, SessionRecords};
 use support::postgresql::Postgresql;
 use support::proxy::Proxy;
 
@@ -31,11 +31,22 @@ async fn an_instance_is_registered_until_its_time_is_over() {
     assert!(records.instances().await.unwrap()[0].left.is_some(), "it is prolonged");
     records.unregister(&other.id).await.unwrap();
     assert_eq!(records.instances().await.unwrap().len(), 1);
-    // Those that ended two days ago are forgotten when the next one registers.
+    // Those that ended two days ago are forgotten with the next count.
     server.sql(&database.name, "update packetboat.instance set until = now() - interval '2 days'");
     records.register(&other, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(records.instances().await.unwrap().len(), 2);
+    assert_eq!(
+        (records.count_instances().await.unwrap(), records.running().await.unwrap()),
+        (1, vec!["east".to_owned()])
+    );
     assert_eq!(records.instances().await.unwrap()[0].instance, other);
     assert_eq!(records.instances().await.unwrap().len(), 1);
+    // The clock of the database was ahead, and was set back: nobody knows whether the instance runs, until it says so.
+    server.sql(&database.name, "update packetboat.instance set until = now() + interval '1 day'");
+    assert_eq!((records.count_instances().await.unwrap(), records.running().await.unwrap()), (0, Vec::new()));
+    assert!(records.instances().await.unwrap()[0].left.is_none());
+    records.register(&other, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(records.count_instances().await.unwrap(), 1);
 }
 
 /// The database takes connections and says nothing: an instance that waits for the migration of its tables ends as soon as
@@ -51,4 +62,37 @@ fn a_silent_database_does_not_hold_the_end_up() {
     instance.process.signal("TERM");
     assert!(instance.process.wait().success(), "{}", instance.log.all());
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+}
+
+/// Ten thousand other instances are registered. What this one does all the time reads none of their rows: they are
+/// counted and listed each ten minutes.
+#[test]
+fn ten_thousand_instances_cost_each_other_little() {
+    let server = Postgresql::start();
+    let database = server.database();
+    let section = database.section("west") + "migrate = true\n";
+    let proxy = Proxy::start_with(None, "info", &configured(Path::new("/store.key"), &section));
+    let sql = |statement: &str| server.sql(&database.name, statement);
+    crate::until_now("it is registered", || proxy.metric("packetboat_fleet_instances", "") == 1);
+    let id = sql("select id from packetboat.instance");
+    sql("insert into packetboat.instance (id, name, version, until) \
+         select gen_random_uuid(), 'i' || n, '9.9', now() + interval '4 minutes' from generate_series(1, 10000) n; \
+         analyze packetboat.instance");
+    crate::until_now("all are counted", || proxy.metric("packetboat_fleet_instances", "") == 10_001);
+    let registrations = |count: usize| {
+        for _ in 0..count {
+            let until = || sql(&format!("select until from packetboat.instance where id = '{id}'"));
+            let before = until();
+            crate::until_now("a registration", || until() != before);
+        }
+    };
+    let rows_read = || {
+        let statement = "select seq_tup_read from pg_stat_user_tables where relid = 'packetboat.instance'::regclass";
+        sql(statement).parse::<u64>().unwrap()
+    };
+    // PostgreSQL tells what a statement has read some seconds later.
+    registrations(2);
+    let before = rows_read();
+    registrations(3);
+    assert_eq!(rows_read(), before);
 }

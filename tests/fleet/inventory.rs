@@ -141,7 +141,7 @@ fn every_instance_shows_the_devices_of_all() {
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("known are east, north, west"));
     // A device that is connected to another instance is not silent here, and an alert does not say so.
     assert_eq!(west.metric("packetboat_device_trouble", "reason=\"never\""), 0);
-    assert_eq!(west.metric("packetboat_fleet_instances", ""), 3);
+    until_now("all are counted", || west.metric("packetboat_fleet_instances", "") == 3);
     page_of_a_fleet(west);
 
     // Somebody has a device forgotten at one instance: all of them forget it.

@@ -41,7 +41,7 @@ impl Fleet {
         });
         let fleet = Self { exchange, server, database, instances };
         for proxy in &fleet.instances {
-            fleet.until("all are counted", || proxy.metric("packetboat_fleet_sharing_instances", "") == 3);
+            fleet.until("all are counted", || proxy.metric("packetboat_fleet_instances", "") == 3);
         }
         fleet
     }
@@ -231,6 +231,24 @@ fn without_the_database_instances_have_their_shares() {
     held.extend([fleet.login(west), fleet.login(west)]);
     assert!(try_login(west).is_none() && try_login(&fleet.instances[1]).is_none());
     assert_eq!(fleet.most_sessions(), 8);
+}
+
+/// One instance ends in good order, and another one is killed. Without the database, the last one then has all sessions.
+#[test]
+fn instances_that_have_ended_have_no_share() {
+    let mut fleet = Fleet::start("limits.mailbox_queue = \"1s\"\n", "");
+    let sharing = |fleet: &Fleet| fleet.instances[0].metric("packetboat_fleet_sharing_instances", "");
+    fleet.instances[2].process.signal("TERM");
+    assert!(fleet.instances[2].process.wait().success());
+    fleet.until("the one that has ended does not count", || sharing(&fleet) == 2);
+    fleet.instances[1].process.signal("KILL");
+    fleet.instances[1].process.wait();
+    fleet.until("the one that was killed does not count", || sharing(&fleet) == 1);
+    fleet.server.stop();
+    let west = &fleet.instances[0];
+    let held: Vec<_> = (0..8).map(|_| fleet.login(west)).collect();
+    assert!(try_login(west).is_none(), "eight is the number");
+    assert_eq!((fleet.most_sessions(), alone(west)), (8, held.len()));
 }
 
 /// Exchange throttles the mailbox at one instance. The others leave it alone within seconds, although it would take them.

@@ -74,7 +74,7 @@ fn the_simulation_predicts_three_real_instances() {
     let instances = ["west", "east", "north"].map(|name| several.instance(name));
     for instance in &instances {
         until_served(instance);
-        let sharing = || instance.metric("packetboat_fleet_sharing_instances", "") == 3;
+        let sharing = || instance.metric("packetboat_fleet_instances", "") == 3;
         crate::until_now("three instances are counted", sharing);
     }
     let is_over = AtomicBool::new(false);
@@ -171,7 +171,7 @@ fn kind_of(query: &str) -> Option<Statement> {
         ("insert into packetboat.instance ", Statement::Register),
         ("delete from packetboat.instance where id", Statement::Register),
         ("select count(*) from packetboat.instance", Statement::Count),
-        ("from packetboat.instance order by", Statement::List),
+        ("from packetboat.instance where until", Statement::List),
         ("select mine.upstream", Statement::News),
         ("for update skip locked", Statement::Borrow),
         ("insert into packetboat.mailbox_session", Statement::Borrow),

@@ -2,6 +2,7 @@
 
 mod random;
 mod rules;
+mod share;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -8,7 +8,7 @@ use crate::cli::error::{CommandError, unavailable};
 use crate::cli::output::print;
 use crate::config::Fleet;
 use crate::config::fleet::DatabaseServer;
-use crate::fleet::{DatabaseFacts, Error, KnownInstance, MailboxUse, Records, SCHEMA, check_schema};
+use crate::fleet::{DatabaseFacts, Error, KnownInstance, MailboxUse, Records, SCHEMA, UnfinishedRenewal, check_schema};
 
 /// The state of the fleet, as the database has it.
 struct Status<'a> {
@@ -21,6 +21,7 @@ struct Status<'a> {
     clock_ahead: f64,
     instances: Vec<KnownInstance>,
     mailboxes: Vec<MailboxUse>,
+    unfinished: Vec<UnfinishedRenewal>,
 }
 
 /// The servers of the database, and whether each takes changes; none where there is one alone.
@@ -37,14 +38,15 @@ pub(super) async fn show(
     let round_trip = begin.elapsed();
     let clock_ahead = now + round_trip.as_secs_f64() / 2.0 - facts.time;
     let fits = check_schema(facts.schema);
-    let (instances, mailboxes) = match fits {
+    let (instances, mailboxes, unfinished) = match fits {
         Ok(()) => {
             let instances = records.instances().await.map_err(unavailable)?;
-            (instances, records.sessions().await.map_err(unavailable)?)
+            let mailboxes = records.sessions().await.map_err(unavailable)?;
+            (instances, mailboxes, records.unfinished_renewals().await.map_err(unavailable)?)
         }
         Err(_) => Default::default(),
     };
-    let status = Status { fleet, servers, facts, round_trip, clock_ahead, instances, mailboxes };
+    let status = Status { fleet, servers, facts, round_trip, clock_ahead, instances, mailboxes, unfinished };
     if json {
         print(format_args!("{}\n", status.json()))?
     } else {
@@ -78,12 +80,30 @@ impl Status<'_> {
                 humantime::format_duration(Duration::from_secs(one.age.as_secs())),
             ));
         }
+        text.push_str(&self.unfinished());
         text.push_str(&format!("mailboxes   {} with borrowed sessions, or throttled\n", self.mailboxes.len()));
         for one in self.mailboxes.iter().take(SHOWN) {
             text.push_str(&mailbox(one));
         }
         if let Some(more) = self.mailboxes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
             text.push_str(&format!("  {more} more: packetboat fleet status --json lists them\n"));
+        }
+        text
+    }
+
+    /// The renewals without a result, one a line.
+    fn unfinished(&self) -> String {
+        let mut text = String::new();
+        if !self.unfinished.is_empty() {
+            text.push_str(&format!(
+                "renewals    {} without a result: the instance may have the answer on its disk, and brings it with its \
+                 next start\n",
+                self.unfinished.len()
+            ));
+        }
+        for one in self.unfinished.iter().take(SHOWN) {
+            let holder = one.holder.as_deref().unwrap_or("not known any more");
+            text.push_str(&format!("  {} with identity {}, by instance: {holder}\n", one.key.person, one.key.identity));
         }
         text
     }
@@ -139,6 +159,10 @@ impl Status<'_> {
                 "throttled_for_seconds": one.quiet.map(|quiet| quiet.as_secs()),
             })
         });
+        let unfinished = self
+            .unfinished
+            .iter()
+            .map(|one| json!({ "identity": one.key.identity, "person": one.key.person, "instance": one.holder }));
         let servers = self.servers.iter().map(|(server, state)| {
             let why = state.as_ref().err().map(ToString::to_string);
             json!({ "server": server.to_string(), "takes_changes": state.is_ok(), "problem": why })
@@ -155,6 +179,7 @@ impl Status<'_> {
             "schema_needed": SCHEMA,
             "instances": instances.collect::<Vec<_>>(),
             "mailboxes": mailboxes.collect::<Vec<_>>(),
+            "unfinished_renewals": unfinished.collect::<Vec<_>>(),
         })
     }
 }
@@ -176,5 +201,5 @@ fn wall_clock() -> f64 {
 /// More than one server takes changes.
 const SPLIT: &str = "  MORE THAN ONE SERVER TAKES CHANGES: an earlier primary is back beside the one that has replaced \
                      it. Stop the earlier one at once, and make it a standby again\n";
-/// The most mailboxes in the text for people.
+/// The most mailboxes, and the most renewals, in the text for people.
 const SHOWN: usize = 50;

@@ -3,6 +3,7 @@
 use crate::cli::error::{CommandError, unavailable};
 use crate::cli::output::print;
 use crate::config::Config;
+use crate::fleet::lease::{LastRenewal, Provenance};
 use crate::fleet::{Fleet, check_schema};
 use crate::token::{Direction, Fate, Newer, fleet_password, transfer};
 
@@ -33,9 +34,51 @@ pub(super) async fn run(config: &Config, direction: Direction, newer: Newer) -> 
             }
         };
         print(format_args!("{} with identity {}: {fate}\n", one.user, one.identity))?;
+        if let Some((provenance, renewal)) = one.found {
+            print(provenance_of(provenance, config))?;
+            print(advice_on(renewal))?;
+        }
     }
     if direction == Direction::Import && transferred.iter().any(|one| one.fate == Fate::Done) {
         print("The state directory keeps its copies, which a fleet does not use.\n")?;
     }
+    if direction == Direction::Export {
+        print(OTHER_DISKS)?;
+    }
     Ok(())
 }
+
+/// Says where an exported sign-in comes from, if that is not the row of the database.
+fn provenance_of(provenance: Provenance, config: &Config) -> String {
+    match provenance {
+        Provenance::Database => String::new(),
+        Provenance::Candidate => "  This is an answer of the token endpoint that came after its lease had ended. The \
+                                  database has it beside an earlier refresh token, which is spent.\n"
+            .to_owned(),
+        Provenance::Disk => format!(
+            "  This is the copy on this computer, in {}. The database has an earlier refresh token, or none.\n",
+            config.state_directory.join("fleet").display()
+        ),
+    }
+}
+
+/// Advice where a newer refresh token may be elsewhere.
+fn advice_on(renewal: LastRenewal) -> &'static str {
+    match renewal {
+        LastRenewal::Known => "",
+        LastRenewal::UnderWay => {
+            "  An instance renews this sign-in now. Stop all instances, and run packetboat fleet export again.\n"
+        }
+        LastRenewal::Unknown => {
+            "  An instance has set out to spend this refresh token, and has not brought the answer to the database. \
+             packetboat fleet status names the instance. Start it once while the database is reachable, stop it, and \
+             run packetboat fleet export again. Without its answer, the person may have to sign in again.\n"
+        }
+    }
+}
+
+/// What an export cannot see.
+const OTHER_DISKS: &str = "This computer sees the database and its own disk. An answer of the token endpoint that another instance has on its \
+     disk alone is not in this export. If another instance has ended while the database was away, start it once while \
+     the database is reachable, until its metric packetboat_fleet_sign_ins_success is 1. Then stop it, and run \
+     packetboat fleet export again.\n";

@@ -183,7 +183,7 @@ impl LeasedSignIn {
         fitting.filter_map(|candidate| Some((candidate.id, self.open_candidate(&candidate)?))).collect()
     }
 
-    fn open_candidate(&self, candidate: &Candidate) -> Option<Secret> {
+    pub(super) fn open_candidate(&self, candidate: &Candidate) -> Option<Secret> {
         self.open_record(candidate.from_generation.checked_add(1)?, &candidate.sealed)
     }
 

@@ -1,6 +1,7 @@
 //! The protocol over a simulated database and a simulated endpoint, under a paused clock: instances end or freeze at
 //! every step.
 
+mod newest;
 mod restored;
 mod world;
 

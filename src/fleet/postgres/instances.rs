@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::{Postgres, length};
+use super::{Postgres, length, length_up_to};
 use crate::fleet::error::Error;
 use crate::fleet::records::{Answer, DatabaseFacts, Instance, InstanceRecords, KnownInstance, Origin};
 
@@ -55,7 +55,7 @@ impl InstanceRecords for Postgres {
             let read = |row: tokio_postgres::Row| {
                 let instance = Instance { id: row.try_get(0)?, name: row.try_get(1)?, version: row.try_get(2)? };
                 let age = length(row.try_get(3)?).unwrap_or_default();
-                Ok(KnownInstance { instance, age, left: length(row.try_get(4)?) })
+                Ok(KnownInstance { instance, age, left: length_up_to(LONGEST_REGISTRATION, row.try_get(4)?) })
             };
             let rows = self.rows(INSTANCES, &[]).await?.into_iter();
             rows.map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|_| Error::Strange("an instance"))
@@ -63,12 +63,15 @@ impl InstanceRecords for Postgres {
     }
 }
 
+/// A registration that ends later than this was written while the clock of the database was ahead: it is over. The same
+/// bound is in the statements that count and list the instances.
+const LONGEST_REGISTRATION: Duration = Duration::from_secs(5 * 60);
+
 const FACTS: &str = "select left(current_setting('server_version'), 200), pg_is_in_recovery(), \
     extract(epoch from clock_timestamp())::float8, to_regclass('packetboat.schema') is not null";
 
-const REGISTER: &str = "with forgotten as \
-    (delete from packetboat.instance where until < clock_timestamp() - interval '1 day' and id <> $1::text::uuid) \
-    insert into packetboat.instance (id, name, version, until) \
+/// It reads no row but its own: all instances do so all the time.
+const REGISTER: &str = "insert into packetboat.instance (id, name, version, until) \
     values ($1::text::uuid, $2, $3, clock_timestamp() + pg_catalog.make_interval(secs => $4)) \
     on conflict (id) do update set name = excluded.name, version = excluded.version, until = excluded.until \
     returning extract(epoch from pg_catalog.pg_postmaster_start_time())::text || ' ' \

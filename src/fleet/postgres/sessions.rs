@@ -303,8 +303,10 @@ const RETURN_PACE: &str = "update packetboat.mailbox \
     where upstream = $1 and mailbox = $2 and kind = $3";
 
 const COUNT: &str = "with forgotten as \
-    (delete from packetboat.mailbox_want where until < clock_timestamp() - interval '1 minute') \
-    select count(*) from packetboat.instance where until > clock_timestamp()";
+    (delete from packetboat.mailbox_want where until < clock_timestamp() - interval '1 minute'), \
+    ended as (delete from packetboat.instance where until < clock_timestamp() - interval '1 day') \
+    select count(*) from packetboat.instance \
+    where until between clock_timestamp() and clock_timestamp() + interval '5 minutes'";
 
 const SESSIONS: &str = "select m.upstream, m.mailbox, m.kind, left(s.holder, 255), coalesce(s.count, 0), \
     extract(epoch from q.quiet_until)::float8 - extract(epoch from clock_timestamp())::float8 \

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use super::{Parameters, Postgres, length, length_up_to};
 use crate::fleet::error::Error;
 use crate::fleet::records::{
-    Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords,
+    Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords, UnfinishedRenewal,
 };
 
 impl SignInRecords for Postgres {
@@ -24,11 +24,16 @@ impl SignInRecords for Postgres {
             let statement = "select identity, person, issuer from packetboat.sign_in \
                              where octet_length(identity) <= 1024 and octet_length(person) <= 1024 \
                              and octet_length(issuer) <= 1024 order by identity, person, issuer limit 10000";
-            let read = |row: Row| {
-                Ok(SignInKey { identity: row.try_get(0)?, person: row.try_get(1)?, issuer: row.try_get(2)? })
-            };
-            let rows = self.rows(statement, &[]).await?.into_iter();
-            rows.map(read).collect::<Result<_, _>>().map_err(strange)
+            let rows = self.rows(statement, &[]).await?;
+            rows.iter().map(key).collect::<Result<_, _>>().map_err(strange)
+        })
+    }
+
+    fn unfinished_renewals(&self) -> Answer<'_, Vec<UnfinishedRenewal>> {
+        Box::pin(async {
+            let rows = self.rows(UNFINISHED, &[]).await?;
+            let read = |row: &Row| Ok(UnfinishedRenewal { key: key(row)?, holder: row.try_get(3)? });
+            rows.iter().map(read).collect::<Result<_, _>>().map_err(strange)
         })
     }
 
@@ -149,6 +154,11 @@ fn with<'a>(
     of(key).into_iter().chain(parameters.iter().map(|(value, kind)| (*value, kind.clone()))).collect()
 }
 
+/// The key in the columns 0 to 2.
+fn key(row: &Row) -> Result<SignInKey, tokio_postgres::Error> {
+    Ok(SignInKey { identity: row.try_get(0)?, person: row.try_get(1)?, issuer: row.try_get(2)? })
+}
+
 fn sign_in(row: &Row) -> Result<SignIn, tokio_postgres::Error> {
     let holder: Option<String> = row.try_get(6)?;
     Ok(SignIn {
@@ -201,6 +211,14 @@ const READ: &str = "select generation, substr(sealed, 1, 65536), substr(access_s
 /// same bounds are in [`BEGIN`].
 const LONGEST_LEASE: Duration = Duration::from_secs(90);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// The holder is in the row until the next lease, and its name in the table of instances for a day.
+const UNFINISHED: &str = "select identity, person, issuer, coalesce(left(i.name, 255), s.holder::text) \
+    from packetboat.sign_in s left join packetboat.instance i on i.id = s.holder \
+    where s.spending = s.generation \
+    and (s.lease_until < clock_timestamp() or s.lease_until > clock_timestamp() + interval '90 seconds') \
+    and octet_length(identity) <= 1024 and octet_length(person) <= 1024 and octet_length(issuer) <= 1024 \
+    order by 1, 2, 3 limit 10000";
 
 /// A caller that waits for the row's lock looks at its newest state again, and finds the lease of the one before. A number
 /// that has no next one was written by no packetboat, and counting begins anew.

@@ -137,7 +137,8 @@ pub trait SessionRecords: Send + Sync {
     /// Gives back the time of messages that were not sent.
     fn return_pace<'a>(&'a self, key: &'a MailboxKey, time: Duration) -> Answer<'a, ()>;
 
-    /// Counts the instances that are registered, and forgets wishes that are over.
+    /// Counts the instances that are registered. Forgets wishes that are over, and instances whose registration ended a
+    /// day ago.
     fn count_instances(&self) -> Answer<'_, usize>;
 
     /// Lists the mailboxes whose sessions are held, and those that the mail server throttles.

@@ -7,8 +7,8 @@ use tracing::{debug, warn};
 
 use super::{CachedToken, IDLE, Stamps};
 use crate::config::Grant;
+use crate::crypto::jitter;
 use crate::failure::{Failure, Kind};
-use crate::token::access::jitter;
 use crate::token::error::Error;
 use crate::token::keeping::Look;
 

@@ -3,6 +3,7 @@
 
 mod earlier;
 mod means;
+mod newest;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tracing::{debug, error, info, warn};
 use super::copy::{CopyFile, EXTENSION};
 use super::{AGAIN, Asking, Keeper, Look, Mark, StoreKind, Subject, Task};
 use crate::config::Rotation;
+use crate::crypto::jitter;
 use crate::fleet::lease::{Known, LeasedSignIn, NotRenewed, is_signed_out};
 use crate::fleet::{Fleet, SignInKey};
 use crate::lifecycle::unix_time;
@@ -23,12 +25,13 @@ use crate::mode::Mode;
 use crate::pool::{self, Gate};
 use crate::secret::Secret;
 use crate::state;
-use crate::token::access::{self, AccessToken};
+use crate::token::access::AccessToken;
 use crate::token::error::{Error, StoreError};
 use crate::token::json::StoredSignIn;
 use crate::token::store::{Owner, Store};
 use earlier::Earlier;
 use means::Means;
+pub(in crate::token) use newest::FoundSignIn;
 
 /// A sign-in in the database of a fleet.
 pub(in crate::token) struct InFleet {
@@ -136,7 +139,7 @@ impl InFleet {
     /// Takes note of the database's answer, or of its silence. The log names each change once.
     fn note(&self, trouble: Option<&crate::fleet::Error>) {
         let text = trouble.map(ToString::to_string);
-        let again = Instant::now() + AGAIN.mul_f64(access::jitter(0.8, 1.2));
+        let again = Instant::now() + AGAIN.mul_f64(jitter(0.8, 1.2));
         let before = std::mem::replace(&mut self.state.lock().trouble, text.clone().map(|text| (text, again)));
         let Subject { identity, user, .. } = &self.subject;
         match (text, before) {

@@ -85,6 +85,8 @@ crate::each! {
         RefusingEndpoint,
         /// All instances are restarted; those of a site one after the other.
         Rolling,
+        /// All instances are killed at the same moment, and start together a while later.
+        PowerCut,
     }
 }
 

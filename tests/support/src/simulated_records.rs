@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use packetboat::crypto::jitter;
 use packetboat::fleet::{Answer, Error, Origin, PATIENCE, SignInKey};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -76,8 +77,30 @@ pub struct Load {
     pub worst_second: u64,
     /// The rows of all lists of instances.
     pub listed: u64,
+    /// The rows that were looked through to count instances.
+    pub counted: u64,
+    /// The most connections that were made within one second.
+    pub worst_second_of_connections: u64,
+    seconds: Seconds,
+    connections: Seconds,
+}
+
+/// A count of the present second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seconds {
     second: u64,
-    in_second: u64,
+    count: u64,
+}
+
+impl Seconds {
+    /// Adds to this second, and returns its count so far.
+    fn add(&mut self, second: u64, count: u64) -> u64 {
+        if second != self.second {
+            *self = Self { second, count: 0 };
+        }
+        self.count += count;
+        self.count
+    }
 }
 
 /// The database. Instances reach it by [`SimulatedRecords::of_instance`].
@@ -115,6 +138,8 @@ pub struct Way {
 #[derive(Clone, Copy, Default)]
 struct WayState {
     is_cut: bool,
+    /// A connection is open, or is being made.
+    is_connected: bool,
     /// The time until a statement is carried out, and the time until its answer is there.
     delays: [Duration; 2],
     /// The pause after a failed attempt to connect; none where the next statement connects at once.
@@ -228,9 +253,13 @@ impl Way {
             if next.is_some_and(|next| next > Instant::now()) {
                 return Err(lost());
             }
+            let connects = !std::mem::replace(&mut self.state.lock().unwrap().is_connected, true);
             pass(there).await;
             if self.is_cut() {
                 return Err(self.failed());
+            }
+            if connects {
+                self.database.connect();
             }
             let answer = self.database.carry_out(kind, statement);
             pass(back).await;
@@ -241,8 +270,10 @@ impl Way {
 
     fn failed(&self) -> Error {
         let mut state = self.state.lock().unwrap();
+        state.is_connected = false;
         if let Some(pause) = state.pause {
-            (state.next, state.pause) = (Some(Instant::now() + pause), Some((pause * 2).min(LONGEST_PAUSE)));
+            let next = Instant::now() + pause.mul_f64(jitter(0.5, 1.0));
+            (state.next, state.pause) = (Some(next), Some((pause * 2).min(LONGEST_PAUSE)));
         }
         lost()
     }
@@ -255,9 +286,18 @@ impl Way {
 }
 
 impl SimulatedRecords {
+    fn second(&self, now: Instant) -> u64 {
+        (now - self.begun).as_secs()
+    }
+
+    fn connect(&self) {
+        let second = self.second(Instant::now());
+        self.tables().load.connect(second);
+    }
+
     fn carry_out<T>(&self, kind: Statement, statement: impl FnOnce(&mut Tables, Instant) -> T) -> T {
         let (now, mut tables) = (Instant::now(), self.tables());
-        let second = (now - self.begun).as_secs();
+        let second = self.second(now);
         tables.load.count(kind, second, 1);
         let before = tables.sessions.additions;
         let answer = statement(&mut tables, now);
@@ -270,12 +310,13 @@ impl SimulatedRecords {
 
 impl Load {
     fn count(&mut self, kind: Statement, second: u64, count: u64) {
-        if second != self.second {
-            (self.second, self.in_second) = (second, 0);
-        }
         self.statements.add(kind, count);
-        self.in_second += count;
-        self.worst_second = self.worst_second.max(self.in_second);
+        self.worst_second = self.worst_second.max(self.seconds.add(second, count));
+    }
+
+    fn connect(&mut self, second: u64) {
+        let count = self.connections.add(second, 1);
+        self.worst_second_of_connections = self.worst_second_of_connections.max(count);
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::cli::ConfigFile;
 use crate::cli::service_user::own_program;
 use crate::config::Config;
-use crate::crypto::Vault;
+use crate::crypto::{Vault, jitter};
 use crate::fleet::{CertificatesError, FleetCertificates, Postgres, Settled};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::mode::Mode;
@@ -52,7 +52,8 @@ pub(super) async fn follow(database: Arc<Postgres>, config: Config, mut lifecycl
     let mut pause = FIRST;
     loop {
         tokio::select! {
-            () = sleep(pause) => {}
+            // Instances that were started together do not all look at the same moments.
+            () = sleep(pause.mul_f64(jitter(0.8, 1.0))) => {}
             () = lifecycle.reached(Phase::Draining) => return,
         }
         let settled = tokio::select! {

@@ -5,7 +5,8 @@ use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use packetboat::fleet::{Fleet, MailboxSlots};
+use packetboat::crypto::jitter;
+use packetboat::fleet::{Fleet, InstanceRecords, MailboxSlots, interval_of};
 use packetboat::lifecycle::{self, Phase, Trigger};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -57,7 +58,8 @@ impl Instance {
         let (registered, slots, ends) = (Arc::clone(&fleet), Arc::clone(fleet.slots()), lifecycle.clone());
         parts.spawn(async move { registered.run(ends).await });
         parts.spawn(slots.run(lifecycle));
-        parts.spawn(keep_fresh(sign_ins.clone(), Arc::clone(&work), around.ending.clone()));
+        parts.spawn(list(Arc::clone(&fleet), Arc::clone(&way)));
+        parts.spawn(keep_fresh(sign_ins.clone(), Arc::clone(&work), around.ending.clone(), fleet.returns()));
         let parts = Mutex::new(parts);
         Arc::new(Self { way, fleet, sign_ins, mailboxes, ending, trigger, parts, work })
     }
@@ -93,12 +95,29 @@ impl Instance {
         while work.join_next().await.is_some() {}
         self.trigger.enter(Phase::Draining);
         let mut parts = std::mem::take(&mut *self.parts.lock().unwrap());
-        while parts.join_next().await.is_some() {}
+        // Lists are read until the end.
+        while parts.len() > ENDLESS && parts.join_next().await.is_some() {}
+    }
+}
+
+/// Lists the instances as the inventory does (`src/admin/fleet_inventory.rs`).
+async fn list(fleet: Arc<Fleet>, way: Arc<Way>) {
+    let mut part = jitter(0.0, 1.0);
+    loop {
+        // The next round tries again.
+        let _ = way.instances().await;
+        let registered = usize::try_from(fleet.slots().numbers().registered).unwrap();
+        sleep(interval_of(ROUND, registered).mul_f64(std::mem::replace(&mut part, 1.0))).await;
     }
 }
 
 /// Does what is due for each sign-in, until the end.
-async fn keep_fresh(sign_ins: Vec<Arc<KeptSignIn>>, work: Arc<Mutex<JoinSet<()>>>, mut ending: watch::Receiver<bool>) {
+async fn keep_fresh(
+    sign_ins: Vec<Arc<KeptSignIn>>,
+    work: Arc<Mutex<JoinSet<()>>>,
+    mut ending: watch::Receiver<bool>,
+    mut returns: watch::Receiver<u64>,
+) {
     let (sender, mut done) = mpsc::unbounded_channel();
     let mut looks: BinaryHeap<_> = (0..sign_ins.len()).map(|number| Reverse((Instant::now(), number))).collect();
     loop {
@@ -108,6 +127,10 @@ async fn keep_fresh(sign_ins: Vec<Arc<KeptSignIn>>, work: Arc<Mutex<JoinSet<()>>
             Some(look) = done.recv() => {
                 looks.push(Reverse(look));
                 continue;
+            }
+            Ok(()) = returns.changed() => {
+                sign_ins.iter().for_each(|sign_in| sign_in.look_soon());
+                looks = looks.drain().map(|Reverse((_, number))| Reverse((Instant::now(), number))).collect();
             }
             () = ended(&mut ending) => return,
         }
@@ -141,6 +164,10 @@ fn spawn(tasks: &Mutex<JoinSet<()>>, task: impl Future<Output = ()> + Send + 'st
     tasks.spawn(task);
 }
 
+/// `ROUND` of `src/admin/fleet_inventory.rs`.
+const ROUND: Duration = Duration::from_secs(30);
+/// The parts of an instance that do not end by themselves.
+const ENDLESS: usize = 1;
 /// A statement takes a millisecond each way.
 const TO_DATABASE: Duration = Duration::from_millis(1);
 const FROM_DATABASE: Duration = Duration::from_millis(1);

@@ -91,6 +91,11 @@ impl KeptSignIn {
         self.serves() || self.state().token.is_some_and(|token| left(token) > LAST)
     }
 
+    /// Brings to the database with the next step what that may have lost: it is back.
+    pub(super) fn look_soon(&self) {
+        self.state().again = Some(Instant::now());
+    }
+
     /// Does what is due, and returns the time of the next look.
     pub(super) async fn step(&self) -> Instant {
         let again = self.state().again;

@@ -105,7 +105,8 @@ impl Report {
             | Scenario::Deaths
             | Scenario::SlowEndpoint
             | Scenario::RefusingEndpoint
-            | Scenario::Rolling => 0,
+            | Scenario::Rolling
+            | Scenario::PowerCut => 0,
         };
         MOST + alone * share
     }
@@ -125,7 +126,9 @@ impl Report {
         hold(self.without_token() == 0, format!("{} devices found no token", self.without_token()));
         hold(self.logins() > 0 && self.endpoint.requests > 0, "nothing was simulated".to_owned());
         let is_crowded = self.case.mix == Mix::Sites && self.case.scenario != Scenario::Steady;
-        let refused = self.without_session();
+        // Without power no instance serves.
+        let is_dark = self.case.scenario == Scenario::PowerCut;
+        let refused = if is_dark { self.devices.without_session } else { self.without_session() };
         hold(is_crowded || refused == 0, format!("{refused} devices got no session"));
         broken
     }

@@ -39,6 +39,10 @@ pub(super) async fn play(world: &Arc<World>, sites: &[Arc<Site>]) -> Vec<Duratio
             world.endpoint.refuse(false);
         }
         Scenario::Rolling => rolling(world, sites).await,
+        Scenario::PowerCut => {
+            sleep(MINUTE).await;
+            blocked = power_cut(world, sites).await;
+        }
     }
     sleep_until(end).await;
     blocked
@@ -65,6 +69,31 @@ async fn deaths(world: &Arc<World>, sites: &[Arc<Site>], end: Instant) -> Vec<Du
             sleep(BURIED).await;
             site.begin(&world, member).await;
         });
+    }
+    blocked
+}
+
+/// Kills all instances at once, and starts them together.
+async fn power_cut(world: &Arc<World>, sites: &[Arc<Site>]) -> Vec<Duration> {
+    let mut blocked = Vec::new();
+    world.endpoint.cut_power();
+    for site in sites {
+        for member in 0..world.case.members(site.number).len() {
+            if let Some(instance) = site.take_out(member) {
+                blocked.extend(world.database.held_by(instance.id()));
+                instance.kill();
+            }
+        }
+    }
+    sleep(DARK).await;
+    for site in sites {
+        for member in 0..world.case.members(site.number).len() {
+            let (world, site) = (Arc::clone(world), Arc::clone(site));
+            tokio::spawn(async move {
+                sleep(world.within(TOGETHER)).await;
+                site.begin(&world, member).await;
+            });
+        }
     }
     blocked
 }
@@ -105,4 +134,8 @@ const BURIED: Duration = Duration::from_secs(5 * 60);
 const ROLLED: Duration = Duration::from_secs(5 * 60);
 /// The time from one restart of a site to the next.
 const BETWEEN_RESTARTS: Duration = Duration::from_secs(30);
+/// The time without power, with the start of the computers.
+const DARK: Duration = Duration::from_secs(30);
+/// The time within which all instances start.
+const TOGETHER: Duration = Duration::from_secs(2);
 const MOST_VICTIMS: usize = 30;

@@ -28,7 +28,6 @@ impl Registrations {
     }
 
     fn register(&mut self, instance: &Instance, now: Instant, until: Instant) {
-        self.forget(now);
         let row = self.rows.entry(instance.id.clone()).or_insert_with(|| Registration {
             instance: instance.clone(),
             since: now,
@@ -46,7 +45,7 @@ impl Registrations {
     }
 
     /// Forgets instances whose registration ended a day ago.
-    fn forget(&mut self, now: Instant) {
+    pub(super) fn forget(&mut self, now: Instant) {
         while let Some((until, id)) = self.ends.first()
             && *until + DAY < now
         {
@@ -59,6 +58,10 @@ impl Registrations {
         // Few registrations end without an instance, and those are the first.
         let ended = self.ends.iter().take_while(|(until, _)| *until <= now).count();
         self.others + self.ends.len() - ended
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows.len()
     }
 
     pub(super) fn name(&self, id: &str) -> Option<String> {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use packetboat::fleet::{Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords};
+use packetboat::fleet::{
+    Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords, UnfinishedRenewal,
+};
 use tokio::time::Instant;
 
 use super::{Statement, Tables, Way, left};
@@ -110,6 +112,17 @@ impl SignInRecords for Way {
 
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>> {
         self.run(Statement::ReadSignIn, |tables, _| tables.sign_ins.keys().cloned().collect())
+    }
+
+    fn unfinished_renewals(&self) -> Answer<'_, Vec<UnfinishedRenewal>> {
+        self.run(Statement::ReadSignIn, |tables, now| {
+            let is_over = |row: &Row| row.lease.as_ref().is_none_or(|(_, until)| *until < now);
+            let is_unfinished = |row: &Row| is_over(row) && row.spending == Some(row.generation);
+            let unfinished = tables.sign_ins.iter().filter(|(_, row)| is_unfinished(row));
+            let name = |id: &String| tables.registrations.name(id).unwrap_or_else(|| id.clone());
+            let holder = |row: &Row| row.lease.as_ref().map(|(id, _)| name(id));
+            unfinished.map(|(key, row)| UnfinishedRenewal { key: key.clone(), holder: holder(row) }).collect()
+        })
     }
 
     fn begin<'a>(&'a self, key: &'a SignInKey, holder: &'a str, life: Duration) -> Answer<'a, Option<Lease>> {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::node::Link;
 use super::{Row, key};
 use crate::fleet::records::{
-    Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords,
+    Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords, UnfinishedRenewal,
 };
 
 impl SignInRecords for Link {
@@ -17,6 +17,15 @@ impl SignInRecords for Link {
 
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>> {
         Box::pin(async { Ok(vec![key()]) })
+    }
+
+    fn unfinished_renewals(&self) -> Answer<'_, Vec<UnfinishedRenewal>> {
+        Box::pin(self.query(|state| {
+            let is_over = |row: &&Row| row.lease.as_ref().is_none_or(|(_, until)| *until < Instant::now());
+            let unfinished = state.row.iter().filter(is_over).filter(|row| row.spending == Some(row.generation));
+            let holder = |row: &Row| row.lease.as_ref().map(|(holder, _)| holder.clone());
+            unfinished.map(|row| UnfinishedRenewal { key: key(), holder: holder(row) }).collect()
+        }))
     }
 
     fn begin<'a>(&'a self, _: &'a SignInKey, holder: &'a str, life: Duration) -> Answer<'a, Option<Lease>> {

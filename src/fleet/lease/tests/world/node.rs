@@ -10,7 +10,9 @@ use tokio::time::{Instant, advance, sleep};
 use super::{End, FIRST, FREEZE, LIFE, PAUSE, Rotation, State, World, key, number, octets_of, record, vault};
 use crate::crypto::Vault;
 use crate::fleet::error::Error;
-use crate::fleet::lease::{Access, Cause, Denied, Granted, Holder, Known, LeasedSignIn, NotRenewed};
+use crate::fleet::lease::{
+    Access, Cause, Denied, Granted, Holder, Known, LastRenewal, LeasedSignIn, NotRenewed, Provenance,
+};
 use crate::fleet::records::Origin;
 use crate::secret::Secret;
 
@@ -122,6 +124,12 @@ impl Node {
     /// The same as the keeper of a running instance does it.
     pub(in super::super) async fn looked_in_time(&self) -> Result<(), Error> {
         self.sign_in.deliver_in_time(self).await.map(drop)
+    }
+
+    /// The newest refresh token that this instance can find.
+    pub(in super::super) async fn newest(&self) -> Option<(u64, Provenance, LastRenewal)> {
+        let newest = self.sign_in.newest().await.unwrap()?;
+        Some((number(newest.record.unwrap().expose()), newest.provenance, newest.renewal))
     }
 
     pub(in super::super) async fn sign_out(&self) {
