@@ -19,7 +19,7 @@ use support::simulated_fleet::{Case, Mix, Report, Scenario};
 fn main() {
     bench::main(|words| {
         let (numbers, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.parse::<usize>().is_ok());
-        let sizes: Vec<usize> = numbers.into_iter().map(|number| number.parse().unwrap()).collect();
+        let sizes: Vec<usize> = numbers.into_iter().map(|number: &&str| number.parse().unwrap()).collect();
         let sizes = if sizes.is_empty() { SIZES.to_vec() } else { sizes };
         let scenarios: Vec<Scenario> = names.into_iter().map(|name| named(name)).collect();
         let scenarios = if scenarios.is_empty() { Scenario::ALL.to_vec() } else { scenarios };
