@@ -252,7 +252,7 @@ impl<C: PendingCommands> PendingCommands for Recorded<'_, C> {
         self.commands.stops_responses()
     }
 
-    fn untagged_refusal(&mut self) {
+    fn unexpected(&mut self) {
         self.in_step.is_lost = true;
     }
 

@@ -29,8 +29,8 @@ pub(super) trait PendingCommands {
     /// behind this line is text any more.
     fn completed(&mut self, tag: &[u8], ok: bool) -> bool;
 
-    /// Reads that the server has sent BYE, or an untagged NO or BAD.
-    fn untagged_refusal(&mut self) {}
+    /// Reads that the server has sent BYE, an untagged NO or BAD, or a tagged line without a status.
+    fn unexpected(&mut self) {}
 
     /// Reads the server's octets from a capability list on, which ends with a bracket or with the line.
     fn announced(&mut self, _octets: &[u8], _in_code: bool) {}
@@ -109,10 +109,10 @@ impl ResponseFrame {
             ResponseStart::Status { notice: Some(notice), .. } if !self.notice_given => {
                 Started::Ours(Ours::Notice(notice))
             }
-            ResponseStart::Status { tag, ok, .. } => {
+            ResponseStart::Status { tag, ok, is_completion, .. } => {
                 self.notice_given = false;
-                if tag == b"*" && !ok {
-                    commands.untagged_refusal();
+                if !ok && !is_completion {
+                    commands.unexpected();
                 }
                 Started::Passes(self.status(tag, ok, rest, commands))
             }
@@ -121,7 +121,7 @@ impl ResponseFrame {
                 if !in_code || ok {
                     commands.announced(rest.get(list..).unwrap_or_default(), in_code);
                 } else if tag == b"*" {
-                    commands.untagged_refusal();
+                    commands.unexpected();
                 }
                 match rewrite {
                     Rewrite::Keep => Started::Passes(self.status(tag, ok, rest, commands)),
@@ -212,8 +212,8 @@ enum ResponseStart<'a> {
     /// `* ...`, which may hold literals.
     Data,
     /// A status response, tagged or not, or a continuation request. It holds no literals. Untagged ones have the tag
-    /// `*`.
-    Status { tag: &'a [u8], ok: bool, notice: Option<Failure> },
+    /// `*`, and complete nothing. A tagged line without a status completes nothing that packetboat understands.
+    Status { tag: &'a [u8], ok: bool, is_completion: bool, notice: Option<Failure> },
     /// A response with a capability list, which begins at `list`. In a response code it ends with a bracket.
     Capability { tag: &'a [u8], ok: bool, list: usize, in_code: bool },
 }
@@ -223,7 +223,7 @@ impl<'a> ResponseStart<'a> {
     fn of(rest: &'a [u8]) -> Self {
         let window = rest.get(..BEGINNING).unwrap_or(rest);
         match window {
-            [b'+', ..] => return ResponseStart::Status { tag: b"+", ok: false, notice: None },
+            [b'+', ..] => return ResponseStart::Status { tag: b"+", ok: false, is_completion: true, notice: None },
             // FETCH, EXISTS and EXPUNGE are the hot path.
             [b'*', b' ', b'0'..=b'9', ..] => return ResponseStart::Data,
             _ => {}
@@ -260,7 +260,7 @@ impl<'a> ResponseStart<'a> {
         };
         // The whole line counts.
         let notice = said.filter(|_| end.is_some()).and_then(|said| server_refusal::notice(said, text));
-        ResponseStart::Status { tag, ok, notice }
+        ResponseStart::Status { tag, ok, is_completion: !untagged && status.is_some(), notice }
     }
 }
 
