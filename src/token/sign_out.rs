@@ -19,7 +19,7 @@ pub struct SigningOut<'a> {
     pub identity: &'a Identity,
 }
 
-/// What was there before the person signed out.
+/// The state before the person signed out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignedOut {
     /// There was a sign-in.

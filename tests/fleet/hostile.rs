@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packetboat::fleet::{
-    Error, InstanceRecords, Kept, KeptRecords, MailboxKey, SeenCursor, SeenRecords, SessionKind, SessionRecords,
-    SignInKey, SignInRecords, Slots,
+    Error, InstanceRecords, KeptRecords, MailboxKey, SeenCursor, SeenRecords, SessionKind, SessionRecords, SignInKey,
+    SignInRecords, Slots,
 };
 use packetboat::lifecycle;
 use packetboat::state::{self, Access};
@@ -16,7 +16,7 @@ use support::exchange::imap_login;
 use support::postgresql::Postgresql;
 
 use crate::several::{Several, end, until_served};
-use crate::{migrated, records, until};
+use crate::{migrated, records, refused_at_length, until};
 
 /// Rows of 8 MiB each, in all tables: what comes from them to an instance is bounded.
 #[tokio::test(flavor = "multi_thread")]
@@ -56,13 +56,7 @@ async fn a_message_of_any_length_ends_the_connection() {
     let server = Postgresql::start();
     let database = migrated(&server).await;
     let records = records(&database.section("i"));
-    server.sql(
-        &database.name,
-        "create function packetboat.shout() returns trigger language plpgsql as \
-         $$ begin raise exception '%', repeat('x', 4 * 1024 * 1024); end $$; \
-         create trigger shout before insert on packetboat.kept execute function packetboat.shout()",
-    );
-    let value = Kept { sealed: b"x".to_vec(), generation: 1 };
+    let value = refused_at_length(&server, &database);
     let error = records.keep_first("ca", &value).await.unwrap_err();
     assert!(matches!(error, Error::Lost(_)), "{error}");
     until("a new connection serves", async || matches!(records.kept("ca").await, Ok(None))).await;

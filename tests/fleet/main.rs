@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use packetboat::config::Config;
-use packetboat::fleet::Postgres;
+use packetboat::fleet::{Kept, Postgres};
 use support::postgresql::{Database, Postgresql};
 use support::process::PATIENCE;
 
@@ -63,6 +63,17 @@ async fn migrated(server: &Postgresql) -> Database {
     let database = server.database();
     records(&database.section("maker")).migrate().await.unwrap();
     database
+}
+
+/// A value that the database refuses to keep, with 4 MiB of words.
+fn refused_at_length(server: &Postgresql, database: &Database) -> Kept {
+    server.sql(
+        &database.name,
+        "create function packetboat.shout() returns trigger language plpgsql as \
+         $$ begin raise exception '%', repeat('x', 4 * 1024 * 1024); end $$; \
+         create trigger shout before insert on packetboat.kept execute function packetboat.shout()",
+    );
+    Kept { sealed: b"x".to_vec(), generation: 1 }
 }
 
 /// Waits until a condition holds.

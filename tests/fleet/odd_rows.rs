@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use packetboat::fleet::{
-    Error, Instance, InstanceRecords, Kept, KeptRecords, Lease, MailboxKey, Renewal, SealedAccess, SeenCursor,
-    SeenRecord, SeenRecords, SessionKind, SessionRecords, SessionRequest, SignInKey, SignInRecords,
+    Error, Instance, InstanceRecords, KeptRecords, Lease, MailboxKey, Renewal, SealedAccess, SeenCursor, SeenRecord,
+    SeenRecords, SessionKind, SessionRecords, SessionRequest, SignInKey, SignInRecords,
 };
 use support::postgresql::Postgresql;
 
-use crate::{migrated, records, until};
+use crate::{migrated, records, refused_at_length, until};
 
 const ID: &str = "00000000-0000-4000-8000-000000000001";
 const LIFE: Duration = Duration::from_secs(45);
@@ -94,7 +94,7 @@ async fn the_last_number_is_followed_by_the_first() {
     assert_eq!(borrowed.iter().map(|session| session.epoch).collect::<Vec<_>>(), [1]);
 }
 
-/// Whoever owns the tables drops their keys, and writes many rows for one. The database sends one of them.
+/// The owner of the tables drops their keys, and writes many rows for one key. The database sends one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_rows_is_read() {
     let server = Postgresql::start();
@@ -124,13 +124,7 @@ async fn connections_that_break_at_once_become_rare() {
     let server = Postgresql::start();
     let database = migrated(&server).await;
     let records = records(&database.section("i"));
-    server.sql(
-        &database.name,
-        "create function packetboat.shout() returns trigger language plpgsql as \
-         $$ begin raise exception '%', repeat('x', 4 * 1024 * 1024); end $$; \
-         create trigger shout before insert on packetboat.kept execute function packetboat.shout()",
-    );
-    let value = Kept { sealed: b"x".to_vec(), generation: 1 };
+    let value = refused_at_length(&server, &database);
     let (begun, mut broken) = (Instant::now(), 0);
     while begun.elapsed() < Duration::from_secs(4) {
         match records.keep_first("ca", &value).await {

@@ -77,7 +77,7 @@ fn advice_on(renewal: LastRenewal) -> &'static str {
     }
 }
 
-/// What an export cannot see.
+/// The limits of an export, for the operator.
 const OTHER_DISKS: &str = "This computer sees the database and its own disk. An answer of the token endpoint that another instance has on its \
      disk alone is not in this export. If another instance has ended while the database was away, start it once while \
      the database is reachable, until its metric packetboat_fleet_sign_ins_success is 1. Then stop it, and run \

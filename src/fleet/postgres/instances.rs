@@ -70,7 +70,7 @@ const LONGEST_REGISTRATION: Duration = Duration::from_secs(5 * 60);
 const FACTS: &str = "select left(current_setting('server_version'), 200), pg_is_in_recovery(), \
     extract(epoch from clock_timestamp())::float8, to_regclass('packetboat.schema') is not null";
 
-/// It reads no row but its own: all instances do so all the time.
+/// A registration reads no row but its own, because all instances register all the time.
 const REGISTER: &str = "insert into packetboat.instance (id, name, version, until) \
     values ($1::text::uuid, $2, $3, clock_timestamp() + pg_catalog.make_interval(secs => $4)) \
     on conflict (id) do update set name = excluded.name, version = excluded.version, until = excluded.until \

@@ -126,7 +126,7 @@ const REMOVE: &str = "update packetboat.seen set record = null, has_logged_in = 
     changed = (extract(epoch from clock_timestamp()) * 1000000::numeric)::bigint \
     where instance = $1 and device = any($2) and record is not null";
 
-/// What was seen tomorrow was written by somebody else, or while the clock of the database was wrong.
+/// A record of tomorrow was written by somebody else, or while the clock of the database was wrong.
 const LIMIT: &str = "delete from packetboat.seen \
     where last_seen < clock_timestamp() - pg_catalog.make_interval(secs => $1) \
     or last_seen > clock_timestamp() + interval '1 day' \

@@ -18,7 +18,7 @@ pub(super) struct Records {
     pub(super) forgotten: Vec<(String, u64)>,
 }
 
-/// What another instance has seen, with the octets of its record.
+/// A device as another instance has seen it, with the octets of the record.
 pub(super) struct OfInstance<T> {
     pub(super) seen: T,
     octets: usize,
@@ -56,8 +56,8 @@ impl Records {
         }
     }
 
-    /// Nobody has more reports than devices, nor one of more instances than [`MOST_INSTANCES`]: then the one that was heard
-    /// of the longest ago goes, which has mostly ended.
+    /// Takes a report, unless there are as many as devices. Of a login's reports by more than [`MOST_INSTANCES`] instances
+    /// the oldest one goes: its instance has most likely ended.
     fn take_report(&mut self, login: &str, instance: String, report: OfInstance<Report>, most: usize) {
         if self.reports.len() >= most && !self.reports.contains_key(login) {
             return;

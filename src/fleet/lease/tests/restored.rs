@@ -9,16 +9,23 @@ use super::world::{self, Node, Rotation, World};
 use crate::fleet::lease::NotRenewed;
 use crate::fleet::records::PATIENCE;
 
-/// A backup from before the last renewal is restored. The instance that knows only the refresh token before waits until
-/// the one that knows the newest has brought it, and no refresh token is spent twice.
-#[tokio::test(start_paused = true)]
-async fn a_restored_backup_costs_no_refresh_token() {
+/// The database is back as it was before the last renewal. Returns the instance that knows the newest refresh token, and one
+/// that knows the one before.
+async fn behind_a_backup() -> (Arc<World>, Arc<Node>, Arc<Node>) {
     let world = World::new(Rotation::EndsFamily);
     let (newest, earlier) = (Node::new(&world), Node::new(&world));
     earlier.looked().await;
     let backup = world.snapshot();
     newest.renewed().await.unwrap();
     world.restore(backup);
+    (world, newest, earlier)
+}
+
+/// A backup from before the last renewal is restored. The instance that knows only the refresh token before waits until
+/// the one that knows the newest has brought it, and no refresh token is spent twice.
+#[tokio::test(start_paused = true)]
+async fn a_restored_backup_costs_no_refresh_token() {
+    let (world, newest, earlier) = behind_a_backup().await;
     let waiting = earlier.begun();
     sleep(Duration::from_secs(20)).await;
     assert_eq!(world.requests(), 1, "nobody begins from the backup");
@@ -32,12 +39,7 @@ async fn a_restored_backup_costs_no_refresh_token() {
 /// All instances are started again while the backup is restored.
 #[tokio::test(start_paused = true)]
 async fn a_restored_backup_and_a_restart_cost_no_refresh_token() {
-    let world = World::new(Rotation::EndsFamily);
-    let (newest, earlier) = (Node::new(&world), Node::new(&world));
-    earlier.looked().await;
-    let backup = world.snapshot();
-    newest.renewed().await.unwrap();
-    world.restore(backup);
+    let (world, newest, earlier) = behind_a_backup().await;
     let (newest, earlier) = (newest.restarted(), earlier.restarted());
     let waiting = earlier.begun();
     sleep(Duration::from_secs(20)).await;

@@ -19,7 +19,7 @@ use crate::token::store::{Owner, Store};
 pub(super) struct Earlier {
     store: Arc<Store>,
     owner: Owner,
-    /// It was there when the process began.
+    /// The sign-in was there when the process began.
     is_there: bool,
 }
 

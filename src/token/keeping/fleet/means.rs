@@ -1,4 +1,4 @@
-//! What an instance renews a sign-in with: the token endpoint, the disk of its computer, and the devices that wait.
+//! The means of an instance to renew a sign-in: the token endpoint, the disk of its computer, and the devices that wait.
 
 use tokio::time::Instant;
 
