@@ -308,6 +308,7 @@ mod tests {
             "a NOOP\nS: c OK whose?\nS: a OK done\nb LOGOUT\n",
             "a NOOP\nS: a\nb LOGOUT\n",
             "a NOOP\nS: a DONE\nb LOGOUT\n",
+            "a NOOP\nS: *\nS: a OK done\nb LOGOUT\n",
             "a ENABLE CONDSTORE\nS: a OK done\nb LOGOUT\n",
             "a SELECT INBOX (CONDSTORE)\nS: a OK done\nb LOGOUT\n",
             "a UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1)\nS: a OK done\nb LOGOUT\n",

@@ -29,7 +29,8 @@ pub(super) trait PendingCommands {
     /// behind this line is text any more.
     fn completed(&mut self, tag: &[u8], ok: bool) -> bool;
 
-    /// Reads that the server has sent BYE, an untagged NO or BAD, or a tagged line without a status.
+    /// Reads that the server has sent BYE, an untagged NO or BAD, a tagged line without a status, or a line of `*`
+    /// alone.
     fn unexpected(&mut self) {}
 
     /// Reads the server's octets from a capability list on, which ends with a bracket or with the line.
@@ -249,7 +250,8 @@ impl<'a> ResponseStart<'a> {
             let list = tag.len() + 1 + keyword.len() + CODE.len();
             return ResponseStart::Capability { tag, ok, list, in_code: true };
         }
-        if untagged && !is_status {
+        let is_bare = keyword.is_empty() && text.is_empty();
+        if untagged && !is_status && !is_bare {
             return ResponseStart::Data;
         }
         let said = match status {
