@@ -28,7 +28,7 @@ impl Scene {
         self.bench.script(arguments, &self.configuration())
     }
 
-    /// What `packetboat setup` prints.
+    /// The output of `packetboat setup`.
     fn printed(&self, arguments: &[&str]) -> String {
         out(&self.bench.run(&[&["setup"], arguments].concat(), &self.configuration()))
     }

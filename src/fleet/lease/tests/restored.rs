@@ -21,17 +21,22 @@ async fn behind_a_backup() -> (Arc<World>, Arc<Node>, Arc<Node>) {
     (world, newest, earlier)
 }
 
-/// A backup from before the last renewal is restored. The instance that knows only the refresh token before waits until
-/// the one that knows the newest has brought it, and no refresh token is spent twice.
-#[tokio::test(start_paused = true)]
-async fn a_restored_backup_costs_no_refresh_token() {
-    let (world, newest, earlier) = behind_a_backup().await;
+/// The instance with the earlier refresh token begins, and waits until the other one looks at the database.
+async fn wait_for_the_newest(world: &World, newest: &Node, earlier: &Arc<Node>) {
     let waiting = earlier.begun();
     sleep(Duration::from_secs(20)).await;
     assert_eq!(world.requests(), 1, "nobody begins from the backup");
     newest.looked().await;
     waiting.await.unwrap().unwrap();
     assert_eq!((world.reuses(), earlier.access()), (0, world.newest_access()));
+}
+
+/// A backup from before the last renewal is restored. The instance that knows only the refresh token before waits until
+/// the one that knows the newest has brought it, and no refresh token is spent twice.
+#[tokio::test(start_paused = true)]
+async fn a_restored_backup_costs_no_refresh_token() {
+    let (world, newest, earlier) = behind_a_backup().await;
+    wait_for_the_newest(&world, &newest, &earlier).await;
     newest.renewed().await.unwrap();
     assert_eq!((world.reuses(), newest.access()), (0, world.newest_access()));
 }
@@ -41,13 +46,8 @@ async fn a_restored_backup_costs_no_refresh_token() {
 async fn a_restored_backup_and_a_restart_cost_no_refresh_token() {
     let (world, newest, earlier) = behind_a_backup().await;
     let (newest, earlier) = (newest.restarted(), earlier.restarted());
-    let waiting = earlier.begun();
-    sleep(Duration::from_secs(20)).await;
-    assert_eq!(world.requests(), 1, "nobody begins from the backup");
-    // The registration of an instance that has started causes that.
-    newest.looked().await;
-    waiting.await.unwrap().unwrap();
-    assert_eq!((world.reuses(), earlier.access()), (0, world.newest_access()));
+    // The registration of an instance that has started makes it look.
+    wait_for_the_newest(&world, &newest, &earlier).await;
 }
 
 /// A restart alone delays nobody, nor does a new sign-in behind the loss of the database.

@@ -118,7 +118,7 @@ fn configuration(simulator: &Simulator, directory: &Path) -> String {
     )
 }
 
-/// What email-oauth2-proxy is to do.
+/// The server, the mailbox and the application of an email-oauth2-proxy.
 pub struct Task<'a> {
     /// The protocol, in capitals.
     pub protocol: &'a str,

@@ -121,7 +121,7 @@ impl Node {
         self.sign_in.deliver(self).await.unwrap();
     }
 
-    /// The same as the keeper of a running instance does it.
+    /// Looks at the database within a bound, as the keeper of a running instance does.
     pub(in super::super) async fn looked_in_time(&self) -> Result<(), Error> {
         self.sign_in.deliver_in_time(self).await.map(drop)
     }
