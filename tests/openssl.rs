@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use openssl::ssl::{SslContext, SslMethod};
+use support::process::copy_executable;
 use tree::{Source, prepare, replaced};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -102,7 +103,7 @@ fn run_in(copy: &Path, sums: &str, environment: &[(&str, &str)]) -> (Option<i32>
     let release = copy.join("config/release");
     fs::create_dir_all(&release).unwrap();
     for file in ["openssl.sh", "trixie.sh"] {
-        fs::copy(Path::new(ROOT).join("config/release").join(file), release.join(file)).unwrap();
+        copy_executable(&Path::new(ROOT).join("config/release").join(file), &release.join(file));
     }
     fs::write(release.join("openssl.sha256"), sums).unwrap();
     let mut command = Command::new(release.join("openssl.sh"));

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::process::executable;
+use support::process::{copy_executable, executable};
 
 #[test]
 fn every_fetch_names_what_it_takes() {
@@ -86,7 +86,7 @@ fn base_images_are_taken_by_digest_and_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     for name in ["images.sh", "Dockerfile"] {
-        fs::copy(root().join("docker").join(name), at(name)).unwrap();
+        copy_executable(&root().join("docker").join(name), &at(name));
     }
     fs::write(at("images.lock"), "# digests\n").unwrap();
     let docker = at("docker");

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use support::process::copy_executable;
 use tempfile::TempDir;
 
 use crate::engine::{PATIENCE, alone, binary_for};
@@ -23,7 +24,7 @@ impl Bare {
         for directory in ["dev", "proc", "tmp", "etc"] {
             fs::create_dir(bare.0.path().join(directory)).unwrap();
         }
-        fs::copy(program, bare.0.path().join("packetboat")).unwrap();
+        copy_executable(program, &bare.0.path().join("packetboat"));
         for device in ["null", "urandom"] {
             let from = format!("/dev/{device}");
             let copied = Command::new("cp").arg("-a").arg(from).arg(bare.0.path().join("dev")).status();

@@ -19,7 +19,12 @@ pub fn program() -> PathBuf {
 
 /// Copies the binary under test to where another user can start it.
 pub fn copy_program(to: &Path) {
-    assert!(installed(program().as_os_str(), to).wait().unwrap().success());
+    copy_executable(&program(), to);
+}
+
+/// Copies a program or a script, so that the copy can be started at once (`fs::copy` makes files that often cannot).
+pub fn copy_executable(from: &Path, to: &Path) {
+    assert!(installed(from.as_os_str(), to).wait().unwrap().success(), "{}", from.display());
 }
 
 /// Writes a script that can be started.
