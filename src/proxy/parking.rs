@@ -153,7 +153,7 @@ impl Parking {
         Some(Box::new(Sample { parking: Arc::clone(self), upstream: upstream.clone(), is_compared: false }))
     }
 
-    /// Has another login of the mail server chosen soon, because nothing came of the last one.
+    /// Has another login of the mail server chosen earlier, because nothing came of the last one.
     fn sample_again(&self, upstream: &str) {
         if let Some(sampling) = self.table().sampling.get_mut(upstream) {
             sampling.again();

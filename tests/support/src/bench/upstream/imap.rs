@@ -45,7 +45,7 @@ pub(super) async fn converse(
                 "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n* 2 EXISTS\r\n* 0 RECENT\r\n\
                  * OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 3] ok\r\n"
             }
-            "STATUS" => "* STATUS INBOX (MESSAGES 2)\r\n",
+            "STATUS" => "* STATUS INBOX (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 1)\r\n",
             "FETCH" => {
                 let size = MESSAGES[argument.parse::<usize>().unwrap() - 1];
                 fetch(stream, argument, size).await?;
