@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use packetboat::config::Config;
+use support::network;
 use tempfile::TempDir;
 
 const SECRETS: [&str; 5] = ["app.pem", "app.key", "chain.pem", "key.pem", "admin-token"];
@@ -92,6 +93,7 @@ fn the_kustomization_names_every_file() {
 /// `packetboat check` accepts the file, with the secrets where the Deployment mounts them.
 #[test]
 fn packetboat_accepts_the_configuration() {
+    network::alone();
     let directory = prepared();
     let at = directory.path().join("kubernetes");
     let file = at.join("packetboat.toml");

@@ -16,7 +16,7 @@
 
 use std::process::Stdio;
 
-use support::pages;
+use support::{network, pages};
 
 use super::*;
 
@@ -170,13 +170,14 @@ fn mistakes(steps: &[Step]) -> Vec<String> {
     found
 }
 
-/// A directory that commands see as the root of the computer, as far as packetboat's own paths go.
+/// A directory that commands see as the root of the computer, as far as packetboat's own paths go, and a network of its own.
 struct Machine {
     directory: TempDir,
 }
 
 impl Machine {
     fn new() -> Self {
+        network::alone();
         let directory = tempfile::tempdir().unwrap();
         for name in ["etc/packetboat", "var/lib", "work"] {
             fs::create_dir_all(directory.path().join(name)).unwrap();

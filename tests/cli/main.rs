@@ -32,7 +32,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509Name};
-use support::free_ports;
+use support::{free_ports, network};
 use tempfile::TempDir;
 
 struct Bench {
@@ -40,7 +40,9 @@ struct Bench {
 }
 
 impl Bench {
+    /// A bench with a network of its own: commands try the ports of the configuration, and of the page where it names none.
     fn new() -> Self {
+        network::alone();
         Self { directory: tempfile::tempdir().unwrap() }
     }
 

@@ -48,6 +48,7 @@ fn answering(status: u16, body: &str) -> SocketAddr {
 }
 
 fn device_code(uri: &str, code: &str) -> Output {
+    let bench = Bench::new();
     let body =
         format!("{{\"device_code\":\"d\",\"user_code\":\"{code}\",\"verification_uri\":\"{uri}\",\"expires_in\":1}}");
     let endpoint = answering(200, &body);
@@ -56,7 +57,7 @@ fn device_code(uri: &str, code: &str) -> Output {
          token_endpoint = \"http://{endpoint}/token\"\ndevice_endpoint = \"http://{endpoint}/code\"\n\
          [account.scans]\nmailbox = \"scans@contoso.example\"\nupstream = \"x\"\n[upstream.x]\nhost = \"localhost\"\n"
     );
-    Bench::new().run(&["login", "scans"], &configuration)
+    bench.run(&["login", "scans"], &configuration)
 }
 
 #[test]

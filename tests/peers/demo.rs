@@ -3,10 +3,12 @@
 
 use std::process::{Command, Stdio};
 
+use support::network;
 use support::process::{Lines, Process};
 
 #[test]
 fn the_demonstration_and_every_printed_command() {
+    network::alone();
     let directory = tempfile::tempdir().unwrap();
     let mut demo = Process::start(
         Command::new(env!("CARGO_BIN_EXE_packetboat"))

@@ -18,6 +18,7 @@ use packetboat::simulator::{ClientCertificate, User};
 use support::exchange::{APP, Exchange, Ran, TENANT};
 use support::free_ports;
 use support::imap::Imap;
+use support::network;
 use support::pop3::Pop3;
 use support::process::{Lines, Process, program};
 use support::stacks::{Start, TLS_1_0};
@@ -31,7 +32,9 @@ pub(crate) struct Office {
 }
 
 impl Office {
+    /// An office with a network of its own.
     pub(crate) fn new() -> Self {
+        network::alone();
         let exchange = Exchange::with(|tenant| {
             tenant.client_secret = None;
             tenant.users = (0..DEVICES).map(|number| User::new(&mailbox(number), "another")).collect();

@@ -3,16 +3,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
 use support::certificates::Certificates;
 use support::connection::Socket;
 use support::device::{Device, tcp, tcp_from};
 use support::exchange::{self, BY_SECRET, Exchange, LOGIN, PASSWORD};
 use support::imap::{Imap, status};
+use support::network;
 use support::process::PATIENCE;
 use support::proxy::{Proxy, listener, translating_listener, upstream};
 use support::server;
@@ -22,16 +21,9 @@ const OBSERVED: &str = "observe = true\nallowed_networks = [\"127.0.0.0/8\", \"2
 
 /// Gives this thread and its children a network in which this host owns all of 2001:db8::/32.
 fn own_network() {
-    let made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
-        && ["link set lo up", "-6 route add local 2001:db8::/32 dev lo"]
-            .iter()
-            .all(|arguments| Command::new("ip").args(arguments.split(' ')).status().unwrap().success())
-        && std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").is_ok();
-    assert!(
-        made,
-        "no network namespace: run this as root, in a container with CAP_SYS_ADMIN, or as root of namespaces of your own \
-         (unshare -U -r cargo test --test peers limits::)"
-    );
+    network::alone();
+    network::over_here("-6 route add local 2001:db8::/32 dev lo");
+    std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
 }
 
 /// Whether a device gets a greeting, and is neither refused nor closed.

@@ -14,6 +14,7 @@ use openssl::ssl::SslVersion;
 use support::certificates::Certificates;
 use support::connection::TlsStream;
 use support::exchange::{self, BY_SECRET, Exchange, SCAN, imap_login};
+use support::network;
 use support::proxy::{listener, translating_listener};
 use support::server;
 
@@ -65,8 +66,9 @@ fn serve(mut stream: TlsStream, heard: &Mutex<Vec<String>>) {
     }
 }
 
-/// Makes the cloud's mail server resolve to this computer, for this thread and its children.
+/// Makes the cloud's mail server resolve to this computer, for this thread and its children, whose loopback is their own.
 fn cloud_is_here() {
+    network::alone();
     let hosts = tempfile::NamedTempFile::new().unwrap();
     fs::write(hosts.path(), format!("127.0.0.1 localhost {CLOUD}\n")).unwrap();
     let bind = format!("mount --make-rprivate / && mount --bind {:?} /etc/hosts", hosts.path());

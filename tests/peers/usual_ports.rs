@@ -2,21 +2,13 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, unshare};
 use openssl::ssl::{Ssl, SslContext, SslMethod};
 
 use support::connection::TlsStream;
+use support::network;
 use support::proxy::Proxy;
-
-/// Gives this thread and its children a network in which all ports of loopback are free.
-fn network_of_ones_own() {
-    let is_made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
-        && Command::new("ip").args(["link", "set", "lo", "up"]).status().is_ok_and(|status| status.success());
-    assert!(is_made, "no network namespace: run this as root, or unshare -U -r -n cargo test --test peers usual_ports");
-}
 
 /// Stays silent for this long; returns the proxy's first octets meanwhile, if any.
 fn silent(port: u16, silence: Duration) -> (TcpStream, Option<String>) {
@@ -45,7 +37,7 @@ fn greeting(stream: TcpStream) -> String {
 #[test]
 fn a_slow_device_gets_in_where_tls_is_usual() {
     const SEEDING: Duration = Duration::from_secs(3);
-    network_of_ones_own();
+    network::alone();
     let listener = |name: &str, protocol: &str, ports: &str, more: &str| {
         format!(
             "[[listener]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlisten = [{ports}]\nlogins = \"pass-through\"\n{more}\n"
@@ -86,7 +78,7 @@ fn a_slow_device_gets_in_where_tls_is_usual() {
 /// The port decides the form of a refusal, too: before TLS the proxy can send nothing on 993.
 #[test]
 fn over_a_limit_nothing_is_said_in_clear_where_tls_is_usual() {
-    network_of_ones_own();
+    network::alone();
     let proxy = Proxy::start(
         "[limits]\nconnections_per_source = 1\n[[listener]]\nname = \"imap\"\nprotocol = \"imap\"\nlisten = \
          [\"127.0.0.1:143\", \"127.0.0.1:993\"]\nlogins = \"pass-through\"\ndetect_delay = \"100ms\"\n",

@@ -1,4 +1,4 @@
-//! This file plays a second host on a network of its own: two network namespaces, which end with the test.
+//! This file gives a test a network of its own, and plays a second host on it: network namespaces, which end with the test.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -16,6 +16,20 @@ pub const THERE: &str = "10.77.0.2";
 pub const HERE_TOO: &str = "10.77.0.3";
 pub const THERE_TOO: &str = "10.77.0.4";
 
+/// Gives this thread and what it starts a network of its own with loopback alone, on which all ports are free.
+///
+/// A test needs it that listens at a port of its own choice, or has `packetboat init` or `packetboat check` try one: another
+/// test may do the same at that moment.
+pub fn alone() {
+    let is_alone = unshare(CloneFlags::CLONE_NEWNET).is_ok();
+    assert!(
+        is_alone,
+        "a network namespace cannot be made: run this as root, in a container with CAP_SYS_ADMIN, or as root of namespaces \
+         of your own (unshare -U -r cargo test)"
+    );
+    over_here("link set lo up");
+}
+
 /// A direction between the two hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -32,8 +46,7 @@ pub struct Network {
 
 impl Network {
     pub fn new() -> Self {
-        let is_alone = unshare(CloneFlags::CLONE_NEWNET).is_ok();
-        assert!(is_alone, "a network namespace cannot be made: run this as root, in a container with CAP_SYS_ADMIN");
+        alone();
         let mut command = Command::new("unshare");
         // The process ends when its standard input does, and prints a line once its namespace exists.
         command.args(["--net", "sh", "-c", "echo; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -43,7 +56,6 @@ impl Network {
         let network = Self { other };
         let id = network.other.0.id();
         for command in [
-            "link set lo up".to_owned(),
             format!("link add here type veth peer name there netns {id}"),
             format!("address add {HERE}/24 dev here"),
             "link set here up".to_owned(),
@@ -106,7 +118,8 @@ impl Network {
     }
 }
 
-fn over_here(command: &str) {
+/// Runs ip(8) on this thread's host.
+pub fn over_here(command: &str) {
     run(Command::new("ip").args(command.split(' ')));
 }
 
