@@ -250,13 +250,14 @@ impl Admin {
         })
     }
 
-    /// Serves the page at these addresses from now on, and closes all others.
+    /// Serves the page at these addresses from now on, and closes all others. Answers show the configuration of now.
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         let _inside = self.loops.page.enter();
         let mut reloadable = self.reloadable.lock();
         reloadable.tokens = listeners.tokens;
         self.reloads.send_modify(|count| *count += 1);
         self.certificate_facts.lock().forget();
+        self.outdate_answers();
         let mut open = Vec::new();
         for (address, socket) in listeners.listen {
             let Some(socket) = socket else {

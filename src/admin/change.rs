@@ -17,7 +17,7 @@ impl Admin {
         if let Err(refused) = self.csrf.check(received, client) {
             return refused;
         }
-        match received.path.as_str() {
+        let response = match received.path.as_str() {
             "/forget" => self.forget(received).await,
             "/try" => self.try_account(received).await,
             "/sign-in" => self.begin_sign_in(received).await,
@@ -26,7 +26,9 @@ impl Admin {
             "/spool/remove" | "/spool/retry" => self.change_spool(received, client).await,
             "/sign-in/cancel" => self.cancel_sign_in(received).await,
             _ => Response::text(405, "GET alone is answered here\n"),
-        }
+        };
+        self.outdate_answers();
+        response
     }
 
     /// Forgets what was seen of one device: its row in the inventory. That changes no configuration.

@@ -30,7 +30,19 @@ pub(super) struct Caches {
     ca_der: Cache,
 }
 
+impl Caches {
+    fn outdate(&self) {
+        let Self { live, ready, metrics, status, inventory, table, ca_pem, ca_der } = self;
+        [live, ready, metrics, status, inventory, table, ca_pem, ca_der].into_iter().for_each(Cache::outdate);
+    }
+}
+
 impl Admin {
+    /// Notes a change, so that no answer from before is given to somebody who asks after it.
+    pub(super) fn outdate_answers(&self) {
+        [&self.caches, &self.owner_caches].into_iter().for_each(Caches::outdate);
+    }
+
     /// The answer to a request.
     pub(super) async fn handle(self: &Arc<Self>, received: &Request, client: &Client) -> Answer {
         let mut answer = match self.role(received, client) {

@@ -91,6 +91,7 @@ fn files_of_another_owner_are_not_used() {
         let mut command = exchange.command(&["check", "--online"], &configuration);
         let file = command.get_args().last().unwrap().to_owned();
         command = Command::new(&program);
+        command.env("PACKETBOAT_ADMIN_LISTEN", "127.0.0.1:0");
         command.args(["check", "--online", "--config"]).arg(file).uid(user).gid(user);
         Ran::of(command.output().unwrap())
     };
