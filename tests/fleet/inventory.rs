@@ -254,7 +254,8 @@ fn no_login_waits_for_a_database_that_hangs() {
         let took = proxy.time_of(|| logged_in(&proxy, [127, 0, 0, 21], LOGIN, PASSWORD).log_out());
         assert!(took < Duration::from_secs(2), "login {round} took {took:?}");
     }
-    proxy.logs(1, "the database has not answered within 3s");
+    // The registration waits for its own answer, or another statement has given the connection up before.
+    proxy.logs(1, "until then this instance goes on without the database");
     for round in 0..5 {
         let took = proxy.time_of(|| logged_in(&proxy, [127, 0, 0, 21], LOGIN, PASSWORD).log_out());
         assert!(took < Duration::from_secs(2), "login {round} of the outage took {took:?}");
