@@ -13,14 +13,15 @@ mod records;
 mod seen;
 mod slots;
 mod status;
+mod trouble;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -33,25 +34,33 @@ pub use interval::interval_of;
 pub use kept::{Kept, KeptRecords, label as kept_label};
 pub use password::PasswordSource;
 #[cfg(feature = "fleet")]
-pub use postgres::{Migration, Postgres};
+pub use postgres::{Migration, Postgres, ServerProcess};
 pub use records::{
     Answer, Borrowed, Candidate, DatabaseFacts, HeldSession, Instance, InstanceRecords, KnownInstance, Lease,
-    MailboxKey, MailboxNews, MailboxUse, Origin, PATIENCE, Records, Renewal, SealedAccess, SealedKind, SessionKind,
-    SessionRecords, SessionRequest, SignIn, SignInKey, SignInRecords, UnfinishedRenewal, Wanted,
+    MailboxKey, MailboxNews, MailboxUse, Origin, PATIENCE, Records, Registered, Renewal, SealedAccess, SealedKind,
+    SessionKind, SessionRecords, SessionRequest, SignIn, SignInKey, SignInRecords, SplitBrain, UnfinishedRenewal,
+    Wanted,
 };
 pub use seen::{SeenByInstance, SeenCursor, SeenRecord, SeenRecords};
 pub use slots::{BorrowedNumbers, BorrowedSession, LOGIN_PATIENCE, MailboxSlots, POLL, SESSION_LIFE, Slots, Throttled};
 pub use status::{Outage, Status};
+pub use trouble::{Trouble, Troubles};
 
 /// This process as an instance of its fleet.
 pub struct Fleet {
     records: Arc<dyn Records>,
     instance: Instance,
     status: Status,
+    troubles: Troubles,
     slots: Arc<Slots>,
     /// Counts how often the database came back, perhaps with earlier records.
     returns: watch::Sender<u64>,
-    origin: Mutex<Option<Origin>>,
+    /// The last answer to a registration.
+    registered: Mutex<Option<Registered>>,
+    /// Counts how often the database had lost what it had confirmed.
+    losses: AtomicU64,
+    /// The time since which another instance of this name is registered.
+    namesake: Mutex<Option<Instant>>,
     password: Option<Arc<dyn PasswordSource>>,
     /// This process serves devices; a command does not.
     serves: AtomicBool,
@@ -69,9 +78,19 @@ impl Fleet {
     ) -> Result<Self, Error> {
         let instance = Instance { id: uuid()?, name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let slots = Slots::new(Arc::clone(&records) as _, &instance.id);
-        let (returns, origin) = (watch::Sender::new(0), Mutex::default());
-        let (status, serves) = (Status::default(), AtomicBool::new(false));
-        Ok(Self { records, instance, status, slots, returns, origin, password, serves })
+        Ok(Self {
+            records,
+            instance,
+            status: Status::default(),
+            troubles: Troubles::default(),
+            slots,
+            returns: watch::Sender::new(0),
+            registered: Mutex::default(),
+            losses: AtomicU64::new(0),
+            namesake: Mutex::default(),
+            password,
+            serves: AtomicBool::new(false),
+        })
     }
 
     /// Notes that this process serves devices: the copies of sign-ins on this computer are its own.
@@ -87,6 +106,22 @@ impl Fleet {
     /// Whether the database is reached.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// The trouble that goes on while the database answers.
+    pub fn troubles(&self) -> &Troubles {
+        &self.troubles
+    }
+
+    /// The server process and the tables that the last registration went to; none where the database is not reached.
+    pub fn origin(&self) -> Option<Origin> {
+        let registered = self.registered.lock().as_ref().map(|registered| registered.origin.clone());
+        registered.filter(|_| self.status.is_reached())
+    }
+
+    /// How often the database had lost what it had confirmed to this instance.
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     /// This process as an instance of the fleet that the configuration names; none where it is alone. The password comes
@@ -139,19 +174,10 @@ impl Fleet {
     /// Keeps this instance registered until the process drains, and ends the registration then. The log says when the
     /// database goes away and when it is back.
     pub async fn run(&self, mut lifecycle: Lifecycle) {
-        loop {
-            let renewed = tokio::select! {
-                renewed = self.renew() => renewed,
-                () = lifecycle.reached(Phase::Draining) => break,
-            };
-            // Instances that were started together, or have found the database again together, part here.
-            let parts = renewed.is_ok() && !self.status.is_reached();
-            self.log_change(renewed);
-            let pause = if parts { RENEWAL.mul_f64(jitter(0.0, 1.0)) } else { RENEWAL };
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = lifecycle.reached(Phase::Draining) => break,
-            }
+        tokio::select! {
+            () = self.keep_registered() => {}
+            () = self.watch_servers() => {}
+            () = lifecycle.reached(Phase::Draining) => {}
         }
         if let Err(error) = self.records.unregister(&self.instance.id).await {
             warn!(
@@ -162,15 +188,79 @@ impl Fleet {
         }
     }
 
+    async fn keep_registered(&self) {
+        loop {
+            let renewed = self.renew().await;
+            // Instances that were started together, or have found the database again together, part here.
+            let parts = renewed.is_ok() && !self.status.is_reached();
+            self.log_change(renewed);
+            sleep(if parts { RENEWAL.mul_f64(jitter(0.0, 1.0)) } else { RENEWAL }).await;
+        }
+    }
+
+    /// Looks whether another server of the database takes changes as well. An instance connects to one of them alone, and
+    /// would not see that otherwise.
+    async fn watch_servers(&self) {
+        loop {
+            let instances = usize::try_from(self.slots.numbers().registered).unwrap_or(usize::MAX);
+            sleep(interval_of(WATCH, instances).mul_f64(jitter(0.8, 1.0))).await;
+            // While the server in use does not answer, nobody knows: a promotion may be under way.
+            if let Ok(split) = self.records.split_brain().await {
+                self.note(Trouble::SplitBrain, split.map(|split| split.to_string()));
+            }
+        }
+    }
+
     /// Prolongs the registration. The statement touches the row of this instance alone, however many there are.
     async fn renew(&self) -> Result<(), Error> {
-        let origin = self.records.register(&self.instance, LIFE).await?;
-        let before = self.origin.lock().replace(origin.clone());
+        let registered = self.records.register(&self.instance, LIFE).await?;
+        let before = self.registered.lock().replace(registered.clone());
         // The first answer as well: another database may be there since the last start.
-        if before.is_none_or(|before| before != origin) || self.status.outage().is_some() {
+        let is_other = before.as_ref().is_none_or(|before| before.origin != registered.origin);
+        if is_other || self.status.outage().is_some() {
             self.returns.send_modify(|count| *count += 1);
         }
+        if before.is_some_and(|before| registered.lacks(&before)) {
+            self.losses.fetch_add(1, Ordering::Relaxed);
+            warn!(instance = self.instance.name, "{LOST}");
+        }
+        let fits = check_schema(registered.schema);
+        self.note(Trouble::Tables, fits.err().map(|error| error.to_string()));
         Ok(())
+    }
+
+    /// Takes note of the names of the instances that are registered. One that was killed is registered for [`LIFE`] more, so
+    /// that a second instance of this one's name counts only if it is there for longer: it runs then.
+    pub fn note_names(&self, names: &[String]) {
+        let own = &self.instance.name;
+        let others = names.iter().filter(|name| *name == own).count().saturating_sub(1);
+        let since = {
+            let mut namesake = self.namesake.lock();
+            *namesake = (others > 0).then(|| namesake.unwrap_or_else(Instant::now));
+            *namesake
+        };
+        let runs = since.is_some_and(|since| since.elapsed() > LIFE);
+        self.note(
+            Trouble::SameName,
+            runs.then(|| {
+                format!(
+                    "another instance of the fleet has the name {own} as well, and each of the two overwrites in the \
+                     database what the other has seen: give each one a name of its own by fleet.instance, and restart it"
+                )
+            }),
+        );
+    }
+
+    /// Takes note of trouble, with its reason and its cure, or that there is none of this kind. The log has each change
+    /// once.
+    fn note(&self, trouble: Trouble, why: Option<String>) {
+        let before = self.troubles.note(trouble, why.clone());
+        let instance = self.instance.name.as_str();
+        match why {
+            Some(why) if before.as_ref() != Some(&why) => warn!(instance, "{why}"),
+            None if before.is_some() => info!(instance, "{}", trouble.over()),
+            _ => {}
+        }
     }
 
     /// Logs an outage once, and another reason of it; and once that it is over.
@@ -226,9 +316,16 @@ fn uuid() -> Result<String, Error> {
 /// The version of the tables that this packetboat needs.
 pub const SCHEMA: i32 = 2;
 /// The time for which an instance is registered.
-const LIFE: Duration = Duration::from_secs(30);
+pub const LIFE: Duration = Duration::from_secs(30);
 /// The interval at which the registration is prolonged.
 const RENEWAL: Duration = Duration::from_secs(10);
+/// The interval at which a small fleet looks at the servers of its database that it does not use.
+const WATCH: Duration = Duration::from_secs(30);
+/// The database has lost what it had confirmed.
+const LOST: &str = "the fleet's database has lost changes that it had confirmed: a backup was restored, a standby that \
+                    lacks them has taken over, or its address leads to another database. This instance puts back what it \
+                    knows. If nobody did that on purpose, run packetboat fleet status on each instance: all of them have \
+                    to show the same id of the database";
 
 #[cfg(test)]
 mod tests {

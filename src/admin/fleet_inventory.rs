@@ -196,6 +196,7 @@ impl FleetInventory {
             let names = self.records.running().await?;
             reading.listed = Some(begun);
             self.inventory.set_running(names.clone());
+            self.fleet.note_names(&names);
             self.state.lock().instances = names;
         }
         Ok(())

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use super::fleet_inventory::FleetInventory;
 use super::role::{Client, Role};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Trouble};
 use crate::metrics::FleetNumbers;
 use crate::token::TokenStatus;
 
@@ -56,27 +56,39 @@ impl Admin {
             "instance": view.fleet.instance().name,
             "instances": view.inventory.instances(),
             "outage": outage,
+            "troubles": if is_administrator { view.fleet.troubles().all() } else { Vec::new() },
             "read": view.inventory.read_at(),
             "problem": view.inventory.problem().filter(|_| is_administrator),
         })
     }
 
-    /// The trouble of the fleet's database, for the operator, although devices are served; none where all is well.
-    pub(super) fn fleet_warning(&self, client: &Client) -> Option<String> {
-        let outage = self.fleet.get()?.fleet.status().outage()?;
-        let since = outage.since_words();
-        Some(match client {
-            Client::Owner => format!("the fleet's database is not used since {since}: {}", outage.why),
+    /// The trouble of the fleet, for the operator, although devices are served; nothing where all is well.
+    pub(super) fn fleet_warnings(&self, client: &Client) -> Vec<String> {
+        let Some(view) = self.fleet.get() else { return Vec::new() };
+        let (outage, troubles) = (view.fleet.status().outage(), view.fleet.troubles().all());
+        let away =
+            outage.map(|outage| (format!("the fleet's database is not used since {}", outage.since_words()), outage));
+        match client {
+            Client::Owner => {
+                away.map(|(words, outage)| format!("{words}: {}", outage.why)).into_iter().chain(troubles).collect()
+            }
             // Strangers ask as well, and need not know where it is.
-            Client::Network(_) => format!("the fleet's database is not used since {since}"),
-        })
+            Client::Network(_) => {
+                let trouble = (!troubles.is_empty()).then(|| "the fleet has trouble".to_owned());
+                away.map(|(words, _)| words).into_iter().chain(trouble).collect()
+            }
+        }
     }
 
     /// The numbers of the fleet for metrics; none without one.
     pub(super) fn fleet_numbers(&self, tokens: &[TokenStatus]) -> Option<FleetNumbers> {
         let fleet = &self.fleet.get()?.fleet;
         let status = fleet.status();
+        let troubles = fleet.troubles();
         Some(FleetNumbers {
+            database: fleet.origin().map(|origin| origin.id()),
+            losses: fleet.losses(),
+            troubles: Trouble::ALL.map(|trouble| (trouble, troubles.has(trouble))),
             is_reachable: status.is_reached(),
             last_success: status.last_success().unwrap_or_default(),
             has_sign_ins: tokens.iter().all(|one| one.store_trouble.is_none()),

@@ -113,16 +113,15 @@ impl Admin {
 
     /// Whether the process is healthy.
     async fn alive(&self, client: &Client) -> Response {
-        let warnings = self.fleet_warning(client).into_iter().collect();
-        health_response("alive", warnings, self.stuck_thread().await)
+        health_response("alive", self.fleet_warnings(client), self.stuck_thread().await)
     }
 
     /// Whether devices can be served. That nobody has a token is no reason to send devices to another packetboat, but
-    /// to be said; nor is a fleet's database that is away.
+    /// to be said; nor is a fleet's database that is away, or other trouble of the fleet.
     async fn ready(&self, client: &Client) -> Response {
         let has_no_token = has_no_token(&self.serving.read().await.token_statuses());
         let no_token = has_no_token.then(|| "no account has a token".to_owned());
-        let warnings = no_token.into_iter().chain(self.fleet_warning(client)).collect();
+        let warnings = no_token.into_iter().chain(self.fleet_warnings(client)).collect();
         health_response("ready", warnings, self.why_not_ready().await)
     }
 

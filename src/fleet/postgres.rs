@@ -32,6 +32,7 @@ use crate::config::{Config, Fleet};
 use crate::crypto::jitter;
 use access::{Access, Connected};
 
+pub use access::ServerProcess;
 pub use schema::Migration;
 
 /// The records of a fleet in PostgreSQL.
@@ -90,8 +91,8 @@ impl Postgres {
         Arc::clone(&self.0).connect().await.map(drop)
     }
 
-    /// Connects to each server of the configuration, and returns whether it takes changes.
-    pub async fn servers(&self) -> Vec<(DatabaseServer, Result<(), Error>)> {
+    /// Connects to each server of the configuration, and returns its process where it takes changes.
+    pub async fn servers(&self) -> Vec<(DatabaseServer, Result<ServerProcess, Error>)> {
         self.0.access.servers().await
     }
 

@@ -12,16 +12,23 @@
 
 mod sessions;
 
+use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
 use super::error::Error;
+use crate::config::fleet::DatabaseServer;
+use crate::crypto;
 pub use sessions::{
     Borrowed, HeldSession, MailboxKey, MailboxNews, MailboxUse, SessionKind, SessionRecords, SessionRequest, Wanted,
 };
 
 /// The longest time that an operation takes, with a new connection if there has to be one.
 pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The time after which the registration of an instance that has ended may be removed: half of the day for which others
+/// list it.
+const REMOVED: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// The answer of the database, to be awaited.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -58,6 +65,60 @@ pub struct KnownInstance {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(pub String);
 
+impl Origin {
+    /// A short id of the same, for people and for metrics. It is the same at all instances that use one database.
+    pub fn id(&self) -> String {
+        let digest = crypto::sha256(self.0.as_bytes());
+        digest.iter().take(6).map(|octet| format!("{octet:02x}")).collect()
+    }
+}
+
+/// The database's answer to a registration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registered {
+    /// The server and the tables that the answer comes from.
+    pub origin: Origin,
+    /// The version of packetboat's tables, and the earliest one that they serve; none where they do not say.
+    pub schema: Option<(i32, i32)>,
+    /// The end of the registration by the clock of the database, in seconds since 1970.
+    pub until: f64,
+    /// The same before the registration was prolonged; none where the database did not have it.
+    pub until_before: Option<f64>,
+}
+
+impl Registered {
+    /// Returns whether the database has lost an earlier registration of the same instance, which it had confirmed. One that
+    /// ended a day ago was removed, and is not lost.
+    pub fn lacks(&self, earlier: &Self) -> bool {
+        let may_be_removed = self.until - earlier.until > REMOVED.as_secs_f64();
+        !may_be_removed && self.until_before.is_none_or(|before| before < earlier.until)
+    }
+}
+
+/// Two servers of the database that take changes at the same time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitBrain {
+    /// The server that this instance uses.
+    pub used: DatabaseServer,
+    /// The other one.
+    pub other: DatabaseServer,
+    /// The one that was the primary before the other one was promoted; none where the servers do not say.
+    pub earlier: Option<DatabaseServer>,
+}
+
+impl fmt::Display for SplitBrain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { used, other, earlier } = self;
+        write!(f, "{used} and {other} both take changes, and this instance uses {used}: ")?;
+        match earlier {
+            Some(earlier) => {
+                write!(f, "stop {earlier} at once, which was the primary before, and make it a standby again")
+            }
+            None => f.write_str("stop the one that was the primary before at once, and make it a standby again"),
+        }
+    }
+}
+
 /// Facts about the database itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatabaseFacts {
@@ -69,6 +130,8 @@ pub struct DatabaseFacts {
     pub time: f64,
     /// The version of packetboat's tables, and the earliest one that they serve; none where there are no tables.
     pub schema: Option<(i32, i32)>,
+    /// The server process and the tables; none where there are no tables.
+    pub origin: Option<Origin>,
 }
 
 /// The registration of instances.
@@ -76,9 +139,12 @@ pub trait InstanceRecords: Send + Sync {
     /// Reads facts about the database, also where it does not have packetboat's tables.
     fn database(&self) -> Answer<'_, DatabaseFacts>;
 
-    /// Registers an instance for this time from now on, or prolongs its registration. Returns where the answer comes
-    /// from.
-    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Origin>;
+    /// Registers an instance for this time from now on, or prolongs its registration.
+    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Registered>;
+
+    /// Looks whether another server of the configuration takes changes beside the one that is used. This connects to the
+    /// others, and may take longer than [`PATIENCE`]. The error says that the server in use does not answer.
+    fn split_brain(&self) -> Answer<'_, Option<SplitBrain>>;
 
     /// Ends the registration of an instance.
     fn unregister<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;

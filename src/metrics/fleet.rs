@@ -5,11 +5,17 @@ use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
 use super::Metrics;
 use super::definitions::Registrar;
-use crate::fleet::BorrowedNumbers;
+use crate::fleet::{BorrowedNumbers, Trouble};
 
 /// The numbers of a fleet, as this instance sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FleetNumbers {
+    /// The id of the database; none while it is not reached.
+    pub database: Option<String>,
+    /// How often the database had lost what it had confirmed.
+    pub losses: u64,
+    /// Whether there is trouble of each kind.
+    pub troubles: [(Trouble, bool); Trouble::ALL.len()],
     /// The database has answered the last time.
     pub is_reachable: bool,
     /// The last answer of the database, in seconds since 1970, or 0.
@@ -24,6 +30,8 @@ pub struct FleetNumbers {
 pub(super) struct FleetMetrics {
     gauges: Vec<(IntGaugeVec, Value)>,
     counters: Vec<(IntCounterVec, Value)>,
+    database: IntGaugeVec,
+    troubles: IntGaugeVec,
 }
 
 /// Name, help text and value of a metric.
@@ -64,7 +72,7 @@ const GAUGES: [Row; 6] = [
     ),
 ];
 
-const COUNTERS: [Row; 2] = [
+const COUNTERS: [Row; 3] = [
     (
         "packetboat_fleet_login_waits_total",
         "Logins that waited for the fleet's database, because no borrowed session was free.",
@@ -74,6 +82,12 @@ const COUNTERS: [Row; 2] = [
         "packetboat_fleet_share_logins_total",
         "Logins that went on without the fleet's database, by the instance's share of the mailbox's sessions.",
         |fleet| fleet.sessions.alone,
+    ),
+    (
+        "packetboat_fleet_database_losses_total",
+        "Times that the fleet's database lacked changes that it had confirmed to this instance: a backup was restored, or a \
+         standby without them has taken over.",
+        |fleet| fleet.losses,
     ),
 ];
 
@@ -85,6 +99,18 @@ impl FleetMetrics {
         Ok(Self {
             gauges: gauges.collect::<prometheus::Result<_>>()?,
             counters: counters.collect::<prometheus::Result<_>>()?,
+            database: to.gauges(
+                "packetboat_fleet_database_info",
+                "1 for the database that this instance uses. The label database is the same at all instances that use one \
+                 database, and another one after each start of its server. There is none while it is not reached.",
+                &["database"],
+            )?,
+            troubles: to.gauges(
+                "packetboat_fleet_trouble",
+                "1 if there is trouble in the fleet although its database answers: two of its servers take changes, another \
+                 instance has the same name, or the tables do not fit this version of packetboat.",
+                &["reason"],
+            )?,
         })
     }
 }
@@ -100,6 +126,13 @@ impl Metrics {
             let counter = counter.with_label_values(no_labels);
             counter.inc_by(value(numbers).saturating_sub(counter.get()));
         }
+        self.fleet.database.reset();
+        if let Some(id) = &numbers.database {
+            self.fleet.database.with_label_values(&[id.as_str()]).set(1);
+        }
+        for (trouble, is_there) in numbers.troubles {
+            self.fleet.troubles.with_label_values(&[trouble.label()]).set(i64::from(is_there));
+        }
     }
 }
 
@@ -112,9 +145,15 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         assert!(!metrics.text().unwrap().contains("packetboat_fleet"));
         for waited in [5, 7] {
-            let sessions = BorrowedNumbers { borrowed: 3, registered: 4, instances: 2, waited, alone: 1 };
-            let last_success = 5;
-            metrics.set_fleet(&FleetNumbers { is_reachable: true, last_success, has_sign_ins: false, sessions });
+            metrics.set_fleet(&FleetNumbers {
+                database: Some(format!("id{waited}")),
+                losses: 2,
+                troubles: Trouble::ALL.map(|trouble| (trouble, trouble == Trouble::Tables)),
+                is_reachable: true,
+                last_success: 5,
+                has_sign_ins: false,
+                sessions: BorrowedNumbers { borrowed: 3, registered: 4, instances: 2, waited, alone: 1 },
+            });
         }
         let text = metrics.text().unwrap();
         for line in [
@@ -126,8 +165,14 @@ mod tests {
             "packetboat_fleet_sharing_instances 2",
             "packetboat_fleet_login_waits_total 7",
             "packetboat_fleet_share_logins_total 1",
+            "packetboat_fleet_database_losses_total 2",
+            "packetboat_fleet_database_info{database=\"id7\"} 1",
+            "packetboat_fleet_trouble{reason=\"split_brain\"} 0",
+            "packetboat_fleet_trouble{reason=\"same_name\"} 0",
+            "packetboat_fleet_trouble{reason=\"tables\"} 1",
         ] {
             assert!(text.lines().any(|one| one == line), "{line}: {text}");
         }
+        assert!(!text.contains("id5"), "the database of before: {text}");
     }
 }

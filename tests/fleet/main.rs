@@ -32,6 +32,7 @@ mod signing_out;
 mod simulation;
 mod slots;
 mod transfer;
+mod troubles;
 mod upgrade;
 
 use std::path::Path;

@@ -69,6 +69,9 @@ fn a_promoted_standby_has_lost_the_last_renewal() {
     let before = pair.standby_generation();
     crate::until_now("a renewal that the standby misses", || several.generation() > before);
     instances.iter().for_each(|instance| several.until_newest_token(instance));
+    let registered = pair.standby.sql(&several.database.name, "select max(until) from packetboat.instance");
+    let later = format!("select bool_and(until > '{registered}') from packetboat.instance");
+    crate::until_now("registrations that the standby misses", || several.sql(&later) == "t");
     let known = several.generation();
     while_devices_are_served(&[&instances[0], &instances[1]], || {
         pair.several.server.kill();
@@ -77,6 +80,7 @@ fn a_promoted_standby_has_lost_the_last_renewal() {
         crate::until_now("a renewal by the promoted server", || pair.standby_generation() > known);
     });
     pair.assert_spent_once();
+    instances.iter().for_each(|instance| crate::until_now("a loss", || losses(instance) == 1));
     an_earlier_primary_comes_back(pair, &instances, known);
 }
 
@@ -110,6 +114,46 @@ fn an_earlier_primary_comes_back(mut pair: Pair, instances: &[Proxy; 2], known: 
     pair.assert_spent_once();
 }
 
+/// The earlier primary is started beside the promoted server, while instances run that have a connection to the promoted
+/// one: they see it all the same, and say which server is to be stopped, until it is.
+#[test]
+fn running_instances_see_a_second_primary() {
+    let mut pair = Pair::new(3600);
+    let instances = pair.instances();
+    pair.several.server.kill();
+    pair.standby.promote();
+    let sql = |statement: &str| pair.standby.sql(&pair.several.database.name, statement);
+    let promoted = sql("select clock_timestamp()");
+    let registered =
+        format!("select count(*) from packetboat.instance where until > '{promoted}'::timestamptz + interval '30 s'");
+    crate::until_now("both are registered at the promoted server", || sql(&registered) == "2");
+    assert!(!instances.iter().any(is_split));
+    pair.several.server.start_again();
+    let [earlier, port] = [pair.several.server.port, pair.standby.port];
+    for instance in &instances {
+        crate::until_now("a split brain", || is_split(instance));
+        instance.logs(1, &format!("this instance uses localhost:{port}: stop localhost:{earlier} at once"));
+        assert!(instance.get("/ready").contains("both take changes"), "{}", instance.get("/ready"));
+    }
+    pair.several.server.stop();
+    for instance in &instances {
+        crate::until_now("the split brain is over", || !is_split(instance));
+        instance.logs(1, "one server of the fleet's database takes changes again");
+    }
+}
+
+/// Two names lead to one server: that is no split brain.
+#[test]
+fn two_names_of_one_server_are_no_split_brain() {
+    let several = Several::lenient(3600);
+    let port = several.server.port;
+    let hosts = format!("localhost:{port},LocalHost:{port}");
+    let configuration = several.configuration_at(&hosts, "one");
+    let status = several.exchange.run(&["fleet", "status"], &configuration);
+    assert_eq!(status.output.matches("  takes changes\n").count(), 2, "{}{}", status.output, status.errors);
+    assert!(!status.output.contains("MORE THAN ONE SERVER"), "{}", status.output);
+}
+
 /// The primary waits for the standby with each commit, and dies while an instance waits for the endpoint: the promoted
 /// server has the lease, and takes the answer under it.
 #[test]
@@ -135,8 +179,19 @@ fn a_synchronous_standby_has_lost_nothing() {
         crate::until_now("a renewal by the promoted server", || pair.standby_generation() > next);
     });
     pair.assert_spent_once();
+    instances.iter().for_each(|instance| assert_eq!(losses(instance), 0, "{}", instance.log.all()));
+    instances.iter().for_each(|instance| assert!(!is_split(instance), "{}", instance.log.all()));
     let status = pair.status();
     let states = format!("  localhost:{}  takes changes\n", pair.standby.port);
     assert!(status.output.contains("servers     2\n") && status.output.contains(&states), "{}", status.output);
     assert!(status.output.contains("the database is not reached"), "{}", status.output);
+}
+
+fn losses(instance: &Proxy) -> u64 {
+    instance.metric("packetboat_fleet_database_losses_total", "")
+}
+
+/// Returns whether the instance sees a split brain.
+fn is_split(instance: &Proxy) -> bool {
+    instance.metric("packetboat_fleet_trouble", "reason=\"split_brain\"") == 1
 }

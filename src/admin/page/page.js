@@ -57,6 +57,8 @@ function showHead(all) {
         : "Only devices of this instance are shown."}`)]),
     !fleet?.outage && fleet?.problem && notice("fleet", "soon", [
       h("b", "", "Devices of other instances are not up to date: "), h("bdi", "", fleet.problem)]),
+    ...(fleet?.troubles ?? []).map((words) => notice(`fleet ${words}`, "refused", [
+      h("b", "", "Trouble in the fleet: "), h("bdi", "", words)])),
     config?.problem && notice("config", "refused", [
       h("b", "", "packetboat rejected the last reload: "), h("bdi", "", config.problem),
       h("span", "", `. The configuration of ${exact(config.loaded)} is still in use.`)]),

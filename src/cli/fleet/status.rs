@@ -8,7 +8,10 @@ use crate::cli::error::{CommandError, unavailable};
 use crate::cli::output::print;
 use crate::config::Fleet;
 use crate::config::fleet::DatabaseServer;
-use crate::fleet::{DatabaseFacts, Error, KnownInstance, MailboxUse, Records, SCHEMA, UnfinishedRenewal, check_schema};
+use crate::fleet::{
+    DatabaseFacts, Error, KnownInstance, LIFE, MailboxUse, Origin, Records, SCHEMA, ServerProcess, UnfinishedRenewal,
+    check_schema,
+};
 
 /// The state of the fleet, as the database has it.
 struct Status<'a> {
@@ -24,8 +27,8 @@ struct Status<'a> {
     unfinished: Vec<UnfinishedRenewal>,
 }
 
-/// The servers of the database, and whether each takes changes; none where there is one alone.
-type Servers = Vec<(DatabaseServer, Result<(), Error>)>;
+/// The servers of the database, with the process of each that takes changes; none where there is one alone.
+type Servers = Vec<(DatabaseServer, Result<ServerProcess, Error>)>;
 
 /// Prints the state of the fleet. The tables decide the exit code.
 pub(super) async fn show(
@@ -60,8 +63,9 @@ impl Status<'_> {
         let facts = &self.facts;
         let kind = if facts.is_standby { ", a standby, which takes no changes" } else { "" };
         let tables = facts.schema.map_or("none".to_owned(), |(version, _)| format!("version {version}"));
+        let id = facts.origin.as_ref().map(|origin| format!("id          {}\n", origin.id())).unwrap_or_default();
         let mut text = format!(
-            "database    {}, PostgreSQL {}{kind}\nround trip  {:.1} ms\nclock       {}\ntables      {tables}\n",
+            "database    {}, PostgreSQL {}{kind}\n{id}round trip  {:.1} ms\nclock       {}\ntables      {tables}\n",
             self.fleet.database,
             facts.server_version,
             self.round_trip.as_secs_f64() * 1000.0,
@@ -79,6 +83,9 @@ impl Status<'_> {
                 one.instance.version,
                 humantime::format_duration(Duration::from_secs(one.age.as_secs())),
             ));
+        }
+        for name in self.namesakes() {
+            text.push_str(&format!("  {name} {NAMESAKES}\n"));
         }
         text.push_str(&self.unfinished());
         text.push_str(&format!("mailboxes   {} with borrowed sessions, or throttled\n", self.mailboxes.len()));
@@ -116,16 +123,36 @@ impl Status<'_> {
         }
         for (server, state) in &self.servers {
             let state = match state {
-                Ok(()) => "takes changes".to_owned(),
+                Ok(_) => "takes changes".to_owned(),
                 Err(Error::ReadOnly) => "takes no changes: a standby, or set to read-only".to_owned(),
                 Err(error) => error.to_string(),
             };
             text.push_str(&format!("  {server}  {state}\n"));
         }
-        if self.servers.iter().filter(|(_, state)| state.is_ok()).count() > 1 {
+        if self.is_split() {
             text.push_str(SPLIT);
         }
         text
+    }
+
+    /// Returns whether more than one server takes changes.
+    fn is_split(&self) -> bool {
+        let mut processes = self.servers.iter().filter_map(|(_, state)| state.as_ref().ok());
+        let first = processes.next();
+        first.is_some_and(|first| processes.any(|other| !first.is_same(other)))
+    }
+
+    /// The names that more than one instance has. An instance that was killed is registered for [`LIFE`] more, beside the
+    /// one that has come in its stead: so the newer one is older than that.
+    fn namesakes(&self) -> Vec<&str> {
+        let registered: Vec<_> = self.instances.iter().filter(|one| one.left.is_some() && one.age > LIFE).collect();
+        let mut names: Vec<&str> = registered
+            .iter()
+            .map(|one| one.instance.name.as_str())
+            .filter(|name| registered.iter().filter(|other| other.instance.name == *name).count() > 1)
+            .collect();
+        names.dedup();
+        names
     }
 
     /// The difference of the clocks, for an operator who compares logs. The fleet does not depend on it.
@@ -169,6 +196,8 @@ impl Status<'_> {
         });
         json!({
             "database": self.fleet.database.to_string(),
+            "database_id": self.facts.origin.as_ref().map(Origin::id),
+            "split_brain": self.is_split(),
             "servers": servers.collect::<Vec<_>>(),
             "server_version": self.facts.server_version,
             "is_standby": self.facts.is_standby,
@@ -178,6 +207,7 @@ impl Status<'_> {
             "schema_serves_from": self.facts.schema.map(|(_, serves_from)| serves_from),
             "schema_needed": SCHEMA,
             "instances": instances.collect::<Vec<_>>(),
+            "same_name": self.namesakes(),
             "mailboxes": mailboxes.collect::<Vec<_>>(),
             "unfinished_renewals": unfinished.collect::<Vec<_>>(),
         })
@@ -198,6 +228,9 @@ fn wall_clock() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
+/// More than one instance has a name.
+const NAMESAKES: &str = "IS THE NAME OF MORE THAN ONE INSTANCE: give each one a name of its own by fleet.instance, and \
+                         restart it";
 /// More than one server takes changes.
 const SPLIT: &str = "  MORE THAN ONE SERVER TAKES CHANGES: an earlier primary is back beside the one that has replaced \
                      it. Stop the earlier one at once, and make it a standby again\n";

@@ -21,6 +21,7 @@ use crate::config::{Fleet, Limits};
 use crate::failure::{Failure, Kind};
 use crate::fleet::error::Error;
 use crate::fleet::password::PasswordSource;
+use crate::fleet::records::SplitBrain;
 use crate::pool::{self, Gate};
 use crate::secret::Secret;
 use crate::state;
@@ -54,6 +55,7 @@ pub(super) struct Connected {
     pub(super) server: DatabaseServer,
     /// None where there is one server alone, or where it does not say.
     lineage: Option<Lineage>,
+    process: ServerProcess,
 }
 
 /// The origin of a server's data. Each promotion begins a timeline with a higher number (PostgreSQL's documentation,
@@ -64,6 +66,10 @@ struct Lineage {
     /// In hexadecimal digits, of one length.
     timeline: String,
 }
+
+/// The process of a server, by the microsecond in which it began; none where it does not say.
+#[derive(Clone, Debug)]
+pub struct ServerProcess(Option<String>);
 
 /// The contents of the files that the configuration names.
 struct Files {
@@ -107,10 +113,10 @@ impl Access {
                 (Ok(connected), None) if used.is_none() => found = Some((place, connected)),
                 (Ok(connected), None) => return Ok(self.uses(place, connected)),
                 (Ok(connected), Some((_, other))) if other.is_before(connected.lineage.as_ref()) => {
-                    warn_of_two(&connected.server, &other.server);
+                    warn_of_two(&connected, other);
                     found = Some((place, connected));
                 }
-                (Ok(connected), Some((_, other))) => warn_of_two(&other.server, &connected.server),
+                (Ok(connected), Some((_, other))) => warn_of_two(other, &connected),
                 (Err(error), _) => failed.push((place, server, error)),
             }
         }
@@ -133,17 +139,36 @@ impl Access {
         connected
     }
 
-    /// Connects to each server, and returns whether it takes changes.
-    pub(super) async fn servers(&self) -> Vec<(DatabaseServer, Result<(), Error>)> {
+    /// Connects to each server, and returns its process where it takes changes.
+    pub(super) async fn servers(&self) -> Vec<(DatabaseServer, Result<ServerProcess, Error>)> {
         let mut servers = Vec::new();
         for server in &self.fleet.database.servers {
-            let connected = match self.fetched().await {
-                Ok(password) => self.connect_in_time(server, password, self.part()).await.map(drop),
-                Err(error) => Err(error),
-            };
-            servers.push((server.clone(), connected));
+            servers.push((server.clone(), self.look_at(server).await.map(|connected| connected.process)));
         }
         servers
+    }
+
+    /// Looks whether another server takes changes beside the one that is used.
+    ///
+    /// # Errors
+    /// Another one does, and the one that is used does not, or is not reached: it may have been promoted a moment ago.
+    pub(super) async fn split_brain(&self) -> Result<Option<SplitBrain>, Error> {
+        let used = self.used.lock().as_ref().map(|used| used.place);
+        let servers = &self.fleet.database.servers;
+        let Some((place, server)) = used.and_then(|used| Some((used, servers.get(used)?))) else { return Ok(None) };
+        for (_, other) in servers.iter().enumerate().filter(|(other, _)| *other != place) {
+            let Ok(other) = self.look_at(other).await else { continue };
+            let used = self.look_at(server).await?;
+            if !used.process.is_same(&other.process) {
+                return Ok(Some(split_brain(&used, &other)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn look_at(&self, server: &DatabaseServer) -> Result<Connected, Error> {
+        let password = self.fetched().await?;
+        self.connect_in_time(server, password, self.part()).await
     }
 
     /// The time that each server has.
@@ -176,13 +201,13 @@ impl Access {
     async fn connect_to(&self, server: &DatabaseServer, fetched: Option<Secret>) -> Result<Connected, Error> {
         let (stream, password) = self.dial(server).await?;
         let (client, task) = self.log_in(stream, fetched.or(password)).await?;
-        let asked = client.query_typed_one(IS_READ_ONLY, &[]).await;
-        let is_read_only = asked.and_then(|row| row.try_get::<_, String>(0)).map_err(|error| self.refused(&error))?;
-        if is_read_only != "off" {
+        let row = client.query_typed_one(IS_READ_ONLY, &[]).await.map_err(|error| self.refused(&error))?;
+        if row.try_get::<_, String>(0).map_err(|error| self.refused(&error))? != "off" {
             return Err(Error::ReadOnly);
         }
+        let process = ServerProcess(row.try_get(1).ok());
         let lineage = if self.fleet.database.servers.len() > 1 { Lineage::of(&client).await } else { None };
-        Ok(Connected { client, task, server: server.clone(), lineage })
+        Ok(Connected { client, task, server: server.clone(), lineage, process })
     }
 
     /// Asks the server to end the statement of another connection: one that waits for a lock would go on waiting behind
@@ -275,11 +300,26 @@ impl Access {
 }
 
 /// A split brain: instances that use the other server spend the same refresh tokens.
-fn warn_of_two(used: &DatabaseServer, other: &DatabaseServer) {
-    warn!(
-        "{used} and {other} both take changes, and this instance uses {used}: if {other} was the primary before, stop it \
-         at once, and make it a standby again"
-    );
+fn warn_of_two(used: &Connected, other: &Connected) {
+    if !used.process.is_same(&other.process) {
+        warn!("{}", split_brain(used, other));
+    }
+}
+
+fn split_brain(used: &Connected, other: &Connected) -> SplitBrain {
+    let earlier = match (used.is_before(other.lineage.as_ref()), other.is_before(used.lineage.as_ref())) {
+        (true, _) => Some(used.server.clone()),
+        (_, true) => Some(other.server.clone()),
+        _ => None,
+    };
+    SplitBrain { used: used.server.clone(), other: other.server.clone(), earlier }
+}
+
+impl ServerProcess {
+    /// Returns whether both are one process. Two names, or a name and an address, may lead to it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.is_some() && self.0 == other.0
+    }
 }
 
 impl Lineage {
@@ -322,7 +362,8 @@ fn credential() -> Option<PathBuf> {
 }
 
 /// Read-only by recovery, as each standby, or by a setting.
-const IS_READ_ONLY: &str = "select pg_catalog.current_setting('transaction_read_only')";
+const IS_READ_ONLY: &str = "select pg_catalog.current_setting('transaction_read_only'), \
+    extract(epoch from pg_catalog.pg_postmaster_start_time())::text";
 /// The name of a file of the log begins with its timeline.
 const LINEAGE: &str = "select system_identifier::text, \
     pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) from pg_catalog.pg_control_system()";

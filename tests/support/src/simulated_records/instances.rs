@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use packetboat::fleet::{Answer, DatabaseFacts, Instance, InstanceRecords, KnownInstance, Origin, SCHEMA};
+use packetboat::fleet::{
+    Answer, DatabaseFacts, Instance, InstanceRecords, KnownInstance, Registered, SCHEMA, SplitBrain,
+};
 use tokio::time::Instant;
 
 use super::{Lists, Statement, Way, left};
@@ -27,7 +29,9 @@ impl Registrations {
         Self { others, rows: HashMap::new(), ends: BTreeSet::new() }
     }
 
-    fn register(&mut self, instance: &Instance, now: Instant, until: Instant) {
+    /// Registers an instance, or prolongs its registration. Returns the end from before.
+    fn register(&mut self, instance: &Instance, now: Instant, until: Instant) -> Option<Instant> {
+        let before = self.rows.get(&instance.id).map(|row| row.until);
         let row = self.rows.entry(instance.id.clone()).or_insert_with(|| Registration {
             instance: instance.clone(),
             since: now,
@@ -36,6 +40,7 @@ impl Registrations {
         self.ends.remove(&(row.until, instance.id.clone()));
         row.until = until;
         self.ends.insert((until, instance.id.clone()));
+        before
     }
 
     fn unregister(&mut self, id: &str) {
@@ -88,14 +93,24 @@ impl InstanceRecords for Way {
             is_standby: false,
             time: (now - begun).as_secs_f64(),
             schema: Some((SCHEMA, SCHEMA)),
+            origin: None,
         })
     }
 
-    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Origin> {
-        self.run(Statement::Register, move |tables, now| {
-            tables.registrations.register(instance, now, now + life);
-            tables.origin()
+    fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Registered> {
+        let begun = self.database.begun;
+        let seconds = move |time: Instant| (time - begun).as_secs_f64();
+        self.run(Statement::Register, move |tables, now| Registered {
+            until: seconds(now + life),
+            until_before: tables.registrations.register(instance, now, now + life).map(seconds),
+            schema: Some((SCHEMA, SCHEMA)),
+            origin: tables.origin(),
         })
+    }
+
+    /// The simulated database has one server.
+    fn split_brain(&self) -> Answer<'_, Option<SplitBrain>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn unregister<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
