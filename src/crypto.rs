@@ -164,6 +164,9 @@ impl Vault {
     }
 }
 
+/// The octets of a sealed record that is empty: the nonce and the tag of AES-256-GCM.
+pub const SEALED_EMPTY: i32 = 12 + 16;
+
 /// An RSA key that signs.
 pub struct SigningKey(RsaKeyPair);
 

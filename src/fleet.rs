@@ -15,6 +15,7 @@ mod slots;
 mod status;
 mod trouble;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,6 +56,8 @@ pub struct Fleet {
     slots: Arc<Slots>,
     /// Counts how often the database came back, perhaps with earlier records.
     returns: watch::Sender<u64>,
+    /// The sign-ins whose person has signed out, each with the number of its empty record.
+    signed_out: watch::Sender<HashMap<SignInKey, i64>>,
     /// The last answer to a registration.
     registered: Mutex<Option<Registered>>,
     /// Counts how often the database had lost what it had confirmed.
@@ -85,6 +88,7 @@ impl Fleet {
             troubles: Troubles::default(),
             slots,
             returns: watch::Sender::new(0),
+            signed_out: watch::Sender::default(),
             registered: Mutex::default(),
             losses: AtomicU64::new(0),
             namesake: Mutex::default(),
@@ -106,6 +110,11 @@ impl Fleet {
     /// Whether the database is reached.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// Changes when a person has signed out, or has signed in again.
+    pub fn signed_out(&self) -> watch::Receiver<HashMap<SignInKey, i64>> {
+        self.signed_out.subscribe()
     }
 
     /// The trouble that goes on while the database answers.
@@ -177,6 +186,7 @@ impl Fleet {
         tokio::select! {
             () = self.keep_registered() => {}
             () = self.watch_servers() => {}
+            () = self.watch_signed_out() => {}
             () = lifecycle.reached(Phase::Draining) => {}
         }
         if let Err(error) = self.records.unregister(&self.instance.id).await {
@@ -202,13 +212,37 @@ impl Fleet {
     /// would not see that otherwise.
     async fn watch_servers(&self) {
         loop {
-            let instances = usize::try_from(self.slots.numbers().registered).unwrap_or(usize::MAX);
-            sleep(interval_of(WATCH, instances).mul_f64(jitter(0.8, 1.0))).await;
+            self.pause().await;
             // While the server in use does not answer, nobody knows: a promotion may be under way.
             if let Ok(split) = self.records.split_brain().await {
                 self.note(Trouble::SplitBrain, split.map(|split| split.to_string()));
             }
         }
+    }
+
+    /// Looks who has signed out: an access token that an instance has would serve devices until its end otherwise. One
+    /// question is about all sign-ins, and none is made where no account has one.
+    async fn watch_signed_out(&self) {
+        loop {
+            self.pause().await;
+            if self.signed_out.receiver_count() == 0 {
+                continue;
+            }
+            // An outage is logged elsewhere.
+            let Ok(signed_out) = self.records.signed_out().await else { continue };
+            let signed_out: HashMap<_, _> = signed_out.into_iter().collect();
+            self.signed_out.send_if_modified(|before| {
+                let is_other = *before != signed_out;
+                *before = signed_out;
+                is_other
+            });
+        }
+    }
+
+    /// The time between two looks. Instances that were started together do not look at the same moments.
+    async fn pause(&self) {
+        let instances = usize::try_from(self.slots.numbers().registered).unwrap_or(usize::MAX);
+        sleep(interval_of(WATCH, instances).mul_f64(jitter(0.8, 1.0))).await;
     }
 
     /// Prolongs the registration. The statement touches the row of this instance alone, however many there are.
@@ -319,7 +353,8 @@ pub const SCHEMA: i32 = 2;
 pub const LIFE: Duration = Duration::from_secs(30);
 /// The interval at which the registration is prolonged.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// The interval at which a small fleet looks at the servers of its database that it does not use.
+/// The interval at which an instance of a small fleet looks who has signed out, and at the servers of the database that it
+/// does not use.
 const WATCH: Duration = Duration::from_secs(30);
 /// The database has lost what it had confirmed.
 const LOST: &str = "the fleet's database has lost changes that it had confirmed: a backup was restored, a standby that \

@@ -191,6 +191,16 @@ impl LeasedSignIn {
         self.known.lock().clone()
     }
 
+    /// Returns whether the person has signed out, as far as this instance knows.
+    pub fn is_signed_out(&self) -> bool {
+        self.known.lock().as_ref().is_some_and(|known| is_signed_out(&known.record))
+    }
+
+    /// Returns the key of the sign-in.
+    pub fn key(&self) -> &SignInKey {
+        &self.key
+    }
+
     /// Returns whether the database may not have the newest state yet.
     pub fn is_unsent(&self) -> bool {
         self.known.lock().as_ref().is_some_and(|known| known.unsent.is_some())

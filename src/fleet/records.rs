@@ -154,7 +154,7 @@ pub trait InstanceRecords: Send + Sync {
 }
 
 /// The person and the issuer of a sign-in.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SignInKey {
     /// The name of the identity in the configuration.
     pub identity: String,
@@ -273,6 +273,9 @@ pub trait SignInRecords: Send + Sync {
 
     /// Lists the keys of all sign-ins.
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>>;
+
+    /// Lists the sign-ins whose person has signed out, each with the number of its empty record.
+    fn signed_out(&self) -> Answer<'_, Vec<(SignInKey, i64)>>;
 
     /// Lists the renewals whose lease has ended without a word.
     fn unfinished_renewals(&self) -> Answer<'_, Vec<UnfinishedRenewal>>;

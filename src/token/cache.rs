@@ -140,6 +140,7 @@ impl CachedToken {
                 // Another instance of the fleet may have kept the sign-in alive.
                 self.look().await;
             }
+            self.forget_signed_out().await;
             let has_changed = self.has_changed().await;
             if has_changed {
                 // A fleet's database says so once a second at most, and the fetch would not hear it again.
@@ -304,6 +305,21 @@ impl CachedToken {
             info!(identity = self.spec.owner.identity, user = self.spec.owner.user, "access token again, for {life}");
         } else {
             debug!(identity = self.spec.owner.identity, user = self.spec.owner.user, "new access token, for {life}");
+        }
+    }
+
+    /// Forgets the token of a person who has signed out: no device is to be served with it any more. The fetch that is due
+    /// then says why there is no other one.
+    async fn forget_signed_out(&self) {
+        let is_signed_out = || self.keeper().is_some_and(Keeper::is_signed_out);
+        if !is_signed_out() {
+            return;
+        }
+        // A fetch that is under way may bring a new sign-in with its token.
+        let _flight = self.kept.flight.lock().await;
+        if is_signed_out() {
+            let mut state = self.state();
+            (state.token, state.later) = (None, None);
         }
     }
 

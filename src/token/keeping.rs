@@ -45,7 +45,11 @@ pub(super) trait Keeper: Send + Sync {
     /// Learns what others have done to the sign-in, before it is renewed only so that it stays alive.
     fn look<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()>;
 
-    /// Returns once the store may lack what this process knows, although it has had it.
+    /// Returns whether the person has signed out, as far as this process knows.
+    fn is_signed_out(&self) -> bool;
+
+    /// Returns once the store may lack what this process knows, although it has had it, or once the person has signed out
+    /// elsewhere.
     fn returned(&self) -> Task<'_, ()>;
 
     /// Tries once more to store what is not stored yet.

@@ -14,7 +14,7 @@ use crate::several::{Several, until_served};
 use crate::until_now;
 
 /// Parts of statements, and names for them. An instance makes those of the first list by the clock, whatever devices do.
-const BY_THE_CLOCK: [(&str, &str); 8] = [
+const BY_THE_CLOCK: [(&str, &str); 9] = [
     ("insert into packetboat.instance", "registration"),
     ("with forgotten as (delete from packetboat.mailbox_want", "number of instances"),
     // The statement before has these words as well.
@@ -23,6 +23,7 @@ const BY_THE_CLOCK: [(&str, &str); 8] = [
     ("update packetboat.mailbox_session s set until = clock_timestamp()", "renewal of sessions"),
     ("packetboat.seen", "inventory"),
     ("packetboat.kept", "certificates"),
+    ("octet_length(s.sealed) <=", "ends of sign-ins"),
     ("packetboat.schema", "version of the tables"),
 ];
 const OTHERS: [(&str, &str); 7] = [
@@ -73,6 +74,8 @@ impl Calls {
             ("inventory", 10),
             ("certificates", 60),
             ("version of the tables", 600),
+            // Each 24 to 30 s, and none without sign-ins.
+            ("ends of sign-ins", 24),
         ] {
             let most = instances * (seconds / interval + 3);
             assert!(self.number(name) <= most, "{name}: more than {most} in {seconds} s: {:?}", self.0);

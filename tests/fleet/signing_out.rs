@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use packetboat::state::{self, Access};
-use support::exchange::Ran;
+use support::exchange::{Ran, imap_login};
 
 use crate::several::{Several, end, until_served};
 use crate::until_now;
@@ -91,4 +92,26 @@ fn a_sign_out_with_another_key_says_so() {
     let state = several.state("stranger");
     let ran = several.exchange.run(&["logout", "scans", "--state-directory", state.to_str().unwrap()], &other);
     assert!(ran.code == 0 && ran.errors.contains("another store_key"), "{} {}", ran.output, ran.errors);
+}
+
+/// Two instances have an access token for an hour. A minute after the person has signed out, no device gets in at either;
+/// once the person has signed in again, both serve.
+#[test]
+fn no_instance_serves_for_long_behind_the_end_of_a_sign_in() {
+    let several = Several::lenient(3600);
+    several.sign_in();
+    let instances = ["one", "two"].map(|name| several.instance(name));
+    instances.iter().for_each(until_served);
+    let fetches = several.refreshes();
+    let ran = several.exchange.run(&["logout", "scans"], &several.configuration("login"));
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let signed_out = Instant::now();
+    for instance in &instances {
+        until_now("a device is refused", || !imap_login(instance).starts_with("OK"));
+        instance.logs(1, "has signed out of the fleet");
+    }
+    assert!(signed_out.elapsed() < Duration::from_secs(60), "{:?}", signed_out.elapsed());
+    assert_eq!(several.refreshes(), fetches, "somebody has asked the token endpoint");
+    several.sign_in();
+    instances.iter().for_each(until_served);
 }

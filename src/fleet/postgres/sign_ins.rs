@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::{Parameters, Postgres, length, length_up_to};
+use crate::crypto::SEALED_EMPTY;
 use crate::fleet::error::Error;
 use crate::fleet::records::{
     Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords, UnfinishedRenewal,
@@ -26,6 +27,13 @@ impl SignInRecords for Postgres {
                              and octet_length(issuer) <= 1024 order by identity, person, issuer limit 10000";
             let rows = self.rows(statement, &[]).await?;
             rows.iter().map(key).collect::<Result<_, _>>().map_err(strange)
+        })
+    }
+
+    fn signed_out(&self) -> Answer<'_, Vec<(SignInKey, i64)>> {
+        Box::pin(async {
+            let rows = self.rows(SIGNED_OUT, &[(&SEALED_EMPTY, Type::INT4)]).await?;
+            rows.iter().map(|row| Ok((key(row)?, row.try_get(3)?))).collect::<Result<_, _>>().map_err(strange)
         })
     }
 
@@ -211,6 +219,11 @@ const READ: &str = "select generation, substr(sealed, 1, 65536), substr(access_s
 /// same bounds are in [`BEGIN`].
 const LONGEST_LEASE: Duration = Duration::from_secs(90);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// A person who has signed out has an empty record. Its length tells, without the key.
+const SIGNED_OUT: &str = "select identity, person, issuer, generation from packetboat.sign_in s \
+    where octet_length(s.sealed) <= $1 \
+    and octet_length(identity) <= 1024 and octet_length(person) <= 1024 and octet_length(issuer) <= 1024 limit 10000";
 
 /// The holder is in the row until the next lease, and its name in the table of instances for a day.
 const UNFINISHED: &str = "select identity, person, issuer, coalesce(left(i.name, 255), s.holder::text) \

@@ -94,6 +94,11 @@ impl Keeper for InDirectory {
         Box::pin(async {})
     }
 
+    /// The renewal finds no file then.
+    fn is_signed_out(&self) -> bool {
+        false
+    }
+
     fn returned(&self) -> Task<'_, ()> {
         Box::pin(std::future::pending())
     }

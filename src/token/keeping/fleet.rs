@@ -5,6 +5,7 @@ mod earlier;
 mod means;
 mod newest;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub(in crate::token) struct InFleet {
     ending: watch::Sender<bool>,
     /// Changes when the database comes back, perhaps with earlier records.
     returns: tokio::sync::Mutex<watch::Receiver<u64>>,
+    /// Changes when a person has signed out.
+    signed_out: tokio::sync::Mutex<watch::Receiver<HashMap<SignInKey, i64>>>,
 }
 
 #[derive(Default)]
@@ -89,6 +92,9 @@ impl InFleet {
         let trouble = unsent.then(|| (crate::fleet::Error::Unsent.to_string(), Instant::now()));
         let (identity, person, issuer) = owner.parts();
         let key = SignInKey { identity, person, issuer };
+        let mut signed_out = instance.fleet.signed_out();
+        // What is known already counts as well.
+        signed_out.mark_changed();
         let (records, holder) = (Arc::clone(instance.fleet.records()) as _, &instance.fleet.instance().id);
         Ok(Self {
             sign_in: LeasedSignIn::new(records, holder, key, store.vault(), known).with_origin(origin.flatten()),
@@ -98,6 +104,7 @@ impl InFleet {
             state: Mutex::new(State { renewed, trouble, ..State::default() }),
             ending: watch::Sender::new(false),
             returns: tokio::sync::Mutex::new(instance.fleet.returns()),
+            signed_out: tokio::sync::Mutex::new(signed_out),
         })
     }
 
@@ -238,10 +245,19 @@ impl Keeper for InFleet {
 
     fn returned(&self) -> Task<'_, ()> {
         Box::pin(async move {
-            if self.returns.lock().await.changed().await.is_err() {
+            let (mut returns, mut signed_out) = (self.returns.lock().await, self.signed_out.lock().await);
+            let ended = tokio::select! {
+                changed = returns.changed() => changed.is_err(),
+                ended = self.signs_out(&mut signed_out) => ended,
+            };
+            if ended {
                 std::future::pending::<()>().await;
             }
         })
+    }
+
+    fn is_signed_out(&self) -> bool {
+        self.sign_in.is_signed_out()
     }
 
     fn keep_unsaved<'a>(&'a self, asking: &'a dyn Asking) -> Task<'a, ()> {
@@ -288,6 +304,18 @@ impl Keeper for InFleet {
 }
 
 impl InFleet {
+    /// Returns once the person has signed out by a newer record than this process knows; true where the fleet has ended.
+    async fn signs_out(&self, all: &mut watch::Receiver<HashMap<SignInKey, i64>>) -> bool {
+        while all.changed().await.is_ok() {
+            let signed_out = all.borrow_and_update().get(self.sign_in.key()).copied();
+            let known = self.sign_in.known().map(|known| known.generation);
+            if signed_out.is_some() && signed_out > known {
+                return false;
+            }
+        }
+        true
+    }
+
     fn reason(&self, why: NotRenewed<Error>) -> Error {
         match why {
             NotRenewed::Missing if self.earlier.is_there() => self.subject.missing(

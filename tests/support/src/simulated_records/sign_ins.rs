@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use packetboat::crypto::SEALED_EMPTY;
 use packetboat::fleet::{
     Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords, UnfinishedRenewal,
 };
@@ -112,6 +113,14 @@ impl SignInRecords for Way {
 
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>> {
         self.run(Statement::ReadSignIn, |tables, _| tables.sign_ins.keys().cloned().collect())
+    }
+
+    fn signed_out(&self) -> Answer<'_, Vec<(SignInKey, i64)>> {
+        self.run(Statement::ReadSignIn, |tables, _| {
+            let is_empty = |row: &Row| row.sealed.len() <= SEALED_EMPTY as usize;
+            let signed_out = tables.sign_ins.iter().filter(|(_, row)| is_empty(row));
+            signed_out.map(|(key, row)| (key.clone(), row.generation)).collect()
+        })
     }
 
     fn unfinished_renewals(&self) -> Answer<'_, Vec<UnfinishedRenewal>> {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::node::Link;
 use super::{Row, key};
+use crate::crypto::SEALED_EMPTY;
 use crate::fleet::records::{
     Answer, Candidate, Lease, Origin, Renewal, SealedAccess, SignIn, SignInKey, SignInRecords, UnfinishedRenewal,
 };
@@ -17,6 +18,13 @@ impl SignInRecords for Link {
 
     fn sign_ins(&self) -> Answer<'_, Vec<SignInKey>> {
         Box::pin(async { Ok(vec![key()]) })
+    }
+
+    fn signed_out(&self) -> Answer<'_, Vec<(SignInKey, i64)>> {
+        Box::pin(self.query(|state| {
+            let is_empty = |row: &&Row| row.sealed.len() <= SEALED_EMPTY as usize;
+            state.row.iter().filter(is_empty).map(|row| (key(), row.generation)).collect()
+        }))
     }
 
     fn unfinished_renewals(&self) -> Answer<'_, Vec<UnfinishedRenewal>> {
