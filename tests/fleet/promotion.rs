@@ -133,7 +133,8 @@ fn running_instances_see_a_second_primary() {
     for instance in &instances {
         crate::until_now("a split brain", || is_split(instance));
         instance.logs(1, &format!("this instance uses localhost:{port}: stop localhost:{earlier} at once"));
-        assert!(instance.get("/ready").contains("both take changes"), "{}", instance.get("/ready"));
+        assert_eq!(instance.get("/ready"), "ready, but the fleet has trouble\n");
+        assert!(instance.status()["fleet"]["troubles"][0].as_str().unwrap().contains("both take changes"));
     }
     pair.several.server.stop();
     for instance in &instances {
