@@ -359,8 +359,8 @@ const WATCH: Duration = Duration::from_secs(30);
 /// The database has lost what it had confirmed.
 const LOST: &str = "the fleet's database has lost changes that it had confirmed: a backup was restored, a standby that \
                     lacks them has taken over, or its address leads to another database. This instance puts back what it \
-                    knows. If nobody did that on purpose, run packetboat fleet status on each instance: all of them have \
-                    to show the same id of the database";
+                    knows. If nobody did that on purpose, compare the id of the database in packetboat fleet status on \
+                    each instance";
 
 #[cfg(test)]
 mod tests {
