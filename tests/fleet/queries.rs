@@ -14,7 +14,7 @@ use crate::several::{Several, until_served};
 use crate::until_now;
 
 /// Parts of statements, and names for them. An instance makes those of the first list by the clock, whatever devices do.
-const BY_THE_CLOCK: [(&str, &str); 9] = [
+const BY_THE_CLOCK: [(&str, &str); 11] = [
     ("insert into packetboat.instance", "registration"),
     ("with forgotten as (delete from packetboat.mailbox_want", "number of instances"),
     // The statement before has these words as well.
@@ -25,12 +25,14 @@ const BY_THE_CLOCK: [(&str, &str); 9] = [
     ("packetboat.kept", "certificates"),
     ("octet_length(s.sealed) <=", "ends of sign-ins"),
     ("packetboat.schema", "version of the tables"),
+    // A part of the pace is taken for 10 s, and what was not sent by then is given back.
+    ("insert into packetboat.mailbox (upstream, mailbox, kind, paced_until)", "pace"),
+    ("set paced_until = paced_until -", "return of pace"),
 ];
-const OTHERS: [(&str, &str); 7] = [
+const OTHERS: [(&str, &str); 6] = [
     ("with free as (select number from packetboat.mailbox_session", "session"),
     ("insert into packetboat.mailbox_session", "rows of sessions"),
     ("update packetboat.mailbox_session s set until = $", "return of sessions"),
-    ("insert into packetboat.mailbox (upstream, mailbox, kind, paced_until)", "pace"),
     // It reads the table as well.
     ("with free as (select identity", "lease of a sign-in"),
     ("from packetboat.sign_in where", "sign-in"),
@@ -76,6 +78,8 @@ impl Calls {
             ("version of the tables", 600),
             // Each 24 to 30 s, and none without sign-ins.
             ("ends of sign-ins", 24),
+            ("pace", 10),
+            ("return of pace", 10),
         ] {
             let most = instances * (seconds / interval + 3);
             assert!(self.number(name) <= most, "{name}: more than {most} in {seconds} s: {:?}", self.0);
