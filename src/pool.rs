@@ -6,6 +6,7 @@
 //! stops waiting takes its job out of the queue, with everything that the job holds; a job that panics ends neither its
 //! thread nor its pool.
 
+mod closing;
 mod gate;
 
 use std::any::Any;
@@ -21,6 +22,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+pub use closing::Closing;
 pub use gate::Gate;
 
 /// Argon2 runs at a time. A run takes 19 MiB and some 20 ms, so that few threads bound the memory.
@@ -160,6 +162,12 @@ impl Pool {
         drop(self.submit(Box::new(job), Position::Last));
     }
 
+    /// Queues a job that frees what another one has left: ahead of the others, and whether or not there is room, so that
+    /// it is not dropped here, on an event loop. The things that it frees bound the number of such jobs.
+    pub fn hand_over_cleanup(&'static self, job: impl FnOnce() + Send + 'static) {
+        drop(self.submit(Box::new(job), Position::First));
+    }
+
     fn start(&'static self) -> io::Result<()> {
         let mut state = self.state();
         while state.threads < self.first {
@@ -264,7 +272,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Keeps a paused clock (`tokio::time::pause`) from running ahead of a thread, as tokio does for its own blocking
 /// calls.
 #[cfg(test)]
-fn hold_paused_clock() -> std::sync::mpsc::Sender<()> {
+pub fn hold_paused_clock() -> std::sync::mpsc::Sender<()> {
     let (held, released) = std::sync::mpsc::channel();
     tokio::task::spawn_blocking(move || {
         let _ = released.recv();
@@ -334,6 +342,29 @@ mod tests {
         drop(release);
         assert!(POOL.answers(Duration::from_secs(60)).await);
         assert_eq!((waits.await.unwrap(), holder.await.unwrap()), (Ok(7), Ok(())));
+    }
+
+    /// A full queue drops no value here, where an event loop would wait for its file.
+    #[tokio::test]
+    async fn a_value_is_dropped_on_a_thread_even_if_the_queue_is_full() {
+        static POOL: Pool = Pool::new("test", 1, 1, 1);
+        struct Told(mpsc::Sender<thread::ThreadId>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.send(thread::current().id()).unwrap();
+            }
+        }
+        let (release, holder) = held(&POOL).await;
+        let waits = tokio::spawn(POOL.run(|| thread::current().id()));
+        until(|| POOL.state().waiting.len() == 1).await;
+        assert_eq!(POOL.run(|| 8).await, Err(NotDone::Full));
+        let (sender, dropped) = mpsc::channel();
+        drop(Closing::on(&POOL, Told(sender)));
+        assert!(dropped.try_recv().is_err(), "its thread is busy");
+        drop(release);
+        assert_eq!(holder.await.unwrap(), Ok(()));
+        let thread = waits.await.unwrap().unwrap();
+        assert_eq!(dropped.recv().unwrap(), thread);
     }
 
     #[tokio::test]

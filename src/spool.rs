@@ -12,6 +12,7 @@
 //! | `sealed_file`, `file_name`, `record`, `store` | files: their format, their names, their directory |
 //! | `entry`, `entries` | one message in the queue, and its schedule; all messages, in their order |
 //! | `share`, `reservation` | room for a message, as a whole and for each mailbox and device |
+//! | `hanging` | a disk that does not answer |
 //! | `settle` | what an answer means for a message |
 //! | `outgoing`, `delivery`, `report` | attempts: what is sent, when, and the report about what was given up |
 //! | `operator` | list, show, remove, retry |
@@ -22,6 +23,7 @@ mod entry;
 mod envelope;
 mod error;
 mod file_name;
+mod hanging;
 mod operator;
 mod outgoing;
 mod record;
@@ -88,6 +90,8 @@ struct Queue {
     problem: Option<String>,
     /// The reason is the disk, whichever file it was.
     is_problem_of_disk: bool,
+    /// Threads that wait for the disk, and for which nobody waits any more.
+    late: usize,
 }
 
 /// A directory that is to be opened once the disk lets it, with the key.
@@ -253,7 +257,7 @@ impl Spool {
         }
     }
 
-    /// Notes that a message only streamed.
+    /// Counts a message that only streamed, and notes why.
     fn not_kept(&self, why: &Error) {
         self.queue.lock().counts.not_kept += 1;
         self.note_problem(why);
@@ -273,8 +277,7 @@ impl Spool {
         queue.problem = Some(problem);
         drop(queue);
         if !is_same {
-            let advice = if why.is_of_disk() { "; make room on the disk, or let packetboat write there" } else { "" };
-            warn!("messages are not kept in the spool, and only stream: {why}{advice}");
+            warn!("messages are not kept in the spool, and only stream: {why}{}", why.advice());
         }
     }
 

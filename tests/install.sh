@@ -26,7 +26,7 @@ sbom) packages="$build python3 python3-venv" ;;
 deny) packages="gcc libc6-dev ca-certificates git python3 python3-venv" ;;
 reproducible) packages="$build binutils git python3" ;;
 test) packages="$build openssl curl python3 dovecot-imapd dovecot-pop3d exim4-daemon-light swaks libnet-ssleay-perl msmtp \
-libjakarta-mail-java libgnutls28-dev libmbedtls-dev javac binutils prometheus bindfs chromium chromium-driver faketime \
+libjakarta-mail-java libgnutls28-dev libmbedtls-dev javac binutils prometheus bindfs e2fsprogs chromium chromium-driver faketime \
 iproute2 sslscan npm mutt postgresql pgbouncer haproxy kubernetes-client python3-venv" ;;
 test-system) packages="$build $system" ;;
 test-packages) packages="$build $system $arm64 python3-venv rpmlint" ;;

@@ -19,7 +19,7 @@ use super::handler::JSON;
 use crate::config::{Config, Environment, Problem, own_domain};
 use crate::device::password;
 use crate::mode::Mode;
-use crate::pool::{self, NotDone};
+use crate::pool::{self, Closing, NotDone};
 use crate::provision::{ConfigurationFile, Document, Error, NewDevice, edits};
 use crate::proxy::{self, ProcessState, Snapshot};
 use crate::text::shell_word;
@@ -266,12 +266,23 @@ impl Admin {
             Running { config: serving.config().clone(), present: serving.present(), process: self.common.clone() };
         drop(serving);
         let file = self.access.file.clone();
-        let opened = pool::FILES.run_within(LONGEST, move || ConfigurationFile::open(&file)).await;
-        let target = opened.map_err(EditError::NotDone)?.map_err(EditError::File)?;
-        let mut document = Document::parse(target.text()).map_err(EditError::File)?;
-        let before = running.prove(target.text(), target.path())?;
-        change.apply(&mut document, &before, hash).map_err(EditError::File)?;
-        let text = document.text();
+        let open = move || {
+            let target = ConfigurationFile::open(&file).map_err(EditError::File)?;
+            let before = running.prove(target.text(), target.path())?;
+            Ok::<_, EditError>((target, before, running))
+        };
+        let (target, before, running) = pool::FILES.run_within(LONGEST, open).await.map_err(EditError::NotDone)??;
+        let edited = Document::parse(target.text()).and_then(|mut document| {
+            change.apply(&mut document, &before, hash)?;
+            Ok(document.text())
+        });
+        let text = match edited {
+            Ok(text) => text,
+            Err(why) => {
+                drop(Closing::on(&pool::FILES, target));
+                return Err(EditError::File(why));
+            }
+        };
         let replace = move || {
             running.check(&text, target.path())?;
             if caller.is_closed() {
@@ -286,6 +297,7 @@ impl Admin {
             restored.map_err(EditError::NotDone)?.map_err(EditError::File)?;
             return Err(why);
         }
+        drop(Closing::on(&pool::FILES, target));
         Ok(password)
     }
 }

@@ -12,7 +12,7 @@ use super::error::Error;
 use super::settle::Settling;
 use super::{HeldMailbox, Id, Outgoing, Queue, Spool};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::pool;
+use crate::pool::{self, Gate};
 
 /// The way of a message to its mail server.
 pub trait Submit: Send + Sync + 'static {
@@ -112,7 +112,12 @@ impl Answered {
 /// for attempts that are under way.
 pub async fn run<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, mut configuration: Lifecycle, process: Lifecycle) {
     loop {
-        let is_unopened = spool.open_now().await;
+        let is_unopened = tokio::select! {
+            biased;
+            () = configuration.reached(Phase::Draining) => return,
+            // The disk may hang.
+            is_unopened = spool.open_now() => is_unopened,
+        };
         let (due, mut next) = spool.take_due();
         if is_unopened {
             next = next.min(Instant::now() + OPENING);
@@ -137,7 +142,9 @@ pub async fn run<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, mut configuration
 
 /// Tries one message. Returns why its mailbox is held, if so.
 async fn attempt<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, id: Id, mut process: Lifecycle) -> Option<Hold> {
-    let (opening, now) = (Arc::clone(&spool), Instant::now());
+    // What hangs on the disk is waited for before anything else is done about the message.
+    let gate = Gate::new();
+    let (opening, of_message, now) = (Arc::clone(&spool), gate.clone(), Instant::now());
     let opened = pool::SPOOL.run(move || {
         if opening.settle_left(id, now) {
             return Ok(None);
@@ -147,9 +154,14 @@ async fn attempt<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, id: Id, mut proce
             opening.settle(id, Settling { at: now, ..Settling::new(answer) });
             return Ok(None);
         }
-        Outgoing::open(&opening, id).map(Some)
+        Outgoing::open(&opening, id, of_message).map(Some)
     });
-    let attempt = match opened.await.map_err(Error::from).and_then(|opened| opened) {
+    let opened = tokio::select! {
+        opened = opened => opened,
+        // Nobody was asked yet, and the disk may hang: the next start tries the message.
+        () = process.reached(Phase::Draining) => return None,
+    };
+    let attempt = match opened.map_err(Error::from).and_then(|opened| opened) {
         Ok(None) => return None,
         Ok(Some(outgoing)) => tokio::select! {
             attempt = submit.submit(outgoing) => attempt,
@@ -160,7 +172,8 @@ async fn attempt<S: Submit>(spool: Arc<Spool>, submit: Arc<S>, id: Id, mut proce
         Err(error) => Attempt::Unreadable(error),
     };
     let (settled, now) = (Arc::clone(&spool), Instant::now());
-    let settled = pool::SPOOL.run(move || settled.settle_attempt(id, attempt, now)).await;
+    let settle = move || settled.settle_attempt(id, attempt, now);
+    let settled = pool::SPOOL.run_alone(&gate, Duration::MAX, settle).await;
     settled.unwrap_or_else(|why| {
         spool.free(id);
         Some(Hold::Unreachable(why.to_string()))
@@ -277,6 +290,7 @@ impl Spool {
                 None
             }
             Attempt::Unreadable(why) => {
+                self.take_back_end(id);
                 self.settle(id, lost(why.to_string()));
                 None
             }

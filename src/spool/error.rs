@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::hanging::PATIENCE;
 use super::share::{Full, Share};
 use crate::crypto::Unavailable;
 use crate::pool::NotDone;
@@ -32,6 +33,8 @@ pub enum Error {
     ShareFull(Share),
     /// The envelope has more octets than a file has room for: it names too many recipients.
     LongEnvelope,
+    /// The disk of this directory neither answers nor reports a fault.
+    Hangs(PathBuf),
     /// The threads that write files do not answer.
     NotDone(NotDone),
     /// Another process has the directory.
@@ -47,7 +50,7 @@ impl Error {
     pub fn passes(&self) -> bool {
         match self {
             Self::File(error) => error.is_of_disk() || error.is_shortage(),
-            Self::Unreadable { .. } | Self::NotDone(_) | Self::Full | Self::ShareFull(_) => true,
+            Self::Unreadable { .. } | Self::Hangs(_) | Self::NotDone(_) | Self::Full | Self::ShareFull(_) => true,
             Self::LongEnvelope | Self::Crypto(_) | Self::Damaged(_) | Self::InUse(_) | Self::Unknown | Self::Off => {
                 false
             }
@@ -57,6 +60,18 @@ impl Error {
     /// Whether the disk refuses to be written.
     pub(super) fn is_of_disk(&self) -> bool {
         matches!(self, Self::File(error) if error.is_of_disk())
+    }
+
+    /// The words behind the error in a log line: what to do about a disk.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::Hangs(_) => {
+                "; look at this disk, or at the server of its network file system: packetboat keeps messages again as soon \
+                 as the disk answers"
+            }
+            _ if self.is_of_disk() => "; make room on the disk, or let packetboat write there",
+            _ => "",
+        }
     }
 
     pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
@@ -76,6 +91,10 @@ impl fmt::Display for Error {
             Self::Full => f.write_str("the spool is full: see spool.max_size and spool.max_messages"),
             Self::ShareFull(share) => share.fmt(f),
             Self::LongEnvelope => f.write_str("a message names too many recipients to be kept"),
+            Self::Hangs(directory) => {
+                let (shown, patience) = (directory.display(), humantime::format_duration(PATIENCE));
+                write!(f, "the disk of {shown} hangs: it has not answered within {patience}, and reports no fault")
+            }
             Self::NotDone(error) => write!(f, "the threads that write messages: {error}"),
             Self::InUse(directory) => {
                 let shown = directory.display();
@@ -98,6 +117,7 @@ impl StdError for Error {
             | Self::Full
             | Self::ShareFull(_)
             | Self::LongEnvelope
+            | Self::Hangs(_)
             | Self::InUse(_)
             | Self::Unknown
             | Self::Off => None,

@@ -8,10 +8,11 @@ use zeroize::Zeroizing;
 use super::envelope::Envelope;
 use super::error::Error;
 use super::file_name::{FileName, Phase};
+use super::hanging::PATIENCE;
 use super::sealed_file::{Kind, Opener};
 use super::store::Store;
 use super::{Id, Spool, report};
-use crate::pool;
+use crate::pool::{self, Closing, Gate, NotDone};
 
 /// A message that is to be sent: its envelope, and its content piece by piece.
 pub struct Outgoing {
@@ -20,6 +21,8 @@ pub struct Outgoing {
     name: FileName,
     envelope: Envelope,
     content: Content,
+    /// Lets one step on the disk run at a time. One that hangs keeps it closed.
+    gate: Gate,
 }
 
 /// A piece of the content, exactly as it goes up: with dots doubled.
@@ -41,7 +44,7 @@ enum Content {
 
 impl Outgoing {
     /// Opens a message, or makes the report about it. It blocks.
-    pub(super) fn open(spool: &Arc<Spool>, id: Id) -> Result<Self, Error> {
+    pub(super) fn open(spool: &Arc<Spool>, id: Id, gate: Gate) -> Result<Self, Error> {
         let (store, settings, entry) = {
             let queue = spool.queue.lock();
             let entry = queue.entries.get(&id).cloned().ok_or(Error::Off)?;
@@ -71,7 +74,7 @@ impl Outgoing {
                 (Kind::Envelope | Kind::End, _) => return Err(path()),
             }
         };
-        Ok(Self { spool: Arc::clone(spool), store, name, envelope, content })
+        Ok(Self { spool: Arc::clone(spool), store, name, envelope, content, gate })
     }
 
     /// The message's id.
@@ -87,21 +90,54 @@ impl Outgoing {
     /// Reads the next piece. Call it until it has returned [`Piece::Last`], and send each piece as it is.
     ///
     /// # Errors
-    /// The file is damaged or cannot be read, or the disk does not take the note that the outcome is unknown: then end
-    /// the connection without the final dot.
+    /// The file is damaged or cannot be read, or the disk does not take the note that the outcome is unknown, or it
+    /// hangs: then end the connection without the final dot.
     pub async fn next(&mut self) -> Result<Piece, Error> {
         let content = std::mem::replace(&mut self.content, Content::None);
         let (spool, store, name) = (Arc::clone(&self.spool), Arc::clone(&self.store), self.name);
-        let step = pool::SPOOL.run(move || {
+        let step = pool::SPOOL.run_alone(&self.gate, PATIENCE, move || {
             let (piece, content) = read(content)?;
             if matches!(piece, Piece::Last(_)) {
                 note_end(&spool, &store, name)?;
             }
             Ok::<_, Error>((piece, content))
         });
-        let (piece, content) = step.await??;
+        let step = step.await.map_err(|why| match why {
+            NotDone::Late => Error::Hangs(self.store.directory().to_path_buf()),
+            why => Error::NotDone(why),
+        });
+        let (piece, content) = step??;
         self.content = content;
         Ok(piece)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let content = std::mem::replace(&mut self.content, Content::None);
+        if matches!(content, Content::File(..)) {
+            drop(Closing::on(&pool::SPOOL, content));
+        }
+    }
+}
+
+impl Spool {
+    /// Takes back the note that the server may have the whole message, where the disk took it too late: the final dot was
+    /// not sent. It blocks.
+    pub(super) fn take_back_end(&self, id: Id) {
+        let queue = self.queue.lock();
+        let (store, entry) = (queue.store.clone(), queue.entries.get(&id).cloned());
+        drop(queue);
+        let (Some(store), Some(entry)) = (store, entry.filter(|entry| entry.is_ending)) else { return };
+        let name = FileName { unknown: entry.name.unknown.saturating_sub(1), ..entry.name };
+        // Where the disk does not let it be renamed, the next attempt counts as a repetition.
+        let is_renamed = store.rename(entry.name, name).is_ok();
+        self.queue.lock().entries.change(id, |entry| {
+            entry.is_ending = false;
+            if is_renamed {
+                entry.name = name;
+            }
+        });
     }
 }
 

@@ -72,12 +72,15 @@ impl Reservation {
     /// is off or not open.
     ///
     /// # Errors
-    /// The spool or a share of it has no room.
+    /// The spool or a share of it has no room, or the disk hangs.
     pub(super) fn new(
         spool: &Arc<Spool>,
         envelope: &Envelope,
         octets: u64,
     ) -> Result<Option<(Arc<Store>, Self)>, Error> {
+        if let Some(why) = spool.hangs() {
+            return Err(why);
+        }
         let owner = Owner::of(envelope);
         let mut queue = spool.queue.lock();
         if queue.unopened.is_some() {

@@ -25,6 +25,15 @@ pub(super) struct Store {
     directory: PathBuf,
     vault: Vault,
     lock: Mutex<File>,
+    #[cfg(test)]
+    renaming: Mutex<()>,
+}
+
+/// A disk that hangs at the next new file and at the next rename, for as long as this lives.
+#[cfg(test)]
+pub(super) struct Hung<'a> {
+    _created: parking_lot::MutexGuard<'a, File>,
+    _renamed: parking_lot::MutexGuard<'a, ()>,
 }
 
 /// A file that was found in the directory.
@@ -46,11 +55,22 @@ impl Store {
         let lock = lock(directory)?;
         state::sweep(directory);
         let key = zeroize::Zeroizing::new([b"spool\0", key].concat());
-        Ok(Self { directory: directory.to_path_buf(), vault: Vault::new(&key)?, lock: Mutex::new(lock) })
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            vault: Vault::new(&key)?,
+            lock: Mutex::new(lock),
+            #[cfg(test)]
+            renaming: Mutex::default(),
+        })
     }
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    #[cfg(test)]
+    pub(super) fn hang(&self) -> Hung<'_> {
+        Hung { _created: self.lock.lock(), _renamed: self.renaming.lock() }
     }
 
     /// Begins the file of a message.
@@ -140,6 +160,8 @@ impl Store {
 
     /// Gives a message's file another name.
     pub(super) fn rename(&self, from: FileName, to: FileName) -> Result<(), Error> {
+        #[cfg(test)]
+        let _renaming = self.renaming.lock();
         Ok(state::rename(&from.path(&self.directory), &to.path(&self.directory))?)
     }
 

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod files;
+mod hanging;
 mod operator;
 mod recipients;
 
@@ -23,6 +24,8 @@ struct Server {
     got: Mutex<Vec<(Envelope, String)>>,
     /// The number of attempts that panic behind the message.
     panics: Mutex<u32>,
+    /// The number of attempts whose file did not let itself be read.
+    unreadable: Mutex<u32>,
 }
 
 impl Submit for Arc<Server> {
@@ -42,7 +45,10 @@ impl Submit for Arc<Server> {
                     content.extend_from_slice(&piece);
                     break;
                 }
-                Err(error) => return Attempt::Unreadable(error),
+                Err(error) => {
+                    *self.unreadable.lock() += 1;
+                    return Attempt::Unreadable(error);
+                }
             }
         }
         let is_refused =

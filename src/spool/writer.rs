@@ -1,25 +1,27 @@
 //! The writer of one message's file, fed while the message goes up, without a wait on the event loop.
 
+mod pipe;
+
 use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Spool;
-use super::entry::Entry;
 use super::envelope::{Answer, Envelope, Outcome};
 use super::error::Error;
-use super::file_name::{FileName, Id, Phase};
-use super::record::{self, Record};
+use super::file_name::Id;
+use super::hanging::{PATIENCE, Stall};
+use super::record;
 use super::reservation::Reservation;
-use super::sealed_file::{self, Kind, LARGEST_ENVELOPE, Sealer};
+use super::sealed_file::{self, LARGEST_ENVELOPE};
 use super::store::Store;
-use crate::pool::{self, NotDone};
-use crate::state::NewFile;
+use crate::pool::NotDone;
+use pipe::{Buffer, Commit, FRAME, LARGEST_BUFFER, Pipe};
 
 /// The writer of one message.
 ///
@@ -29,7 +31,13 @@ use crate::state::NewFile;
 /// 2. [`append`](Self::append) for all octets as they go up, with the final dot. Before each call wait for
 ///    [`ready`](Self::ready) or [`poll_ready`](Self::poll_ready): what the disk has not taken yet is in memory.
 /// 3. [`commit`](Self::commit), or [`discard`](Self::discard), which a drop does as well.
-pub struct Writer(Arc<Pipe>);
+///
+/// Neither 2 nor 3 waits longer than [`PATIENCE`] for the disk.
+pub struct Writer {
+    pipe: Arc<Pipe>,
+    /// The wait for the disk, while there is one.
+    stall: Option<Stall>,
+}
 
 /// A message that is kept. Where its first attempt still waits for the mail server's answer, tell that by
 /// [`answered`](Self::answered). A drop tells that the server is lost.
@@ -38,34 +46,6 @@ pub struct KeptMessage {
     id: Id,
     recipients: u32,
     is_awaited: bool,
-}
-
-/// The way from the connection to the thread that writes.
-struct Pipe {
-    spool: Arc<Spool>,
-    store: Arc<Store>,
-    id: Id,
-    envelope: Envelope,
-    octets_of_empty: u64,
-    buffer: Mutex<Buffer>,
-}
-
-struct Buffer {
-    pending: Vec<u8>,
-    reserved: Option<Reservation>,
-    octets: u64,
-    file: Option<(NewFile, Sealer)>,
-    is_running: bool,
-    is_discarded: bool,
-    failure: Option<Error>,
-    commit: Option<Commit>,
-    waker: Option<Waker>,
-}
-
-struct Commit {
-    outcome: Outcome,
-    at: Instant,
-    done: oneshot::Sender<Result<Id, Error>>,
 }
 
 impl Spool {
@@ -104,42 +84,54 @@ impl Writer {
             octets: 0,
             file: None,
             is_running: false,
+            is_late: false,
             is_discarded: false,
             failure: None,
             commit: None,
             waker: None,
         };
         let id = Id::new().ok()?;
-        Some(Self(Arc::new(Pipe { spool, store, id, envelope, octets_of_empty, buffer: Mutex::new(buffer) })))
+        let pipe = Pipe { spool, store, id, envelope, octets_of_empty, buffer: Mutex::new(buffer) };
+        Some(Self { pipe: Arc::new(pipe), stall: None })
     }
 
     /// Takes octets exactly as they go up: rewritten, with dots doubled, and with the end of data.
     pub fn append(&mut self, octets: &[u8]) {
-        let mut buffer = self.0.buffer.lock();
+        let mut buffer = self.pipe.buffer.lock();
         if buffer.failure.is_some() {
             return;
         }
         buffer.octets = buffer.octets.saturating_add(octets.len() as u64);
         let on_disk =
-            self.0.octets_of_empty.saturating_add(sealed_file::length_of_content(buffer.octets, FRAME as u64));
+            self.pipe.octets_of_empty.saturating_add(sealed_file::length_of_content(buffer.octets, FRAME as u64));
         if let Some(Err(error)) = buffer.reserved.as_mut().map(|reserved| reserved.grow_to(on_disk)) {
             buffer.fail(error);
             return;
         }
         buffer.pending.extend_from_slice(octets);
         if buffer.pending.len() >= FRAME {
-            self.0.start(buffer);
+            self.pipe.start(buffer);
         }
     }
 
-    /// Returns whether there is room for more, or else wakes the task once there is.
+    /// Returns whether there is room for more, or else wakes the task once there is. A disk that takes nothing for
+    /// [`PATIENCE`] gets no more of the message, which goes on without a copy.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut buffer = self.0.buffer.lock();
-        if buffer.pending.len() < LARGEST_BUFFER || buffer.failure.is_some() {
-            return Poll::Ready(());
+        {
+            let mut buffer = self.pipe.buffer.lock();
+            if buffer.pending.len() < LARGEST_BUFFER || buffer.failure.is_some() {
+                self.stall = None;
+                return Poll::Ready(());
+            }
+            buffer.waker = Some(cx.waker().clone());
         }
-        buffer.waker = Some(cx.waker().clone());
-        Poll::Pending
+        let is_over = self.stall.get_or_insert_with(Stall::begin).poll(cx).is_ready();
+        if !is_over && self.pipe.spool.hangs().is_none() {
+            return Poll::Pending;
+        }
+        self.stall = None;
+        self.pipe.give_up();
+        Poll::Ready(())
     }
 
     /// Waits until there is room for more.
@@ -149,36 +141,51 @@ impl Writer {
 
     /// Returns whether the message can still be kept. Once it cannot, it only streams.
     pub fn is_able(&self) -> bool {
-        self.0.buffer.lock().failure.is_none()
+        self.pipe.buffer.lock().failure.is_none()
     }
 
     /// Keeps the message. File and directory are on disk when this returns, and the message is packetboat's to send:
     /// the device may be told 250.
     ///
     /// # Errors
-    /// The message is not kept, and the device has to hear what it would have heard without a spool.
+    /// The message is not kept, and the device has to hear what it would have heard without a spool. A disk that takes
+    /// the message after [`PATIENCE`] does not keep it either.
     pub async fn commit(self, outcome: Outcome) -> Result<KeptMessage, Error> {
         let is_awaited = outcome == Outcome::Slow;
         let (done, result) = oneshot::channel();
         {
-            let mut buffer = self.0.buffer.lock();
+            let mut buffer = self.pipe.buffer.lock();
             if buffer.failure.is_none() {
-                buffer.failure = buffer.reserved.as_mut().and_then(|reserved| reserved.take_message().err());
+                let room = || buffer.reserved.as_mut().and_then(|reserved| reserved.take_message().err());
+                buffer.failure = self.pipe.spool.hangs().or_else(room);
             }
             if let Some(error) = buffer.failure.take() {
-                self.0.spool.not_kept(&error);
+                self.pipe.spool.not_kept(&error);
                 return Err(error);
             }
             buffer.commit = Some(Commit { outcome, at: Instant::now(), done });
-            self.0.start(buffer);
+            self.pipe.start(buffer);
         }
-        let id = match result.await {
-            Ok(Ok(id)) => id,
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(Error::NotDone(NotDone::Full)),
-        };
-        let recipients = u32::try_from(self.0.envelope.recipients.len()).unwrap_or(u32::MAX);
-        Ok(KeptMessage { spool: Arc::clone(&self.0.spool), id, recipients, is_awaited })
+        let id = self.placed(result).await?;
+        let recipients = u32::try_from(self.pipe.envelope.recipients.len()).unwrap_or(u32::MAX);
+        Ok(KeptMessage { spool: Arc::clone(&self.pipe.spool), id, recipients, is_awaited })
+    }
+
+    /// Waits until the file is on disk, or it is known that it will not be.
+    async fn placed(&self, mut result: oneshot::Receiver<Result<Id, Error>>) -> Result<Id, Error> {
+        #[cfg(test)]
+        let _clock = crate::pool::hold_paused_clock();
+        if let Ok(placed) = timeout(PATIENCE, &mut result).await {
+            return placed.unwrap_or(Err(Error::NotDone(NotDone::Full)));
+        }
+        // From here on the thread finds that nobody waits, and keeps nothing.
+        result.close();
+        if let Ok(placed) = result.try_recv() {
+            return placed;
+        }
+        let why = self.pipe.is_late();
+        self.pipe.spool.not_kept(&why);
+        Err(why)
     }
 
     /// Forgets the message: the server has taken or refused it for good, or the device is lost in the middle of it.
@@ -187,12 +194,14 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut buffer = self.0.buffer.lock();
+        let mut buffer = self.pipe.buffer.lock();
         buffer.is_discarded = true;
         buffer.pending = Vec::new();
+        // A thread may come to this message much later, and the room is free now.
+        buffer.reserved = None;
         if buffer.file.is_some() {
             // The thread removes the file.
-            self.0.start(buffer);
+            self.pipe.start(buffer);
         }
     }
 }
@@ -226,163 +235,3 @@ impl Drop for KeptMessage {
         self.pass_answer(Answer::Lost("its connection has ended".to_owned()));
     }
 }
-
-impl Pipe {
-    /// Has a thread write what is pending, unless one does already.
-    fn start(self: &Arc<Self>, mut buffer: MutexGuard<'_, Buffer>) {
-        if mem::replace(&mut buffer.is_running, true) {
-            return;
-        }
-        // A pool without room drops the work here, which takes the lock.
-        drop(buffer);
-        let work = Work { pipe: Arc::clone(self), has_run: false };
-        pool::SPOOL.hand_over(move || work.run());
-    }
-
-    /// Writes whole frames. At the end it writes the rest, and gives the file its name.
-    fn write(self: &Arc<Self>) {
-        loop {
-            let mut buffer = self.buffer.lock();
-            if buffer.is_discarded || buffer.failure.is_some() {
-                let left = (buffer.file.take(), buffer.reserved.take());
-                buffer.is_running = false;
-                drop(buffer);
-                drop(left);
-                return;
-            }
-            let is_whole = buffer.pending.len() >= FRAME;
-            if !is_whole && buffer.commit.is_none() {
-                buffer.is_running = false;
-                return;
-            }
-            let rest = if is_whole { buffer.pending.split_off(FRAME) } else { Vec::new() };
-            let piece = mem::replace(&mut buffer.pending, rest);
-            let file = buffer.file.take();
-            if buffer.pending.len() < LARGEST_BUFFER {
-                buffer.wake();
-            }
-            drop(buffer);
-            let written = self.write_frame(file, &piece);
-            let mut buffer = self.buffer.lock();
-            match written {
-                Ok(file) => buffer.file = Some(file),
-                Err(error) => buffer.fail(error),
-            }
-            if (!is_whole || buffer.failure.is_some())
-                && let Some(commit) = buffer.commit.take()
-            {
-                let failure = buffer.failure.take();
-                let (file, reserved) = (buffer.file.take(), buffer.reserved.take());
-                // Nothing comes behind a commit.
-                drop(buffer);
-                self.finish(commit, failure, file, reserved);
-                return;
-            }
-        }
-    }
-
-    fn write_frame(&self, file: Option<(NewFile, Sealer)>, piece: &[u8]) -> Result<(NewFile, Sealer), Error> {
-        let (mut file, mut sealer) = match file {
-            Some(file) => file,
-            None => self.store.create(self.file_name(0), &self.envelope)?,
-        };
-        if !piece.is_empty() {
-            file.write(&sealer.frame(Kind::Content, piece)?)?;
-        }
-        Ok((file, sealer))
-    }
-
-    fn finish(
-        &self,
-        commit: Commit,
-        failure: Option<Error>,
-        file: Option<(NewFile, Sealer)>,
-        reserved: Option<Reservation>,
-    ) {
-        let name = self.file_name(u8::from(commit.outcome.is_unknown()));
-        let placed = match (failure, file, reserved) {
-            (Some(error), ..) => Err(error),
-            (None, Some((mut file, mut sealer)), Some(reserved)) => sealer
-                .frame(Kind::End, b"")
-                .map_err(Error::from)
-                .and_then(|end| Ok(file.write(&end)?))
-                .and_then(|()| Ok(file.finish(&name.path(self.store.directory()))?))
-                .map(|()| reserved),
-            (None, ..) => Err(Error::Full),
-        };
-        let reserved = match placed {
-            Ok(reserved) => reserved,
-            Err(error) => {
-                self.spool.not_kept(&error);
-                drop(commit.done.send(Err(error)));
-                return;
-            }
-        };
-        // Whoever waited for the disk may be gone, and the device then takes the message for not sent.
-        if commit.done.is_closed() {
-            let _ = self.store.remove(name);
-            return;
-        }
-        let mut entry = Entry::found(name, reserved.octets(), Record::default(), commit.at);
-        entry.envelope = Some(self.envelope.clone());
-        entry.note_attempt(&commit.outcome.text(), commit.at);
-        entry.is_busy = commit.outcome == Outcome::Slow;
-        entry.is_ending = entry.is_busy;
-        // The record is for people. A disk that is full now has room for the message, and that is what counts.
-        let _ = self.store.write_record(self.id, &entry.record);
-        self.spool.register(entry, reserved, &commit.outcome);
-        if commit.done.send(Ok(self.id)).is_err() {
-            self.spool.forget_unclaimed(self.id);
-        }
-    }
-
-    fn file_name(&self, unknown: u8) -> FileName {
-        FileName { id: self.id, unknown, phase: Phase::Message }
-    }
-}
-
-impl Buffer {
-    fn fail(&mut self, error: Error) {
-        self.failure = Some(error);
-        self.pending = Vec::new();
-        self.wake();
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// A job of the thread. Where the pool has no room for it, the message only streams.
-struct Work {
-    pipe: Arc<Pipe>,
-    /// The work has come to its end. Another one may be on its way already.
-    has_run: bool,
-}
-
-impl Work {
-    fn run(mut self) {
-        self.pipe.write();
-        self.has_run = true;
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        if self.has_run {
-            return;
-        }
-        let mut buffer = self.pipe.buffer.lock();
-        if mem::take(&mut buffer.is_running) && buffer.failure.is_none() {
-            buffer.fail(Error::NotDone(NotDone::Full));
-            buffer.commit = None;
-        }
-    }
-}
-
-/// The octets of a frame.
-const FRAME: usize = 64 * 1024;
-/// The octets that wait for the disk before the message has to.
-const LARGEST_BUFFER: usize = 512 * 1024;

@@ -49,8 +49,20 @@ impl NewFile {
     /// # Errors
     /// No space, or the disk fails; then there is no such file.
     pub fn finish(self, path: &Path) -> Result<(), Error> {
+        self.finish_if(path, || true)
+    }
+
+    /// The same, unless nobody wants the file any more once its content is on disk: then it is removed. A disk may take
+    /// any time for the content.
+    ///
+    /// # Errors
+    /// No space, or the disk fails; then there is no such file.
+    pub fn finish_if(self, path: &Path, is_wanted: impl FnOnce() -> bool) -> Result<(), Error> {
         let placed = || {
             self.file.sync_all()?;
+            if !is_wanted() {
+                return Ok(());
+            }
             let directory = File::open(directory_of(path))?;
             fs::rename(&self.temporary, path)?;
             let synced = directory.sync_all();

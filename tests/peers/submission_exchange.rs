@@ -8,6 +8,7 @@ mod kept;
 mod kept_commands;
 mod kept_delivery;
 mod kept_disk;
+mod kept_hanging;
 mod kept_kills;
 mod keys;
 mod reconnected;

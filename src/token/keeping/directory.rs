@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::{AGAIN, Asking, Keeper, Look, Mark, StoreKind, Subject, Task};
 use crate::lifecycle::unix_time;
-use crate::pool::{self, Gate, NotDone};
+use crate::pool::{self, Closing, Gate, NotDone};
 use crate::secret::Secret;
 use crate::state;
 use crate::token::access::AccessToken;
@@ -140,12 +140,12 @@ impl InDirectory {
     }
 
     /// Locks the sign-in: no other process spends the same refresh token meanwhile.
-    async fn exclusive(&self) -> Result<Option<File>, Error> {
+    async fn exclusive(&self) -> Result<Closing<Option<File>>, Error> {
         let (store, owner) = (Arc::clone(&self.store), self.owner.clone());
         // A gate of its own: another process that keeps this lock delays no other sign-in.
         let gate = Gate::of(&store.path(&owner).display().to_string());
         let locked = pool::STATE.run_alone(&gate, LOCK, move || store.exclusive(&owner)).await;
-        locked.map_err(unanswered)?
+        Ok(Closing::on(&pool::STATE, locked.map_err(unanswered)??))
     }
 
     /// Returns the sign-in as it is on disk, and the newest one, which may not be on disk yet.

@@ -1,9 +1,10 @@
-//! This file makes a small disk in a mount namespace that ends with the test.
+//! This file makes small disks in a mount namespace that ends with the test.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -75,6 +76,71 @@ impl Disk {
 
 /// The mount ends before its directory is removed.
 impl Drop for Disk {
+    fn drop(&mut self) {
+        run(&format!("umount -l {:?}", self.path()));
+    }
+}
+
+/// A file system (ext4) that only this thread and its children see, and that can be frozen: then each write, rename or
+/// removal waits, without an error, for the end of the freeze.
+pub struct Freezable {
+    directory: tempfile::TempDir,
+}
+
+/// A freeze, which ends with this value or with the test. Declare it behind the processes that use the disk: a process
+/// that waits for a frozen disk cannot even be killed.
+pub struct Freeze<'a> {
+    command: Child,
+    _of: PhantomData<&'a Freezable>,
+}
+
+impl Freezable {
+    /// Makes a file system of this many MiB.
+    pub fn new(size: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Self { directory };
+        let (image, path) = (disk.directory.path().join("image"), disk.path());
+        fs::create_dir(&path).unwrap();
+        let mounted = unshare(CloneFlags::CLONE_NEWNS).is_ok()
+            && run(&format!(
+                "truncate -s {size}M {image:?} && mkfs.ext4 -q -F {image:?} && mount --make-rprivate / && \
+                 mount -o loop {image:?} {path:?} && chmod 700 {path:?}"
+            ));
+        assert!(
+            mounted,
+            "a file system cannot be mounted from a file: run this as root, with loop devices (/dev/loop-control) and e2fsprogs"
+        );
+        disk
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("mounted")
+    }
+
+    /// Freezes the file system. The command that has frozen it ends the freeze when its input ends, so that none outlives
+    /// a test that is killed.
+    pub fn freeze(&self) -> Freeze<'_> {
+        let path = self.path();
+        let script = format!("fsfreeze -f {path:?} && echo frozen && read -r _; fsfreeze -u {path:?}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut command = command.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(command.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        let freeze = Freeze { command, _of: PhantomData };
+        assert_eq!(said, "frozen\n", "the file system cannot be frozen: run this as root");
+        freeze
+    }
+}
+
+impl Drop for Freeze<'_> {
+    fn drop(&mut self) {
+        drop(self.command.stdin.take());
+        let _ = self.command.wait();
+    }
+}
+
+impl Drop for Freezable {
     fn drop(&mut self) {
         run(&format!("umount -l {:?}", self.path()));
     }
