@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::hanging::PATIENCE;
 use super::share::{Full, Share};
 use crate::crypto::Unavailable;
 use crate::pool::NotDone;
@@ -151,3 +151,6 @@ impl From<NotDone> for Error {
         Self::NotDone(error)
     }
 }
+
+/// The longest wait of a device, or of a connection to a mail server, for the disk.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);

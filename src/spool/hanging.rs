@@ -6,16 +6,12 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 use tracing::info;
 
 use super::Spool;
-use super::error::Error;
-
-/// The longest wait of a device, or of a connection to a mail server, for the disk.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+use super::error::{Error, PATIENCE};
 
 /// The wait for a disk that takes nothing.
 pub(super) struct Stall {

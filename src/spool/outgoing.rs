@@ -6,9 +6,8 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::envelope::Envelope;
-use super::error::Error;
+use super::error::{Error, PATIENCE};
 use super::file_name::{FileName, Phase};
-use super::hanging::PATIENCE;
 use super::sealed_file::{Kind, Opener};
 use super::store::Store;
 use super::{Id, Spool, report};

@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout};
 
 use super::Spool;
 use super::envelope::{Answer, Envelope, Outcome};
-use super::error::Error;
+use super::error::{Error, PATIENCE};
 use super::file_name::Id;
-use super::hanging::{PATIENCE, Stall};
+use super::hanging::Stall;
 use super::record;
 use super::reservation::Reservation;
 use super::sealed_file::{self, LARGEST_ENVELOPE};

@@ -1,6 +1,6 @@
 //! A disk that hangs: nothing waits for it for ever, and what it does later counts for nobody.
 
-use super::super::hanging::PATIENCE;
+use super::super::error::PATIENCE;
 use super::super::store::Store;
 use super::*;
 

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use packetboat::simulator::client::stuffed;
@@ -36,15 +35,13 @@ fn a_frozen_disk_delays_one_message_by_ten_seconds_and_other_devices_not_at_all(
     fault(&exchange, SmtpMoment::EndOfData, Some(BUSY), Some(1));
     let mut sent = 0;
     std::thread::scope(|scope| {
-        let (is_over, begun) = (AtomicBool::new(false), Instant::now());
-        let is_over = &is_over;
+        let begun = Instant::now();
         let victim = scope.spawn(move || {
             let answer = scanner.submit(&stuffed(MESSAGE));
-            is_over.store(true, Ordering::Relaxed);
             (answer, begun.elapsed())
         });
         until("a thread of the spool that waits for the disk", || waits_for_disk(&proxy));
-        while !is_over.load(Ordering::Relaxed) {
+        while !victim.is_finished() {
             let visit = Instant::now();
             let answer = other.submit(&stuffed(MESSAGE));
             assert!(answer.starts_with("250 2."), "{answer}");
@@ -67,6 +64,7 @@ fn a_frozen_disk_delays_one_message_by_ten_seconds_and_other_devices_not_at_all(
     assert_eq!(other.submit(&stuffed(MESSAGE)), BUSY);
     assert!(begun.elapsed() < USUAL, "{:?}", begun.elapsed());
     says_so_once(&proxy, &disk.path());
+    assert_eq!(proxy.metric("packetboat_spool_not_kept_total", ""), 3, "the one that waited, and two behind it");
     drop(freeze);
     works_again(&exchange, &proxy, &mut other);
     exchange.quirk(|quirks| quirks.smtp.faults.clear());
@@ -186,7 +184,7 @@ fn waits_for_disk(proxy: &Proxy) -> bool {
     stats.into_iter().any(|stat| stat.contains("(spool) D"))
 }
 
-/// One line, the page, the commands and the metrics name the disk and what to do.
+/// One line of the log, the page and the commands name the disk and what to do.
 fn says_so_once(proxy: &Proxy, disk: &Path) {
     let is_about = |line: &str| line.contains("messages are not kept in the spool");
     let line = proxy.log.wait_for("the line", is_about);
@@ -198,7 +196,6 @@ fn says_so_once(proxy: &Proxy, disk: &Path) {
         proxy.status()["spool"]["problem"].as_str().is_some_and(|problem| problem.contains(&words))
     });
     assert!(said(proxy, &["list"]).contains(&format!("\nproblem: {words}")));
-    until("the metric", || proxy.metric("packetboat_spool_not_kept_total", "") > 0);
 }
 
 /// Once the disk answers, the next message is kept, without a restart.
