@@ -32,7 +32,7 @@ use pipe::{Buffer, Commit, FRAME, LARGEST_BUFFER, Pipe};
 ///    [`ready`](Self::ready) or [`poll_ready`](Self::poll_ready): what the disk has not taken yet is in memory.
 /// 3. [`commit`](Self::commit), or [`discard`](Self::discard), which a drop does as well.
 ///
-/// Neither 2 nor 3 waits longer than [`PATIENCE`] for the disk.
+/// Neither 2 nor 3 waits longer than `PATIENCE` for the disk.
 pub struct Writer {
     pipe: Arc<Pipe>,
     /// The wait for the disk, while there is one.
@@ -115,7 +115,7 @@ impl Writer {
     }
 
     /// Returns whether there is room for more, or else wakes the task once there is. A disk that takes nothing for
-    /// [`PATIENCE`] gets no more of the message, which goes on without a copy.
+    /// `PATIENCE` gets no more of the message, which goes on without a copy.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         {
             let mut buffer = self.pipe.buffer.lock();
@@ -149,7 +149,7 @@ impl Writer {
     ///
     /// # Errors
     /// The message is not kept, and the device has to hear what it would have heard without a spool. A disk that takes
-    /// the message after [`PATIENCE`] does not keep it either.
+    /// the message after `PATIENCE` does not keep it either.
     pub async fn commit(self, outcome: Outcome) -> Result<KeptMessage, Error> {
         let is_awaited = outcome == Outcome::Slow;
         let (done, result) = oneshot::channel();

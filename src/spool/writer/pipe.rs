@@ -157,7 +157,7 @@ impl Pipe {
         let name = self.file_name(u8::from(commit.outcome.is_unknown()));
         let placed = match (failure, file, reserved) {
             (Some(error), ..) => Err(error),
-            (None, Some(file), Some(reserved)) => self.place(name, file, &commit).map(|()| reserved),
+            (None, Some(file), Some(reserved)) => self.give_name(name, file, &commit).map(|()| reserved),
             (None, ..) => Err(Error::Full),
         };
         let reserved = match placed {
@@ -189,7 +189,12 @@ impl Pipe {
     }
 
     /// Ends the file, and gives it its name once its content is on disk and somebody still waits for it.
-    fn place(&self, name: FileName, (mut file, mut sealer): (NewFile, Sealer), commit: &Commit) -> Result<(), Error> {
+    fn give_name(
+        &self,
+        name: FileName,
+        (mut file, mut sealer): (NewFile, Sealer),
+        commit: &Commit,
+    ) -> Result<(), Error> {
         file.write(&sealer.frame(Kind::End, b"")?)?;
         let is_wanted = || !commit.done.is_closed();
         Ok(file.finish_if(&name.path(self.store.directory()), is_wanted)?)
