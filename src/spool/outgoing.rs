@@ -15,8 +15,9 @@ use crate::pool::{self, Closing, Gate, NotDone};
 
 /// A message that is to be sent: its envelope, and its content piece by piece.
 pub struct Outgoing {
-    spool: Arc<Spool>,
+    // Dropped in this order: who finds that the spool is gone may open its directory.
     store: Arc<Store>,
+    spool: Arc<Spool>,
     name: FileName,
     envelope: Envelope,
     content: Content,

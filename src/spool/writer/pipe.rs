@@ -22,8 +22,9 @@ use crate::state::NewFile;
 
 /// The way from the connection to the thread that writes.
 pub(super) struct Pipe {
-    pub(super) spool: Arc<Spool>,
+    // Dropped in this order: who finds that the spool is gone may open its directory.
     pub(super) store: Arc<Store>,
+    pub(super) spool: Arc<Spool>,
     pub(super) id: Id,
     pub(super) envelope: Envelope,
     pub(super) octets_of_empty: u64,
