@@ -287,6 +287,7 @@ fn a_device_leaves_while_its_parked_connection_is_asked() {
         until("parked connection", || scene.parked() == parked);
         let mut device = scene.begin(number).unwrap();
         let noop = own_command(&mut second, "NOOP").unwrap();
+        until("one that is taken out", || scene.proxy.metric("packetboat_parked_connections", "") == 0);
         inflict(Fault::Reset, &mut device, &MEANS);
         scene.until_lost(number);
         second.send(&format!("{noop} {answer}\r\n"));
