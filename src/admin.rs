@@ -313,6 +313,7 @@ impl Admin {
     /// Notes why the last reload was rejected, or that it was not.
     pub fn set_reload_problem(&self, problem: Option<String>) {
         self.reloadable.lock().problem = problem;
+        self.outdate_answers();
     }
 }
 

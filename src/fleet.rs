@@ -211,11 +211,18 @@ impl Fleet {
     /// Looks whether another server of the database takes changes as well. An instance connects to one of them alone, and
     /// would not see that otherwise.
     async fn watch_servers(&self) {
+        let mut unknown = 0;
         loop {
             self.pause().await;
-            // While the server in use does not answer, nobody knows: a promotion may be under way.
-            if let Ok(split) = self.records.split_brain().await {
-                self.note(Trouble::SplitBrain, split.map(|split| split.to_string()));
+            match self.records.split_brain().await {
+                Ok(split) => {
+                    unknown = 0;
+                    self.note(Trouble::SplitBrain, split.map(|split| split.to_string()));
+                }
+                // While one does not answer, nobody knows: a promotion may be under way, or the server be overloaded. One that
+                // stays away takes no changes.
+                Err(_) if unknown < LOOKS => unknown += 1,
+                Err(_) => self.note(Trouble::SplitBrain, None),
             }
         }
     }
@@ -356,6 +363,8 @@ const RENEWAL: Duration = Duration::from_secs(10);
 /// The interval at which an instance of a small fleet looks who has signed out, and at the servers of the database that it
 /// does not use.
 const WATCH: Duration = Duration::from_secs(30);
+/// The looks in a row that do not end a split brain which is known, although another server did not answer.
+const LOOKS: u32 = 3;
 /// The database has lost what it had confirmed.
 const LOST: &str = "the fleet's database has lost changes that it had confirmed: a backup was restored, a standby that \
                     lacks them has taken over, or its address leads to another database. This instance puts back what it \

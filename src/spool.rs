@@ -92,6 +92,8 @@ struct Queue {
     is_problem_of_disk: bool,
     /// Threads that wait for the disk, and for which nobody waits any more.
     late: usize,
+    /// The time at which the disk has last taken a whole message.
+    answered: Option<std::time::Instant>,
 }
 
 /// A directory that is to be opened once the disk lets it, with the key.
@@ -268,6 +270,10 @@ impl Spool {
             return self.note_full_share(share);
         }
         let mut queue = self.queue.lock();
+        if matches!(why, Error::Hangs(_)) && queue.late == 0 {
+            // The disk is back.
+            return;
+        }
         let problem = why.to_string();
         let is_same = queue
             .problem

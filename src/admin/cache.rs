@@ -63,7 +63,8 @@ impl Cache {
         made.await.unwrap_or_else(|_| Response::text(500, "an internal error, which the log names\n"))
     }
 
-    /// Notes a change: an answer that was begun before is given to nobody who asks from here on.
+    /// Notes a change: an answer that was begun before is given to nobody who asks from here on, unless slow readers hold two
+    /// copies.
     pub(super) fn outdate(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }

@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep};
 use tracing::info;
@@ -13,8 +14,10 @@ use tracing::info;
 use super::Spool;
 use super::error::{Error, PATIENCE};
 
-/// The wait for a disk that takes nothing.
+/// The wait for a disk that takes nothing. It lasts for [`PATIENCE`], and on a disk that is only busy as long as the last
+/// message that the disk has taken is not older than that.
 pub(super) struct Stall {
+    begun: Instant,
     timer: Pin<Box<Sleep>>,
     #[cfg(test)]
     _clock: std::sync::mpsc::Sender<()>,
@@ -23,6 +26,7 @@ pub(super) struct Stall {
 impl Stall {
     pub(super) fn begin() -> Self {
         Self {
+            begun: Instant::now(),
             timer: Box::pin(sleep(PATIENCE)),
             #[cfg(test)]
             _clock: crate::pool::hold_paused_clock(),
@@ -30,12 +34,28 @@ impl Stall {
     }
 
     /// Whether the wait is over; if not, it wakes the task then.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.as_mut().poll(cx)
+    pub(super) fn poll(&mut self, spool: &Spool, cx: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let Some(left) = spool.patience_left(self.begun) else { return Poll::Ready(()) };
+            self.timer = Box::pin(sleep(left));
+        }
+        Poll::Pending
     }
 }
 
 impl Spool {
+    /// Notes that the disk has taken a whole message.
+    pub(super) fn disk_has_answered(&self) {
+        self.queue.lock().answered = Some(Instant::now());
+    }
+
+    /// The time that a wait has yet which began then, because the disk has taken a message since.
+    fn patience_left(&self, begun: Instant) -> Option<Duration> {
+        let answered = self.queue.lock().answered.filter(|answered| *answered > begun)?;
+        let left = PATIENCE.saturating_sub(answered.elapsed());
+        (!left.is_zero() && begun.elapsed() < LONGEST).then_some(left)
+    }
+
     /// The reason why no message waits for the disk now, if so: a thread waits for it already, and has for too long.
     pub(super) fn hangs(&self) -> Option<Error> {
         let queue = self.queue.lock();
@@ -66,3 +86,6 @@ impl Spool {
         info!("the disk of the spool answers again, and packetboat keeps messages");
     }
 }
+
+/// The longest wait for a disk that takes other messages.
+const LONGEST: Duration = Duration::from_secs(60);

@@ -4,16 +4,17 @@ mod pipe;
 
 use std::future::poll_fn;
 use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Spool;
 use super::envelope::{Answer, Envelope, Outcome};
-use super::error::{Error, PATIENCE};
+use super::error::Error;
 use super::file_name::Id;
 use super::hanging::Stall;
 use super::record;
@@ -125,7 +126,7 @@ impl Writer {
             }
             buffer.waker = Some(cx.waker().clone());
         }
-        let is_over = self.stall.get_or_insert_with(Stall::begin).poll(cx).is_ready();
+        let is_over = self.stall.get_or_insert_with(Stall::begin).poll(&self.pipe.spool, cx).is_ready();
         if !is_over && self.pipe.spool.hangs().is_none() {
             return Poll::Pending;
         }
@@ -173,9 +174,12 @@ impl Writer {
 
     /// Waits until the file is on disk, or it is known that it will not be.
     async fn placed(&self, mut result: oneshot::Receiver<Result<Id, Error>>) -> Result<Id, Error> {
-        #[cfg(test)]
-        let _clock = crate::pool::hold_paused_clock();
-        if let Ok(placed) = timeout(PATIENCE, &mut result).await {
+        let mut stall = Stall::begin();
+        let in_time = poll_fn(|cx| match Pin::new(&mut result).poll(cx) {
+            Poll::Ready(placed) => Poll::Ready(Some(placed)),
+            Poll::Pending => stall.poll(&self.pipe.spool, cx).map(|()| None),
+        });
+        if let Some(placed) = in_time.await {
             return placed.unwrap_or(Err(Error::NotDone(NotDone::Full)));
         }
         // From here on the thread finds that nobody waits, and keeps nothing.

@@ -151,19 +151,30 @@ impl Access {
     /// Looks whether another server takes changes beside the one that is used.
     ///
     /// # Errors
-    /// Another one does, and the one that is used does not, or is not reached: it may have been promoted a moment ago.
+    /// Another one does, and the one that is used does not, or is not reached: it may have been promoted a moment ago. Or
+    /// another one is busy, or does not answer, so that nobody knows.
     pub(super) async fn split_brain(&self) -> Result<Option<SplitBrain>, Error> {
         let used = self.used.lock().as_ref().map(|used| used.place);
         let servers = &self.fleet.database.servers;
         let Some((place, server)) = used.and_then(|used| Some((used, servers.get(used)?))) else { return Ok(None) };
+        let mut unknown = None;
         for (_, other) in servers.iter().enumerate().filter(|(other, _)| *other != place) {
-            let Ok(other) = self.look_at(other).await else { continue };
+            let other = match self.look_at(other).await {
+                Ok(other) => other,
+                Err(
+                    error @ (Error::Late(_) | Error::Lost(_) | Error::Full(_) | Error::Token(_) | Error::NotRead(_)),
+                ) => {
+                    unknown = Some(error);
+                    continue;
+                }
+                Err(_) => continue,
+            };
             let used = self.look_at(server).await?;
             if !used.process.is_same(&other.process) {
                 return Ok(Some(split_brain(&used, &other)));
             }
         }
-        Ok(None)
+        unknown.map_or(Ok(None), Err)
     }
 
     async fn look_at(&self, server: &DatabaseServer) -> Result<Connected, Error> {

@@ -83,10 +83,13 @@ async fn a_message_that_streams_gives_up_its_copy() {
         writer.ready().await;
         writer.append(&piece);
     }
-    assert!(matches!(writer.commit(refused()).await, Err(Error::Hangs(_))));
-    assert_eq!(bench.spool.summary().octets, 0);
+    assert!(bench.spool.summary().problem.is_some());
     drop(hanging);
     soon(|| bench.spool.summary().problem.is_none()).await;
+    // The copy is lost, but the disk does not hang any more.
+    assert!(matches!(writer.commit(refused()).await, Err(Error::Hangs(_))));
+    let summary = bench.spool.summary();
+    assert_eq!((summary.octets, summary.problem), (0, None));
     soon(|| bench.files().is_empty()).await;
     drop(bench.keep(CONTENT, refused()).await);
 }
@@ -114,4 +117,25 @@ async fn a_note_that_the_disk_takes_too_late_makes_no_second_copy() {
     bench.until_empty().await;
     assert_eq!(bench.got(), [(envelope(), CONTENT.to_owned())]);
     assert_eq!(bench.spool.summary().counts.repeated, 0);
+}
+
+/// A disk that takes other messages is busy, and does not hang.
+#[tokio::test(start_paused = true)]
+async fn a_message_waits_for_a_busy_disk() {
+    let bench = Bench::new();
+    let store = store(&bench);
+    let busy = store.hang();
+    let mut writer = bench.spool.begin(envelope()).unwrap();
+    writer.append(CONTENT.as_bytes());
+    let kept = tokio::spawn(writer.commit(refused()));
+    tokio::task::yield_now().await;
+    for _ in 0..3 {
+        tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
+        bench.spool.disk_has_answered();
+        tokio::time::advance(Duration::from_millis(2)).await;
+        assert!(!kept.is_finished() && bench.spool.summary().problem.is_none());
+    }
+    drop(busy);
+    drop(kept.await.unwrap().unwrap());
+    assert_eq!(bench.spool.list().len(), 1);
 }

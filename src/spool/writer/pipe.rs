@@ -158,7 +158,10 @@ impl Pipe {
         let name = self.file_name(u8::from(commit.outcome.is_unknown()));
         let placed = match (failure, file, reserved) {
             (Some(error), ..) => Err(error),
-            (None, Some(file), Some(reserved)) => self.give_name(name, file, &commit).map(|()| reserved),
+            (None, Some(file), Some(reserved)) => self.give_name(name, file, &commit).map(|()| {
+                self.spool.disk_has_answered();
+                reserved
+            }),
             (None, ..) => Err(Error::Full),
         };
         let reserved = match placed {

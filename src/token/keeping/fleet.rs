@@ -304,12 +304,13 @@ impl Keeper for InFleet {
 }
 
 impl InFleet {
-    /// Returns once the person has signed out by a newer record than this process knows; true where the fleet has ended.
+    /// Returns once the person has signed out by a record that is not older than the one that this process knows; true where the
+    /// fleet has ended. A renewal may have learnt the record just after it had handed over its token.
     async fn signs_out(&self, all: &mut watch::Receiver<HashMap<SignInKey, i64>>) -> bool {
         while all.changed().await.is_ok() {
             let signed_out = all.borrow_and_update().get(self.sign_in.key()).copied();
             let known = self.sign_in.known().map(|known| known.generation);
-            if signed_out.is_some() && signed_out > known {
+            if signed_out.is_some() && signed_out >= known {
                 return false;
             }
         }
