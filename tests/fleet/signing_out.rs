@@ -115,3 +115,24 @@ fn no_instance_serves_for_long_behind_the_end_of_a_sign_in() {
     several.sign_in();
     instances.iter().for_each(until_served);
 }
+
+/// The person signs out while an instance waits for the answer to its renewal. The access token of that answer lives for an
+/// hour, and lets no device in a minute later.
+#[test]
+fn a_sign_out_within_a_renewal_ends_its_token() {
+    let several = Several::lenient(24);
+    several.sign_in();
+    let instance = several.instance("one");
+    until_served(&instance);
+    several.exchange.quirk(|quirks| {
+        quirks.endpoint.delay = Duration::from_secs(8);
+        quirks.endpoint.expires_in = 3600;
+    });
+    several.until_leased();
+    let ran = several.exchange.run(&["logout", "scans"], &several.configuration("login"));
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let fetches = several.refreshes();
+    until_now("the answer of the endpoint", || several.refreshes() > fetches);
+    until_now("a device is refused", || !imap_login(&instance).starts_with("OK"));
+    instance.logs(1, "has signed out of the fleet");
+}
