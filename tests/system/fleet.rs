@@ -53,8 +53,15 @@ fn three_instances_share_a_database_behind_haproxy() {
         reaches(100, port, scheme);
     }
     let address = format!("{SUBNET}.100");
-    let sees = |instance: &&String| engine.ok(&["exec", instance, "packetboat", "devices"]).contains(&address);
-    let serving: Vec<&String> = instances.iter().filter(sees).collect();
+    // Each instance lists the devices of the others as well, once it has read them.
+    let serves = |(number, instance): &(usize, &String)| {
+        let list = engine.ok(&["exec", instance, "packetboat", "devices", "--json"]);
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        let name = format!("packetboat-{}", number + 1);
+        let is_own = |one: &serde_json::Value| one["source"] == address && one["instance"].as_str() == Some(&name);
+        list["devices"].as_array().unwrap().iter().any(is_own)
+    };
+    let serving: Vec<&String> = instances.iter().enumerate().filter(serves).map(|(_, instance)| instance).collect();
     assert_eq!(serving.len(), 1, "one instance serves {address}");
 
     // That instance ends, and then the database: devices are served all the same.

@@ -43,8 +43,9 @@ fn the_image_as_a_sidecar() {
     engine.ok(&["build", "-q", "-f", &file, "-t", "packetboat", "--build-arg", "BINARY=prebuilt", source]);
     let size: u64 = engine.ok(&["image", "inspect", "-f", "{{.Size}}", "packetboat"]).parse().unwrap();
     println!("the image has {} octets", size);
-    // 25.4 million when connections could be parked, 27.0 with a fleet's database; the program is 20.6 of them.
-    assert!(size <= 27_500_000, "{size}");
+    // 25.4 million when connections could be parked, 27.0 with a fleet's database, 27.5 when that told its troubles; the
+    // program is 21.1 of them.
+    assert!(size <= 27_600_000, "{size}");
     assert!(engine.ok(&["run", "--rm", "--network", "none", "packetboat", "--version"]).starts_with("packetboat "));
     let labels = engine.ok(&["image", "inspect", "-f", "{{json .Config.Labels}} {{.Config.User}}", "packetboat"]);
     assert!(labels.contains("org.opencontainers.image.version") && labels.ends_with("65532:65532"), "{labels}");
