@@ -2,8 +2,9 @@
 //!
 //! Readers of the page are strangers, and what they ask for costs processor time and memory. One answer of a kind is
 //! made at a time, whoever asks. It then counts for ten times as long as it took, so that readers get a tenth of a core
-//! at most. A change by an administrator ends that at once: who asks behind the change sees it. A slow reader holds the copy that it reads: where an older copy is still being sent as well, no third one
-//! is made, and who asks gets the newer of them.
+//! at most. A change by an administrator ends that at once: who asks after the change sees it. A slow reader holds the
+//! copy that it reads: where an older copy is still being sent as well, no third one is made, and who asks gets the newer
+//! of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

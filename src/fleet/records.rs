@@ -143,7 +143,7 @@ pub trait InstanceRecords: Send + Sync {
     fn register<'a>(&'a self, instance: &'a Instance, life: Duration) -> Answer<'a, Registered>;
 
     /// Looks whether another server of the configuration takes changes beside the one that is used. This connects to the
-    /// others, and may take longer than [`PATIENCE`]. The error says that the server in use does not answer.
+    /// others, and may take longer than [`PATIENCE`]. The error says that a server does not answer, so that this is not known.
     fn split_brain(&self) -> Answer<'_, Option<SplitBrain>>;
 
     /// Ends the registration of an instance.

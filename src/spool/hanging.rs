@@ -62,7 +62,7 @@ impl Spool {
         if queue.late == 0 {
             return None;
         }
-        queue.store.as_ref().map(|store| Error::Hangs(store.directory().to_path_buf()))
+        queue.store.as_ref().map(|store| store.hangs())
     }
 
     /// Notes that a thread did not end its work in time.
@@ -77,7 +77,7 @@ impl Spool {
     pub(super) fn late_work_has_ended(&self) {
         let mut queue = self.queue.lock();
         queue.late = queue.late.saturating_sub(1);
-        let hung = queue.store.as_ref().map(|store| Error::Hangs(store.directory().to_path_buf()).to_string());
+        let hung = queue.store.as_ref().map(|store| store.hangs().to_string());
         if queue.late > 0 || queue.problem.is_none() || queue.problem != hung {
             return;
         }

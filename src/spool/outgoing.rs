@@ -103,7 +103,7 @@ impl Outgoing {
             Ok::<_, Error>((piece, content))
         });
         let step = step.await.map_err(|why| match why {
-            NotDone::Late => Error::Hangs(self.store.directory().to_path_buf()),
+            NotDone::Late => self.store.hangs(),
             why => Error::NotDone(why),
         });
         let (piece, content) = step??;

@@ -68,6 +68,11 @@ impl Store {
         &self.directory
     }
 
+    /// The error of a disk that hangs.
+    pub(super) fn hangs(&self) -> Error {
+        Error::Hangs(self.directory.clone())
+    }
+
     #[cfg(test)]
     pub(super) fn hang(&self) -> Hung<'_> {
         Hung { _created: self.lock.lock(), _renamed: self.renaming.lock() }

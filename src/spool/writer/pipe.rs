@@ -39,7 +39,7 @@ pub(super) struct Buffer {
     pub(super) file: Option<(NewFile, Sealer)>,
     /// A thread writes, or is to.
     pub(super) is_running: bool,
-    /// Nobody waits for that thread any more, because the disk hangs.
+    /// The wait for that thread was given up, because the disk hangs.
     pub(super) is_late: bool,
     pub(super) is_discarded: bool,
     pub(super) failure: Option<Error>,
@@ -84,7 +84,7 @@ impl Pipe {
         if buffer.is_running && !mem::replace(&mut buffer.is_late, true) {
             self.spool.work_is_late();
         }
-        Error::Hangs(self.store.directory().to_path_buf())
+        self.store.hangs()
     }
 
     /// Ends the work of a thread. Another one may begin.

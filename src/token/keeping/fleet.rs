@@ -304,8 +304,8 @@ impl Keeper for InFleet {
 }
 
 impl InFleet {
-    /// Returns once the person has signed out by a record that is not older than the one that this process knows; true where the
-    /// fleet has ended. A renewal may have learnt the record just after it had handed over its token.
+    /// Returns once the person has signed out by a record that is not older than the one that this process knows; true
+    /// where the fleet has ended. A renewal may have learnt the record just after it had handed over its token.
     async fn signs_out(&self, all: &mut watch::Receiver<HashMap<SignInKey, i64>>) -> bool {
         while all.changed().await.is_ok() {
             let signed_out = all.borrow_and_update().get(self.sign_in.key()).copied();
